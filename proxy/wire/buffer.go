@@ -1,0 +1,49 @@
+package wire
+
+import "sync"
+
+// Size classes of pooled buffers: most turns fit the first; a busy result
+// stream reads through the second, so that a 100 KB answer costs two reads.
+const (
+	SmallBuffer = 16 << 10
+	LargeBuffer = 128 << 10
+)
+
+// Buffers hands out read and write buffers by size class. Safe for concurrent
+// use. An idle connection holds none.
+type Buffers struct {
+	small, large sync.Pool
+}
+
+// Buffer is memory on loan from Buffers.
+type Buffer struct {
+	B    []byte // full capacity of its class
+	home *sync.Pool
+}
+
+// NewBuffers returns an empty store.
+func NewBuffers() *Buffers {
+	b := &Buffers{}
+	b.small.New = func() any { return &Buffer{B: make([]byte, SmallBuffer), home: &b.small} }
+	b.large.New = func() any { return &Buffer{B: make([]byte, LargeBuffer), home: &b.large} }
+	return b
+}
+
+// Get returns a buffer of at least n bytes. Above the largest class the
+// buffer is made for this call and not kept afterwards.
+func (b *Buffers) Get(n int) *Buffer {
+	switch {
+	case n <= SmallBuffer:
+		return b.small.Get().(*Buffer)
+	case n <= LargeBuffer:
+		return b.large.Get().(*Buffer)
+	}
+	return &Buffer{B: make([]byte, n)}
+}
+
+// Free gives the buffer back. The caller must not touch B afterwards.
+func (b *Buffer) Free() {
+	if b.home != nil {
+		b.home.Put(b)
+	}
+}
