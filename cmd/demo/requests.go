@@ -1,0 +1,107 @@
+package demo
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// request is something an application does. To add one, add it to the table.
+type request struct {
+	name   string
+	weight int // how often, relative to the others
+	writes bool
+	run    func(context.Context, *pgx.Conn) error
+}
+
+var requests = [...]request{
+	{name: "show profile", weight: 30, run: showProfile},
+	{name: "list orders", weight: 20, run: listOrders},
+	{name: "browse category", weight: 15, run: browseCategory},
+	{name: "open dashboard", weight: 10, run: openDashboard},
+	{name: "report revenue", weight: 1, run: reportRevenue},
+	{name: "log event", weight: 10, writes: true, run: logEvent},
+	{name: "change settings", weight: 4, writes: true, run: changeSettings},
+	{name: "place order", weight: 6, writes: true, run: placeOrder},
+	{name: "move order on", weight: 4, writes: true, run: moveOrderOn},
+}
+
+func someUser() int64 { return 1 + rand.Int64N(userCount) }
+
+func someProduct() int64 { return 1 + rand.Int64N(int64(productCount)) }
+
+// drain runs a query to its end and forgets its rows.
+func drain(ctx context.Context, conn *pgx.Conn, sql string, args ...any) error {
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+// showProfile is the most frequent kind of query there is: one row by primary key, prepared.
+func showProfile(ctx context.Context, conn *pgx.Conn) error {
+	return drain(ctx, conn, "SELECT id, name, email, plan::text, settings FROM users WHERE id = $1", someUser())
+}
+
+func listOrders(ctx context.Context, conn *pgx.Conn) error {
+	return drain(ctx, conn, "SELECT id, status::text, total, placed_at FROM orders WHERE user_id = $1 ORDER BY placed_at DESC LIMIT 10", someUser())
+}
+
+// browseCategory uses the simple protocol.
+func browseCategory(ctx context.Context, conn *pgx.Conn) error {
+	c := categories[rand.IntN(len(categories))]
+	return drain(ctx, conn, "SELECT id, name, price FROM products WHERE category = $1 ORDER BY price LIMIT 20", pgx.QueryExecModeSimpleProtocol, c.name)
+}
+
+// openDashboard sends three queries in one pipeline.
+func openDashboard(ctx context.Context, conn *pgx.Conn) error {
+	user := someUser()
+	batch := &pgx.Batch{}
+	batch.Queue("SELECT name FROM users WHERE id = $1", user)
+	batch.Queue("SELECT count(*), sum(total) FROM orders WHERE user_id = $1", user)
+	batch.Queue("SELECT kind, at FROM events WHERE user_id = $1 ORDER BY at DESC LIMIT 5", user)
+	return conn.SendBatch(ctx, batch).Close()
+}
+
+// reportRevenue guards a heavy query with a time limit of its own transaction.
+func reportRevenue(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '10s'"); err != nil {
+			return err
+		}
+		return drain(ctx, tx.Conn(), "SELECT day, orders, revenue FROM revenue_by_day WHERE day > now() - interval '30 days' ORDER BY day")
+	})
+}
+
+func logEvent(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "INSERT INTO events (user_id, kind, payload) VALUES ($1, 'view', jsonb_build_object('product', $2::bigint))", someUser(), someProduct())
+	return err
+}
+
+func changeSettings(ctx context.Context, conn *pgx.Conn) error {
+	theme := themes[rand.IntN(len(themes))]
+	_, err := conn.Exec(ctx, "UPDATE users SET settings = settings || jsonb_build_object('theme', $2::text) WHERE id = $1", someUser(), theme)
+	return err
+}
+
+// placeOrder and moveOrderOn cause a notification each.
+func placeOrder(ctx context.Context, conn *pgx.Conn) error {
+	user := someUser()
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var plan string
+		if err := tx.QueryRow(ctx, "SELECT plan::text FROM users WHERE id = $1 FOR SHARE", user).Scan(&plan); err != nil {
+			return err
+		}
+		var order int64
+		return tx.QueryRow(ctx, "SELECT place_order($1, $2)", user, []int64{someProduct(), someProduct()}).Scan(&order)
+	})
+}
+
+func moveOrderOn(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `UPDATE orders SET status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'shipped' ELSE 'delivered' END::order_status
+WHERE id = (SELECT id FROM orders WHERE status IN ('new', 'paid', 'shipped') ORDER BY placed_at LIMIT 1 FOR UPDATE SKIP LOCKED)`)
+	return err
+}
