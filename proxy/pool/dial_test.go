@@ -1,0 +1,252 @@
+package pool
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestAStampedeOpensNoMoreThanTheSizeAndFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.delay = 50 * time.Millisecond
+		p := r.Attach(keyA, quiet(20))
+		const clients = 1000
+		done := make(chan error, clients)
+		for range clients {
+			go func() {
+				l, err := p.Acquire(NewWaiter[*line](), Want[*line]{})
+				if err == nil {
+					hold(l)
+					time.Sleep(time.Millisecond)
+					giveBack(p, l)
+				}
+				done <- err
+			}()
+		}
+		for range clients {
+			if err := <-done; err != nil {
+				t.Fatalf("Acquire: %v", err)
+			}
+		}
+		if r.host.peak[keyA] > 20 || r.host.made > 20 || r.host.maxFly > maxDials {
+			t.Errorf("%d connections made, %d at once, %d dialled at once; want at most 20, 20, %d",
+				r.host.made, r.host.peak[keyA], r.host.maxFly, maxDials)
+		}
+	})
+}
+
+func TestFailedDialsAreRepeatedWithGrowingPausesAndWaitersKeepWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.err = errors.New("connection refused")
+		cfg := quiet(5)
+		cfg.ServerDownWait = time.Minute
+		p := r.Attach(keyA, cfg)
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		time.Sleep(40 * time.Second)
+		r.set(func() { r.host.err = nil })
+		res := <-got
+		if res.err != nil {
+			t.Fatalf("Acquire: %v, want a connection once the server is back", res.err)
+		}
+		giveBack(p, res.line)
+		want := firstRetry
+		for i := 1; i < len(r.host.attempts); i++ {
+			pause := r.host.attempts[i].Sub(r.host.attempts[i-1])
+			if pause > want+2*janitorGap || pause < want*3/4 {
+				t.Errorf("pause %d is %s, want between three quarters of %s and that", i, pause, want)
+			}
+			want = min(2*want, cfg.LoginRetry)
+		}
+		if n := len(r.host.attempts); n < 8 {
+			t.Errorf("%d attempts in 40s, want at least 8", n)
+		}
+	})
+}
+
+func TestAServerThatStaysAwayEndsTheWaitEarlyWithTheLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.err = errors.New("connection refused")
+		cfg := quiet(5)
+		cfg.WaitTimeout, cfg.ServerDownWait = time.Minute, 10*time.Second
+		p := r.Attach(keyA, cfg)
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		res := <-got
+		var e *Error
+		if !errors.As(res.err, &e) || e.SQLState() != "57P03" || !strings.Contains(e.Detail(), "connection refused") {
+			t.Fatalf("error %v, want 57P03 with the last error in its detail", res.err)
+		}
+		if res.took < 10*time.Second || res.took > 10*time.Second+50*time.Millisecond {
+			t.Errorf("waited %s, want server_down_wait of 10s", res.took)
+		}
+		if !p.Stats().Down {
+			t.Error("Stats do not say that the pool is down")
+		}
+	})
+}
+
+func TestARefusedLoginFailsEverybodyAtOnceButFullServersDoNot(t *testing.T) {
+	for state, atOnce := range map[string]bool{"28P01": true, "28000": true, "3D000": true, "53300": false, "57P03": false} {
+		t.Run(state, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				defer r.end()
+				r.host.err = refusedLogin{state}
+				cfg := quiet(5)
+				cfg.ServerDownWait = 10 * time.Second
+				p := r.Attach(keyA, cfg)
+				got := make(chan result, 3)
+				for n := range 3 {
+					go ask(p, NewWaiter[*line](), n, got)
+				}
+				for range 3 {
+					res := <-got
+					want := "57P03"
+					if atOnce {
+						want = state
+					}
+					if s := stateOf(t, res.err); s != want {
+						t.Errorf("SQLSTATE %s, want %s", s, want)
+					}
+					if atOnce != (res.took < time.Second) {
+						t.Errorf("failed after %s, at once: %v", res.took, atOnce)
+					}
+				}
+				if !atOnce {
+					return
+				}
+				go ask(p, NewWaiter[*line](), 0, got)
+				if res := <-got; res.err == nil || res.took != 0 {
+					t.Errorf("a client within the pause got %v after %s, want the refusal at once", res.err, res.took)
+				}
+				r.set(func() { r.host.err = nil })
+				p.Retry()
+				giveBack(p, lend(t, p, NewWaiter[*line]()))
+			})
+		})
+	}
+}
+
+func TestARefusedLoginLeavesWaitersAloneWhileAConnectionWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		p := r.Attach(keyA, quiet(2))
+		held := lend(t, p, NewWaiter[*line]())
+		r.set(func() { r.host.err = refusedLogin{"28P01"} })
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		time.Sleep(20 * time.Second)
+		giveBack(p, held)
+		res := <-got
+		if res.err != nil {
+			t.Fatalf("Acquire: %v, want the connection that works", res.err)
+		}
+		giveBack(p, res.line)
+	})
+}
+
+func TestConnectTimeoutEndsADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.delay = time.Hour
+		cfg := quiet(1)
+		cfg.ConnectTimeout, cfg.ServerDownWait = 2*time.Second, 5*time.Second
+		p := r.Attach(keyA, cfg)
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		res := <-got
+		var e *Error
+		if !errors.As(res.err, &e) || !strings.Contains(e.Detail(), "deadline exceeded") {
+			t.Errorf("error %v, want one that tells of the time limit", res.err)
+		}
+	})
+}
+
+func TestReserveOpensOnlyAfterSomebodyWaitedAndClosesWhenCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		cfg := quiet(2)
+		cfg.Reserve, cfg.ReserveTimeout = 1, 5*time.Second
+		p := r.Attach(keyA, cfg)
+		held := []*line{lend(t, p, NewWaiter[*line]()), lend(t, p, NewWaiter[*line]())}
+		got := make(chan result, 2)
+		go ask(p, NewWaiter[*line](), 0, got)
+		synctest.Wait()
+		go ask(p, NewWaiter[*line](), 1, got)
+		res := <-got
+		if res.n != 0 || res.took < 5*time.Second || res.took > 5*time.Second+50*time.Millisecond {
+			t.Errorf("waiter %d got the reserve after %s, want waiter 0 after 5s", res.n, res.took)
+		}
+		time.Sleep(time.Minute)
+		if n := r.host.made; n != 3 {
+			t.Errorf("%d connections made, want size and reserve: 3", n)
+		}
+		giveBack(p, res.line)
+		second := <-got
+		giveBack(p, second.line)
+		for _, l := range held {
+			giveBack(p, l)
+		}
+		if st := p.Stats(); st.Idle != 2 || st.Closed["surplus"] != 1 {
+			t.Errorf("stats %+v, want 2 idle and 1 closed as surplus", st)
+		}
+	})
+}
+
+func TestMinIdleIsWarmAtOnceAndToppedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		cfg := quiet(6)
+		cfg.MinIdle, cfg.IdleTimeout = 3, time.Minute
+		p := r.Keep(keyA, cfg)
+		synctest.Wait()
+		if st := p.Stats(); st.Idle != 3 {
+			t.Fatalf("stats %+v, want 3 idle from the start", st)
+		}
+		a, b := lend(t, p, NewWaiter[*line]()), lend(t, p, NewWaiter[*line]())
+		time.Sleep(2 * time.Second)
+		if st := p.Stats(); st.Active != 2 || st.Idle != 3 {
+			t.Errorf("stats %+v, want 2 active and 3 idle", st)
+		}
+		discard(p, a)
+		giveBack(p, b)
+		time.Sleep(time.Hour)
+		if st := p.Stats(); st.Idle != 3 {
+			t.Errorf("stats %+v, want 3 idle left by idle_timeout", st)
+		}
+	})
+}
+
+func TestDiscardOpensAnotherForWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		p := r.Attach(keyA, quiet(1))
+		held := lend(t, p, NewWaiter[*line]())
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		synctest.Wait()
+		discard(p, held)
+		res := <-got
+		if res.err != nil || res.line == held {
+			t.Fatalf("got %v (%v), want a new connection", res.line, res.err)
+		}
+		if reason := *held.closed.Load(); reason != "broken" {
+			t.Errorf("closed with reason %q, want the session's", reason)
+		}
+		giveBack(p, res.line)
+	})
+}
