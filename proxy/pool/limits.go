@@ -13,12 +13,12 @@ type Limits struct {
 	clients  tally
 	refused  []*claim     // pools that were refused a connection and still want it, oldest first
 	waiting  atomic.Int32 // len(refused), for contended
-	onRelief func()       // called when a refused claim may have a chance; set by New, must not block
+	onChange func()       // called when claims should be looked at; set by New, must not block
 }
 
 // NewLimits returns totals of zero.
 func NewLimits() *Limits {
-	return &Limits{servers: newTally(), clients: newTally(), onRelief: func() {}}
+	return &Limits{servers: newTally(), clients: newTally(), onChange: func() {}}
 }
 
 // tally counts by database and by role. Entries of zero are deleted: role names come from clients.
@@ -122,13 +122,14 @@ func (l *Limits) take(c *claim, cfg *Config, insist bool) bool {
 			c.waiting = true
 			l.refused = append(l.refused, c)
 			l.waiting.Store(int32(len(l.refused)))
+			l.onChange() // a rich pool may give something up
 		}
 		return false
 	}
 	granted := l.forget(c)
 	l.servers.add(c.key.Database, c.key.Role, 1)
 	if granted && len(l.refused) > 0 {
-		l.onRelief() // the next in line may fit too
+		l.onChange() // the next in line may fit too
 	}
 	return true
 }
@@ -139,7 +140,7 @@ func (l *Limits) withdraw(c *claim) {
 	relief := l.forget(c) && len(l.refused) > 0
 	l.mu.Unlock()
 	if relief {
-		l.onRelief()
+		l.onChange()
 	}
 }
 
@@ -168,7 +169,7 @@ func (l *Limits) free(key Key) {
 	relief := len(l.refused) > 0
 	l.mu.Unlock()
 	if relief {
-		l.onRelief()
+		l.onChange()
 	}
 }
 

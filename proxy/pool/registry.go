@@ -39,7 +39,7 @@ func New[S Server](dial Dial[S], limits *Limits, log *zap.Logger) *Registry[S] {
 		paused: map[Scope]struct{}{},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
-	limits.onRelief = r.kick
+	limits.onChange = r.kick
 	r.running.Go(r.janitor) // ends with r.ctx; Close waits for it
 	return r
 }
