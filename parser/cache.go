@@ -1,0 +1,225 @@
+package parser
+
+import (
+	"bytes"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	// MaxCached is the longest template, in bytes, that is remembered. Longer ones are rare and would push out many others.
+	MaxCached = 64 << 10
+	// MaxText is the longest text, in bytes, that is analysed. A parse tree takes up to 100 times its text.
+	MaxText = 1 << 20
+
+	// minShard keeps a shard big enough for the longest template and its facts a few times over.
+	minShard  = 256 << 10
+	maxShards = 16
+)
+
+// Cache maps SQL text to Statements. It is safe for concurrent use. A hit takes no lock that a miss holds while it parses.
+type Cache struct {
+	seed   maphash.Seed
+	shards []shard // fixed after NewCache; the length is a power of two
+}
+
+// CacheStats are counts since the cache was made, and what it holds now.
+type CacheStats struct {
+	Entries   int64
+	Bytes     int64 // estimate
+	Hits      uint64
+	Misses    uint64 // each is one parse; texts too long to remember always miss
+	Evictions uint64
+}
+
+// shard is a part of the cache with a clock for eviction.
+type shard struct {
+	hits, misses atomic.Uint64
+
+	mu        sync.RWMutex
+	entries   map[uint64]*entry // guarded by mu
+	clock     []*entry          // guarded by mu; nil where an entry was taken out
+	free      []int             // guarded by mu; the places on the clock that are nil
+	hand      int               // guarded by mu
+	count     int64             // guarded by mu
+	bytes     int64             // guarded by mu
+	maxBytes  int64             // fixed
+	evictions uint64            // guarded by mu
+	_         [64]byte          // keeps neighbours off this cache line
+}
+
+type entry struct {
+	hash      uint64
+	key       string
+	verbatim  bool
+	statement *Statement
+	bytes     int64
+	used      atomic.Bool
+	next      *entry // same hash; guarded by the shard's mu
+}
+
+// NewCache makes a cache that holds at most about maxBytes of templates and facts. With maxBytes 0 or less nothing is remembered.
+func NewCache(maxBytes int64) *Cache {
+	n := 1
+	for n < maxShards && maxBytes/int64(2*n) >= minShard {
+		n *= 2
+	}
+	c := &Cache{seed: maphash.MakeSeed(), shards: make([]shard, n)}
+	for i := range c.shards {
+		c.shards[i].entries = make(map[uint64]*entry)
+		c.shards[i].maxBytes = maxBytes / int64(n)
+	}
+	return c
+}
+
+// keyBuffer is scratch memory for one template.
+type keyBuffer struct{ b []byte }
+
+// keyBuffers holds scratch memory between calls; every buffer is MaxCached long, so none grows.
+var keyBuffers = sync.Pool{New: func() any { return &keyBuffer{b: make([]byte, 0, MaxCached)} }}
+
+// Statement returns the facts of sql: never nil, never an error. Text that the grammar rejects gives a Statement with
+// Unparsed set. A hit does not allocate; sql is not retained.
+func (c *Cache) Statement(sql []byte) *Statement {
+	if len(sql) > MaxText {
+		return &Statement{Unparsed: true, Pin: pinTooLarge}
+	}
+	buf := keyBuffers.Get().(*keyBuffer)
+	defer keyBuffers.Put(buf)
+	key, verbatim, ok := template(buf.b[:0], sql)
+	if verbatim {
+		key, ok = sql, len(sql) <= MaxCached
+	}
+	if !ok {
+		c.shards[0].misses.Add(1)
+		return analyse(string(sql))
+	}
+	hash := maphash.Bytes(c.seed, key)
+	s := &c.shards[hash&uint64(len(c.shards)-1)]
+	if st := s.find(hash, key, verbatim); st != nil {
+		s.hits.Add(1)
+		return st
+	}
+	s.misses.Add(1)
+	st := analyse(string(sql))
+	st.Template = string(key)
+	return s.add(hash, verbatim, st)
+}
+
+// Stats sums the shards. The figures of different shards are not from one instant.
+func (c *Cache) Stats() CacheStats {
+	var t CacheStats
+	for i := range c.shards {
+		s := &c.shards[i]
+		t.Hits += s.hits.Load()
+		t.Misses += s.misses.Load()
+		s.mu.RLock()
+		t.Bytes += s.bytes
+		t.Evictions += s.evictions
+		t.Entries += s.count
+		s.mu.RUnlock()
+	}
+	return t
+}
+
+// find compares whole keys, so that no collision of hashes ever mixes two texts.
+func (s *shard) find(hash uint64, key []byte, verbatim bool) *Statement {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for e := s.entries[hash]; e != nil; e = e.next {
+		if e.verbatim == verbatim && bytes.Equal(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), key) {
+			if !e.used.Load() {
+				e.used.Store(true)
+			}
+			return e.statement
+		}
+	}
+	return nil
+}
+
+// add remembers st under its template and returns it, or the equal one that another goroutine added first.
+func (s *shard) add(hash uint64, verbatim bool, st *Statement) *Statement {
+	e := &entry{hash: hash, key: st.Template, verbatim: verbatim, statement: st}
+	e.bytes = int64(unsafe.Sizeof(*e)) + st.bytes() + entryOverhead
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o := s.entries[hash]; o != nil; o = o.next {
+		if o.verbatim == verbatim && o.key == e.key {
+			return o.statement
+		}
+	}
+	if e.bytes > s.maxBytes {
+		return st
+	}
+	s.makeRoom(e.bytes)
+	e.next = s.entries[hash]
+	s.entries[hash] = e
+	s.bytes += e.bytes
+	s.count++
+	if last := len(s.free) - 1; last >= 0 {
+		s.clock[s.free[last]] = e
+		s.free = s.free[:last]
+	} else {
+		s.clock = append(s.clock, e)
+	}
+	return st
+}
+
+// makeRoom evicts until n bytes fit. An entry used since the hand last passed is spared once. The caller holds mu.
+func (s *shard) makeRoom(n int64) {
+	for s.bytes+n > s.maxBytes {
+		if e := s.clock[s.hand]; e != nil && !e.used.Swap(false) {
+			s.remove(e)
+			s.clock[s.hand] = nil
+			s.free = append(s.free, s.hand)
+			s.evictions++
+		}
+		s.hand = (s.hand + 1) % len(s.clock)
+	}
+}
+
+func (s *shard) remove(e *entry) {
+	s.bytes -= e.bytes
+	s.count--
+	if s.entries[e.hash] == e {
+		if e.next == nil {
+			delete(s.entries, e.hash)
+		} else {
+			s.entries[e.hash] = e.next
+		}
+		return
+	}
+	for o := s.entries[e.hash]; o != nil; o = o.next {
+		if o.next == e {
+			o.next = e.next
+			return
+		}
+	}
+}
+
+// entryOverhead is the map slot and the clock slot of an entry, with the room that growing leaves unused.
+const entryOverhead = 64
+
+// bytes estimates the memory of s with all its strings.
+func (s *Statement) bytes() int64 {
+	n := int64(unsafe.Sizeof(*s)) + int64(len(s.Template))
+	for i := range s.Commands {
+		n += s.Commands[i].bytes()
+	}
+	return n
+}
+
+func (c *Command) bytes() int64 {
+	n := int64(unsafe.Sizeof(*c)) + int64(len(c.Channel)+len(c.Name)+len(c.Pin))
+	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations} {
+		for _, s := range list {
+			n += int64(unsafe.Sizeof(s)) + int64(len(s))
+		}
+	}
+	if c.Prepared != nil {
+		n += c.Prepared.bytes()
+	}
+	return n
+}

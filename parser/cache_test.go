@@ -1,0 +1,163 @@
+package parser
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const benchSelect = "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;"
+
+func TestHitDoesNotAllocate(t *testing.T) {
+	c := NewCache(1 << 20)
+	for _, text := range []string{benchSelect, "BEGIN", "SET work_mem = '1MB'", "SELECT abalance FROM pgbench_accounts WHERE aid = $1"} {
+		sql := []byte(text)
+		c.Statement(sql)
+		if n := testing.AllocsPerRun(1000, func() { c.Statement(sql) }); n != 0 {
+			t.Errorf("a hit allocates %v times, want 0: %s", n, text)
+		}
+	}
+}
+
+func TestCacheSharesStatementsByTemplate(t *testing.T) {
+	c := NewCache(1 << 20)
+	same := func(a, b string) bool { return c.Statement([]byte(a)) == c.Statement([]byte(b)) }
+	for _, p := range [][2]string{
+		{"SELECT 1", "SELECT 2"}, {"SELECT  'a' -- x\n", "SELECT $$b$$"}, {"SELECT -1", "SELECT - 25"},
+		{"INSERT INTO t VALUES (1,'a')", "INSERT INTO t VALUES ( 2 , 'b' )"},
+		{"/* other */ SELECT 1", "SELECT 1"},
+	} {
+		if !same(p[0], p[1]) {
+			t.Errorf("two statements for %q and %q, want one", p[0], p[1])
+		}
+	}
+	for _, p := range [][2]string{
+		{"SELECT 1", "SELECT '1'"}, {"SELECT 1", "SELECT 1.0"}, {"SELECT 1", "SELECT 3000000000"}, {"SELECT 'a' 'b'", "SELECT 'a'\n'b'"}, {"SET a.b = '1'", "SET a.b = '2'"},
+		{"SELECT set_config('a.a', '', false)", "SELECT set_config('a.b', '', false)"}, {"SELECT a::float(24)", "SELECT a::float(53)"},
+		{"/* pgtier: cache=off */ SELECT 1", "SELECT 1"}, {"LISTEN a", "LISTEN b"}, {"SELECT $1", "SELECT $2"}, {"SELECT b'1'", "SELECT '1'"},
+		{"SELECT $s", "SELECT 'x'"},
+	} {
+		if same(p[0], p[1]) {
+			t.Errorf("one statement for %q and %q, want two", p[0], p[1])
+		}
+	}
+}
+
+func TestCacheStaysWithinItsBytes(t *testing.T) {
+	const limit = 300 << 10
+	c := NewCache(limit)
+	for i := range 3000 {
+		c.Statement(fmt.Appendf(nil, "SELECT a%d FROM t%s", i, strings.Repeat("x", i%700)))
+		c.Statement([]byte(benchSelect)) // used all the time: stays
+	}
+	s := c.Stats()
+	if s.Bytes > limit || s.Bytes < limit/2 || s.Entries < 10 || s.Evictions == 0 || s.Misses+s.Hits != 6000 {
+		t.Errorf("stats %+v, want at most %d bytes and some evictions", s, limit)
+	}
+	if s.Hits < 2900 {
+		t.Errorf("%d hits: the statement in constant use was evicted", s.Hits)
+	}
+}
+
+func TestCacheOfNothing(t *testing.T) {
+	c := NewCache(0)
+	for range 2 {
+		if s := c.Statement([]byte("BEGIN")); s.Effects&BeginsTransaction == 0 {
+			t.Errorf("effects %v, want BeginsTransaction", s.Effects)
+		}
+	}
+	if s := c.Stats(); s.Entries != 0 || s.Misses != 2 {
+		t.Errorf("stats %+v, want no entry and 2 misses", s)
+	}
+}
+
+func TestCacheIsSafeForManyGoroutines(t *testing.T) {
+	c := NewCache(64 << 10) // small: evicts all the time
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 300 {
+				want := fmt.Sprintf("t%d", (i*7+g)%90)
+				s := c.Statement([]byte("SELECT 1 FROM " + want))
+				if len(s.Commands) != 1 || len(s.Commands[0].Relations) != 1 || s.Commands[0].Relations[0] != want {
+					t.Errorf("statement of %s: %+v", want, s)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Hash collisions must not mix statements: all keys go into one bucket.
+func TestCacheComparesWholeKeys(t *testing.T) {
+	s := shard{entries: map[uint64]*entry{}, maxBytes: 4 << 10}
+	for i := range 100 {
+		st := &Statement{Template: fmt.Sprint("template ", i)}
+		s.add(7, i%2 == 0, st)
+		if got := s.find(7, []byte(st.Template), i%2 == 0); got != st {
+			t.Fatalf("found %v, want %v", got, st)
+		}
+		if got := s.find(7, []byte(st.Template), i%2 != 0); got != nil {
+			t.Fatalf("found %v for a key of the other sort", got)
+		}
+	}
+	if s.evictions == 0 || s.bytes > s.maxBytes {
+		t.Errorf("%d evictions, %d bytes; want some and at most %d", s.evictions, s.bytes, s.maxBytes)
+	}
+	n := int64(0)
+	for e := s.entries[7]; e != nil; e = e.next {
+		n++
+	}
+	if n != s.count {
+		t.Errorf("%d entries in the bucket, want %d", n, s.count)
+	}
+}
+
+func BenchmarkHitSelect(b *testing.B) { benchmarkHit(b, benchSelect) }
+func BenchmarkHitBegin(b *testing.B)  { benchmarkHit(b, "BEGIN") }
+func BenchmarkHitUpdate(b *testing.B) {
+	benchmarkHit(b, "UPDATE pgbench_accounts SET abalance = abalance + -4711 WHERE aid = 12345;")
+}
+
+func benchmarkHit(b *testing.B, text string) {
+	c := NewCache(1 << 20)
+	sql := []byte(text)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(sql)))
+	for b.Loop() {
+		c.Statement(sql)
+	}
+}
+
+func BenchmarkHitParallel(b *testing.B) {
+	c := NewCache(8 << 20)
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		sql := []byte(benchSelect)
+		for p.Next() {
+			c.Statement(sql)
+		}
+	})
+}
+
+func BenchmarkMiss(b *testing.B) {
+	c := NewCache(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Statement([]byte(benchSelect))
+	}
+}
+
+// BenchmarkBulkInsert parses 1 MB of VALUES, which are never remembered.
+func BenchmarkBulkInsert(b *testing.B) {
+	sql := []byte("INSERT INTO t (a, b, c) VALUES (0, 'x', 1.5)" + strings.Repeat(", (12345, 'some text', 3.25)", 36000))
+	c := NewCache(1 << 20)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(sql)))
+	for b.Loop() {
+		if s := c.Statement(sql); s.Unparsed {
+			b.Fatalf("not parsed: %s", s.Pin)
+		}
+	}
+}

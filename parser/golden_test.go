@@ -1,0 +1,139 @@
+package parser
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what the parser says now into testdata/golden")
+
+// effectNames is in the order of the bits.
+var effectNames = strings.Fields(`BeginsTransaction EndsTransaction TransactionControl ChangesSettings ResetsAll DiscardsAll
+DiscardsPlans DiscardsTemp DiscardsSequences SQLPrepare SQLExecute SQLDeallocate Listens Unlistens Notifies AdvancesSequence
+ReadsSequenceState ReadsSessionViews DDL CopyIn CopyOut LocksRows LocksTable LocksTransaction UsesCursor RunsOpaqueCode Writes
+TempOnCommitDrop`)
+
+func describeEffects(e Effects) string {
+	var names []string
+	for i, name := range effectNames {
+		if e&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// describe writes every fact of a statement, a line a command.
+func describe(sql string, s *Statement) string {
+	var b strings.Builder
+	if s.Unparsed {
+		fmt.Fprintf(&b, "unparsed\n")
+	}
+	if s.Conforming {
+		fmt.Fprintf(&b, "conforming\n")
+	}
+	if s.Pin != "" {
+		fmt.Fprintf(&b, "pin: %s\n", s.Pin)
+	}
+	for i := range s.Commands {
+		describeCommand(&b, sql, &s.Commands[i])
+	}
+	return b.String()
+}
+
+func describeCommand(b *strings.Builder, sql string, c *Command) {
+	fmt.Fprintf(b, "%s", c.Kind)
+	field := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(b, " | %s %s", name, value)
+		}
+	}
+	field("effects", describeEffects(c.Effects))
+	if c.Chain {
+		b.WriteString(" | chain")
+	}
+	field("settings", strings.Join(c.Settings, ","))
+	field("channel", c.Channel)
+	field("name", c.Name)
+	if c.NameEnd > 0 {
+		fmt.Fprintf(b, " | at %d-%d %s", c.NameStart, c.NameEnd, sql[c.NameStart:c.NameEnd])
+	}
+	if c.BodyEnd > 0 {
+		fmt.Fprintf(b, " | body <%s>", sql[c.BodyStart:c.BodyEnd])
+	}
+	field("functions", strings.Join(c.Functions, ","))
+	field("builtins", strings.Join(c.Builtins, ","))
+	field("relations", strings.Join(c.Relations, ","))
+	field("pin", c.Pin)
+	b.WriteString("\n")
+	if c.Prepared != nil {
+		b.WriteString("  prepared: ")
+		describeCommand(b, sql, c.Prepared)
+	}
+}
+
+// TestGolden holds the facts to testdata/golden: "# comment", the SQL, "----", the facts, an empty line.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/golden/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("golden files: %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { runGolden(t, file) })
+	}
+}
+
+func runGolden(t *testing.T, file string) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := NewCache(1 << 20)
+	var out bytes.Buffer
+	var comment, sql, want strings.Builder
+	inFacts := false
+	finish := func() {
+		if sql.Len() == 0 {
+			out.WriteString(comment.String())
+			return
+		}
+		text := strings.TrimSuffix(sql.String(), "\n")
+		got := describe(text, cache.Statement([]byte(text)))
+		if !*update && got != want.String() {
+			t.Errorf("%s%s\ngot:\n%swant:\n%s", comment.String(), text, got, want.String())
+		}
+		fmt.Fprintf(&out, "%s%s\n----\n%s\n", comment.String(), text, got)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	for lines.Scan() {
+		line := lines.Text()
+		switch {
+		case strings.HasPrefix(line, "# "):
+			finish()
+			comment.Reset()
+			sql.Reset()
+			want.Reset()
+			inFacts = false
+			comment.WriteString(line + "\n")
+		case line == "----":
+			inFacts = true
+		case line == "" && inFacts:
+		case inFacts:
+			want.WriteString(line + "\n")
+		default:
+			sql.WriteString(line + "\n")
+		}
+	}
+	finish()
+	if *update {
+		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

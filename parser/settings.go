@@ -1,0 +1,171 @@
+package parser
+
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// characteristics are the settings that SET SESSION CHARACTERISTICS AS TRANSACTION changes, by option.
+var characteristics = map[string]string{
+	"transaction_isolation":  "default_transaction_isolation",
+	"transaction_read_only":  "default_transaction_read_only",
+	"transaction_deferrable": "default_transaction_deferrable",
+}
+
+// pinOfSetting is the reason why a setting of this name cannot be carried to another connection, "" if it can.
+func pinOfSetting(name string) string {
+	switch name {
+	case "session_authorization":
+		return "SET SESSION AUTHORIZATION"
+	case "seed":
+		return "SET seed"
+	}
+	return ""
+}
+
+// endsWithTransaction says whether the setting of this name holds for one transaction however it is set.
+func endsWithTransaction(name string) bool {
+	_, ok := characteristics[name]
+	return ok
+}
+
+// addSetting notes that the setting may differ after the transaction.
+func (c *Command) addSetting(name string) {
+	name = strings.ToLower(name)
+	if pin := pinOfSetting(name); pin != "" {
+		c.pin(pin)
+		return
+	}
+	if endsWithTransaction(name) {
+		return
+	}
+	c.Settings = appendNew(c.Settings, name)
+	c.Effects |= ChangesSettings
+}
+
+// variableSet reads SET and RESET in all forms.
+func (c *Command) variableSet(s *pg.VariableSetStmt) {
+	c.Kind = Set
+	name := strings.ToLower(s.Name)
+	switch s.Kind {
+	case pg.VariableSetKind_VAR_RESET_ALL:
+		c.Kind = ResetAll
+		c.Effects |= ResetsAll
+		return
+	case pg.VariableSetKind_VAR_SET_MULTI:
+		c.variableSetMulti(name, s)
+		return
+	case pg.VariableSetKind_VAR_RESET:
+		c.Kind = Reset
+	}
+	if name == "search_path" && mentionsTemp(s.Args) {
+		c.pin("SET search_path to pg_temp") // CREATE then makes temporary objects without a word of it
+	}
+	if s.IsLocal && name != "seed" { // the random generator does not roll back
+		return
+	}
+	c.addSetting(name)
+}
+
+// variableSetMulti reads SET TRANSACTION and SET SESSION CHARACTERISTICS.
+func (c *Command) variableSetMulti(name string, s *pg.VariableSetStmt) {
+	if name != "session characteristics" {
+		c.Kind = SetTransaction
+		return
+	}
+	for _, arg := range s.Args {
+		if setting, ok := characteristics[arg.GetDefElem().GetDefname()]; ok {
+			c.addSetting(setting)
+		}
+	}
+}
+
+// mentionsTemp says whether one of a setting's values names the schema of temporary objects.
+func mentionsTemp(args []*pg.Node) bool {
+	for _, arg := range args {
+		if s, ok := literal(arg); ok && strings.Contains(strings.ToLower(s), "pg_temp") {
+			return true
+		}
+	}
+	return false
+}
+
+// setConfig reads set_config(name, value, is_local).
+func (c *Command) setConfig(args []*pg.Node) {
+	if len(args) != 3 {
+		c.pin(pinComputed) // the server refuses it, unless a user's own function has this name
+		return
+	}
+	var named [3]*pg.Node
+	for i, arg := range args {
+		if na := arg.GetNamedArgExpr(); na != nil {
+			switch na.Name {
+			case "setting_name":
+				i = 0
+			case "new_value":
+				i = 1
+			case "is_local":
+				i = 2
+			}
+			arg = na.Arg
+		}
+		named[i] = arg
+	}
+	name, known := literal(named[0])
+	local := isTrue(named[2])
+	name = strings.ToLower(name)
+	switch {
+	case known && name == "seed":
+		c.pin(pinOfSetting(name))
+	case known && name == "search_path" && mentionsTemp(named[1:2]):
+		c.pin("set_config() of search_path to pg_temp")
+	case local:
+		// ends with the transaction, whatever the name
+	case known:
+		c.addSetting(name)
+	default:
+		c.pin(pinComputed)
+	}
+}
+
+// literal is the text of a constant, through casts.
+func literal(n *pg.Node) (string, bool) {
+	for n.GetTypeCast() != nil {
+		n = n.GetTypeCast().Arg
+	}
+	k := n.GetAConst()
+	if k == nil {
+		return "", false
+	}
+	switch v := k.Val.(type) {
+	case *pg.A_Const_Sval:
+		return v.Sval.GetSval(), true
+	case *pg.A_Const_Boolval:
+		if v.Boolval.GetBoolval() {
+			return "true", true
+		}
+		return "false", true
+	}
+	return "", false
+}
+
+// isTrue says whether n is certainly the constant true.
+func isTrue(n *pg.Node) bool {
+	s, ok := literal(n)
+	switch strings.ToLower(s) {
+	case "t", "tr", "tru", "true", "y", "ye", "yes", "on", "1":
+		return ok
+	}
+	return false
+}
+
+// isFalse says whether n is certainly the constant false.
+func isFalse(n *pg.Node) bool {
+	s, ok := literal(n)
+	switch strings.ToLower(s) {
+	case "f", "fa", "fal", "fals", "false", "n", "no", "off", "of", "0":
+		return ok
+	}
+	return false
+}

@@ -1,0 +1,159 @@
+package parser
+
+// Effects is a set of things that a statement does to the session or the transaction. The zero value is the plain
+// SELECT, INSERT, UPDATE or DELETE that touches neither (an INSERT may still have AdvancesSequence).
+type Effects uint64
+
+const (
+	BeginsTransaction  Effects = 1 << iota // BEGIN, START TRANSACTION
+	EndsTransaction                        // COMMIT, ROLLBACK, PREPARE TRANSACTION
+	TransactionControl                     // any transaction statement, savepoints and two-phase ones included
+	ChangesSettings                        // Settings is not empty
+	ResetsAll                              // RESET ALL
+	DiscardsAll                            // DISCARD ALL
+	DiscardsPlans                          // DISCARD PLANS
+	DiscardsTemp                           // DISCARD TEMP
+	DiscardsSequences                      // DISCARD SEQUENCES
+	SQLPrepare                             // PREPARE
+	SQLExecute                             // EXECUTE, also inside EXPLAIN and CREATE TABLE AS
+	SQLDeallocate                          // DEALLOCATE name and DEALLOCATE ALL
+	Listens                                // LISTEN
+	Unlistens                              // UNLISTEN name and UNLISTEN *
+	Notifies                               // NOTIFY, pg_notify()
+	AdvancesSequence                       // nextval, setval, or a write whose defaults may call nextval
+	ReadsSequenceState                     // currval, lastval: they answer from this connection's past
+	ReadsSessionViews                      // pg_prepared_statements, pg_cursors, pg_listening_channels()
+	DDL                                    // changes the catalog
+	CopyIn                                 // COPY FROM STDIN
+	CopyOut                                // COPY TO STDOUT
+	LocksRows                              // SELECT FOR UPDATE and its kind
+	LocksTable                             // LOCK TABLE
+	LocksTransaction                       // advisory locks that end with the transaction
+	UsesCursor                             // DECLARE, FETCH, MOVE, CLOSE
+	RunsOpaqueCode                         // DO, CALL, EXECUTE: code that is not in the text
+	Writes                                 // changes rows: INSERT, UPDATE, DELETE, MERGE (also in a WITH), COPY FROM, TRUNCATE
+	TempOnCommitDrop                       // makes a temporary table that COMMIT drops; it has no Pin, see Command.Effects
+)
+
+// Kind is what a command is, by its outermost statement. The zero value is Other.
+type Kind uint8
+
+const (
+	Other Kind = iota
+	Select
+	Insert
+	Update
+	Delete
+	Merge
+	Begin
+	Commit
+	Rollback
+	Savepoint
+	RollbackTo
+	Release
+	PrepareTransaction
+	CommitPrepared
+	RollbackPrepared
+	Set
+	Reset
+	ResetAll
+	SetTransaction // SET TRANSACTION …: ends with the transaction
+	SetConstraints
+	Show
+	DiscardAll
+	DiscardPlans
+	DiscardSequences
+	DiscardTemp
+	Prepare
+	Execute
+	Deallocate
+	DeallocateAll
+	Listen
+	Unlisten
+	UnlistenAll
+	Notify
+	Copy
+	SchemaChange // any statement that changes the catalog; its Effects have DDL
+	Declare
+	Fetch // also MOVE
+	Close
+	CloseAll
+	Do
+	Call
+	Explain
+	Vacuum // also ANALYZE
+	Lock
+	Load
+	Truncate
+	Checkpoint
+	Refresh // REFRESH MATERIALIZED VIEW
+	Reindex // also CLUSTER
+	Import  // IMPORT FOREIGN SCHEMA
+	numKinds
+)
+
+var kindNames = [numKinds]string{
+	"other", "select", "insert", "update", "delete", "merge", "begin", "commit", "rollback", "savepoint",
+	"rollback to", "release", "prepare transaction", "commit prepared", "rollback prepared", "set", "reset",
+	"reset all", "set transaction", "set constraints", "show", "discard all", "discard plans",
+	"discard sequences", "discard temp", "prepare", "execute", "deallocate", "deallocate all", "listen",
+	"unlisten", "unlisten all", "notify", "copy", "schema change", "declare", "fetch", "close", "close all",
+	"do", "call", "explain", "vacuum", "lock", "load", "truncate", "checkpoint", "refresh", "reindex", "import",
+}
+
+// String is the kind in lower case, for logs and tests.
+func (k Kind) String() string {
+	if k < numKinds {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Statement holds the facts of one SQL text. It is immutable, shared by all clients and valid for ever.
+type Statement struct {
+	// Template is the text with its literals replaced by $s (string), $n (four-byte integer), $f (other number), $b (bits) and $c (national string), or the
+	// whole text where literals matter. It is empty for texts above MaxText.
+	Template string
+	// Unparsed says that the grammar rejected the text. The server most likely will too and is the one to say so.
+	Unparsed bool
+	// Conforming says that the facts hold only while standard_conforming_strings is on: a plain literal has a backslash.
+	Conforming bool
+	// Commands are the statements of the text in order; none for an empty query. Unparsed texts have at most one, of kind Other.
+	Commands []Command
+	// Effects is the union of the commands' effects.
+	Effects Effects
+	// Pin is the first command's reason to keep the connection, "" if none has one.
+	Pin string
+}
+
+// Command holds the facts of one statement of a text.
+type Command struct {
+	Kind Kind
+	// Effects: TempOnCommitDrop is not a pin inside an explicit transaction block; outside one the table is gone at once.
+	Effects Effects
+	// Chain: COMMIT or ROLLBACK AND CHAIN.
+	Chain bool
+	// Settings are lower-case names of settings that may differ after the transaction. SET LOCAL gives none.
+	Settings []string
+	// Channel of LISTEN, UNLISTEN and NOTIFY, as the server folds it.
+	Channel string
+	// Name of the prepared statement of PREPARE, EXECUTE and DEALLOCATE, of the savepoint, the cursor or the two-phase
+	// transaction, as the server folds it.
+	Name string
+	// NameStart and NameEnd are byte offsets in the text of a prepared statement's name as written, with its quotes; both 0 if
+	// there is none.
+	NameStart, NameEnd int
+	// Prepared holds the facts of PREPARE's inner statement. They count whenever the name is executed, so they are in no union here.
+	Prepared *Command
+	// BodyStart and BodyEnd are byte offsets in the text of PREPARE's inner statement; both 0 for other kinds.
+	BodyStart, BodyEnd int
+	// Functions are the names, last part, of functions called that are not built in and harmless.
+	Functions []string
+	// Builtins are the names of harmless built-in functions called without a schema: a function of the same name
+	// with other argument types may hide behind one.
+	Builtins []string
+	// Relations are the last parts of the tables, views and sequences named, each once, in no order. Names of WITH queries are among them.
+	Relations []string
+	// Pin is the reason why a shared connection cannot carry the session state this makes, "" if none.
+	Pin string
+}
