@@ -21,8 +21,8 @@ var tablesSQL string
 //go:embed rules.sql
 var rulesSQL string
 
-// Progress hears how far the load is: rows of total are in the table. It is called a few times a second from the
-// goroutine that loads.
+// Progress hears how far the load is: rows of total are in the table. It is called from the goroutine that
+// loads, every few thousand rows and at the end of each table.
 type Progress func(table string, rows, total int64)
 
 // progressRows is how many rows lie between two calls of Progress.
@@ -60,6 +60,9 @@ func CreateDatabase(ctx context.Context, superuserURL, database, role, password 
 // that belongs to users on the first manager, where undeclared tables live. The databases must not hold it yet; one
 // that fails is left as it was. progress may be nil.
 func Load(ctx context.Context, managerURLs []string, progress Progress) error {
+	if len(managerURLs) == 0 {
+		return errors.New("load sample data: no manager given")
+	}
 	if progress == nil {
 		progress = func(string, int64, int64) {}
 	}

@@ -143,6 +143,31 @@ func TestKilledServerLeavesNoProcessAndComesBackOnItsPort(t *testing.T) {
 	}
 }
 
+func TestRestartWaitsForItsOwnPort(t *testing.T) {
+	manager := pgtest.Start(t, localpg.Options{}).Shards[0].Manager
+	if err := manager.Stop(localpg.Fast); err != nil {
+		t.Fatal(err)
+	}
+	squatter, err := net.Listen("tcp", manager.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- manager.Start(limited(t)) }()
+	eventually(t, "the server has met the squatter", func() bool {
+		return strings.Contains(manager.LogTail(20), "Address already in use")
+	})
+	if err := squatter.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	if got := pgtest.Value(t, manager, "postgres", "SELECT 1"); got != "1" {
+		t.Errorf("after the wait: got %q, want 1", got)
+	}
+}
+
 func TestPausedServerAcceptsAndNeverAnswers(t *testing.T) {
 	cluster := pgtest.Start(t, localpg.Options{})
 	manager := cluster.Shards[0].Manager

@@ -110,7 +110,7 @@ func (s *Server) removeSharedMemory() error {
 	return nil
 }
 
-// freeze stops a postmaster and then its children, and returns the children.
+// freeze stops a postmaster and then its children, and returns the children. One that has ended meanwhile is no error.
 func freeze(postmaster int) ([]int, error) {
 	if err := signalAll([]int{postmaster}, syscall.SIGSTOP); err != nil {
 		return nil, err
@@ -119,6 +119,9 @@ func freeze(postmaster int) ([]int, error) {
 	deadline := time.Now().Add(killPatience)
 	for {
 		status, err := readStatus(postmaster)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			return nil, nil // it ended by itself, and its children follow it
+		}
 		if err != nil {
 			return nil, err
 		}

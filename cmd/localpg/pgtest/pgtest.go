@@ -17,9 +17,9 @@ package pgtest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,13 +100,10 @@ func (s *Shared) Cluster(t testing.TB) *localpg.Cluster {
 	return s.cluster
 }
 
-// databases numbers the databases of a process; names need to differ only on one cluster.
-var databases atomic.Int64
-
 // Database makes an empty database on the server and drops it, with whoever is still connected, when the test ends.
 func Database(t testing.TB, server *localpg.Server) string {
 	t.Helper()
-	name := fmt.Sprintf("test_%d", databases.Add(1))
+	name := fmt.Sprintf("test_%016x", rand.Uint64())
 	Exec(t, server, "postgres", "CREATE DATABASE "+name)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), queryLimit)
