@@ -301,11 +301,14 @@ func TestStopLeavesNothing(t *testing.T) {
 
 func TestKeptDirectoryStaysAndAFullOneIsRefused(t *testing.T) {
 	dir := newDir(t, "kept")
-	cluster, err := localpg.Start(limited(t), localpg.Options{Dir: dir, Keep: true})
+	cluster, err := localpg.Start(limited(t), localpg.Options{Dir: dir, Keep: true, Production: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	manager := cluster.Shards[0].Manager
+	if got := pgtest.Value(t, manager, "postgres", "SHOW fsync"); got != "on" {
+		t.Errorf("fsync is %s in production mode, want on", got)
+	}
 	if err := cluster.Stop(); err != nil {
 		t.Fatal(err)
 	}
