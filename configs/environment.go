@@ -11,6 +11,9 @@ import (
 // prefix leads every environment variable that is ours.
 const prefix = "PGTIER_"
 
+// maxVariableName bounds the search for the key that a name means, in bytes: four times the longest key's.
+const maxVariableName = 256
+
 // orchestrated matches the variables that Kubernetes and container links set for a service called pgtier. They are
 // nobody's configuration, and refusing them would keep the proxy from starting beside such a service.
 var orchestrated = regexp.MustCompile(`^PGTIER_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)$`)
@@ -27,6 +30,10 @@ func overlay(tree map[string]any, s *schema, env []string) []Problem {
 		name, text, _ := strings.Cut(entry, "=")
 		rest, ours := strings.CutPrefix(name, prefix)
 		if !ours || orchestrated.MatchString(name) {
+			continue
+		}
+		if len(name) > maxVariableName {
+			found = append(found, Problem{Path: clip(name), Text: "no key has such a long name"})
 			continue
 		}
 		_, problem := assign(tree, s, rest, text)

@@ -50,6 +50,9 @@ func (e *Error) Error() string {
 
 // nearest returns the candidate that a typist most likely meant by word, or "" when none is near.
 func nearest(word string, candidates []string) string {
+	if len(word) > maxVariableName {
+		return ""
+	}
 	best, bestDistance := "", len(word)/3+2
 	for _, candidate := range candidates {
 		if d := distance(strings.ToLower(word), candidate); d < bestDistance {
