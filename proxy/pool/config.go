@@ -92,25 +92,25 @@ func (c *Config) Validate() error {
 	switch c.Mode {
 	case ModeTransaction, ModeSession, ModeStatement:
 	default:
-		fault("mode", "%q is none of transaction, session, statement", c.Mode)
+		fault("mode", "%q is no mode; use transaction, session or statement", c.Mode)
 	}
 	if c.Size < 1 {
-		fault("size", "%d is below 1", c.Size)
+		fault("size", "%d is below 1; give the pool at least one connection", c.Size)
 	}
 	if c.MinIdle > c.Size {
-		fault("min_idle", "%d is above size (%d)", c.MinIdle, c.Size)
+		fault("min_idle", "%d is above size (%d); lower it or raise size", c.MinIdle, c.Size)
 	}
 	for _, n := range c.counts() {
 		if n.value < 0 {
-			fault(n.key, "%d is negative; 0 means no limit", n.value)
+			fault(n.key, "%d is negative; use 0 or more", n.value)
 		}
 	}
 	for _, d := range c.durations() {
 		switch {
 		case d.value < 0:
-			fault(d.key, "%s is negative", d.value)
+			fault(d.key, "%s is negative; use 0 or more", d.value)
 		case d.value == 0 && d.required:
-			fault(d.key, "must be above 0")
+			fault(d.key, "0 would never end; use a time above 0")
 		}
 	}
 	return errors.Join(faults...)

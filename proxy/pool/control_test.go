@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -297,5 +298,22 @@ func TestCloseEndsWaitersAndAwaitsLentConnections(t *testing.T) {
 		}
 		giveBack(p, held)
 		r.end()
+	})
+}
+
+func TestAWaitThatAPauseOutlastsSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		cfg := quiet(1)
+		cfg.WaitTimeout = time.Second
+		p := r.Attach(keyA, cfg)
+		if err := r.Pause(t.Context(), Scope{}); err != nil {
+			t.Fatalf("Pause: %v", err)
+		}
+		_, err := p.Acquire(NewWaiter[*line](), Want[*line]{})
+		if stateOf(t, err) != "57P03" || !strings.Contains(err.Error(), "paused") {
+			t.Errorf("Acquire returned %v, want 57P03 that names the pause", err)
+		}
 	})
 }

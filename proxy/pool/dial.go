@@ -134,6 +134,7 @@ func (p *Pool[S]) dialFailed(sl *slot[S], err error) {
 	now := p.reg.clock.now()
 	b := &p.backoff
 	p.counters.dialErrors++
+	p.suspect()
 	b.lastErr, b.refusal = err, nil
 	if now >= b.retryAt { // dials that failed together are one round
 		b.failures++

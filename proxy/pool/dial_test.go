@@ -250,3 +250,23 @@ func TestDiscardOpensAnotherForWhoWaits(t *testing.T) {
 		giveBack(p, res.line)
 	})
 }
+
+func TestWhoWaitedLongBeforeTheServerWentIsNotFailedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		cfg := quiet(2)
+		cfg.ServerDownWait = 10 * time.Second
+		p := r.Attach(keyA, cfg)
+		held := lend(t, p, NewWaiter[*line]())
+		r.set(func() { r.host.err = errors.New("connection refused") })
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		time.Sleep(time.Minute)
+		discard(p, held) // from here on the pool is down
+		res := <-got
+		if least := time.Minute + 10*time.Second; res.err == nil || res.took < least || res.took > least+2*time.Second {
+			t.Errorf("got %v after %s, want an error server_down_wait after the last connection went", res.err, res.took)
+		}
+	})
+}

@@ -120,6 +120,9 @@ func (p *Pool[S]) failHopeless(now int64, cfg *Config) int64 {
 	if p.phase != serving || !p.down() || cfg.ServerDownWait == 0 {
 		return never
 	}
+	if p.backoff.downSince == 0 {
+		p.backoff.downSince = now // the last connection went after the dials had begun to fail
+	}
 	for w := p.queue.first; w != nil; w = p.queue.first {
 		due := max(w.since, p.backoff.downSince) + int64(cfg.ServerDownWait)
 		if due > now {

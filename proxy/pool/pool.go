@@ -46,6 +46,7 @@ type Pool[S Server] struct {
 	kept       bool           // min_idle holds without clients, and the pool stays
 	usedAt     int64          // clock time of the last sign of use
 	generation uint64         // raised by Reconnect
+	distrust   int64          // clock time of the last suspect; 0 = never
 	surrender  bool           // the next connection that comes back is closed for another pool
 	emptied    chan struct{}  // closed when no slot is left; nil when nobody waits for that
 	backoff    backoff        // of dials
@@ -65,7 +66,7 @@ func (p *Pool[S]) Config() *Config { return p.cfg.Load() }
 func (p *Pool[S]) Acquire(w *Waiter[S], want Want[S]) (S, error) {
 	p.mu.Lock()
 	if p.phase == serving && p.queue.first == nil && w.closed.Load() == nil {
-		if sl := p.pick(want); sl != nil && p.idleFor(sl) < staleAfter {
+		if sl := p.pick(want); sl != nil && p.fresh(sl) {
 			p.idle.remove(sl)
 			p.move(sl, Leased)
 			p.counters.assigned++
@@ -87,7 +88,14 @@ func (p *Pool[S]) pick(want Want[S]) *slot[S] {
 	return p.idle.find(want.Fingerprint)
 }
 
-func (p *Pool[S]) idleFor(sl *slot[S]) int64 { return p.reg.clock.coarse.Load() - sl.idleSince }
+// fresh reports whether sl may be lent without a look at it.
+func (p *Pool[S]) fresh(sl *slot[S]) bool {
+	return p.reg.clock.coarse.Load()-sl.idleSince < staleAfter && sl.idleSince > p.distrust
+}
+
+// suspect has every connection that is idle now looked at before it is lent: something happened that may be a restart
+// of the server, and their next users need not find out by an error.
+func (p *Pool[S]) suspect() { p.distrust = p.reg.clock.coarse.Load() }
 
 // acquireSlowly is Acquire when the connection must wait for its turn or be looked at first. It is called with p.mu
 // held and gives it back.
@@ -173,12 +181,12 @@ func (p *Pool[S]) serve() {
 	p.startDials()
 }
 
-// hand gives sl to the oldest waiter. One that rested is only Checking until the waiter has had a look at it; until
+// hand gives sl to the oldest waiter. One that is not fresh is only Checking until the waiter has had a look at it; until
 // then the waiter can still be cancelled.
 func (p *Pool[S]) hand(sl *slot[S]) {
 	w := p.queue.first
 	p.queue.remove(w)
-	if sl.state == Idle && p.idleFor(sl) >= staleAfter {
+	if sl.state == Idle && !p.fresh(sl) {
 		p.move(sl, Checking)
 	} else {
 		p.move(sl, Leased)
@@ -197,7 +205,7 @@ func (p *Pool[S]) assigned(w *Waiter[S]) {
 	w.pool.Store(nil)
 }
 
-// verify looks at a connection that was idle for long, outside the lock, and reports whether w may have it. When not,
+// verify looks at a connection that is not fresh, outside the lock, and reports whether w may have it. When not,
 // w.err is set or w may queue again, ahead of those who came after it.
 func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) bool {
 	cfg := p.cfg.Load()
@@ -225,6 +233,7 @@ func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) bool {
 	if reason == reasonNone {
 		doomed = p.settle(sl, doomed)
 	} else {
+		p.suspect()
 		doomed = p.condemn(sl, reason, doomed)
 	}
 	if reason == reasonCheck {
@@ -271,6 +280,7 @@ func (p *Pool[S]) Discard(s S, reason string) {
 		p.log.Error("a connection was discarded that is not lent", zap.Stack("stack"))
 		return
 	}
+	p.suspect()
 	p.condemn(sl, reasonDiscarded, nil)
 	p.mu.Unlock()
 	p.bury(sl, reason)

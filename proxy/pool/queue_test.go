@@ -248,3 +248,23 @@ func TestReleasingWhatIsNotLentChangesNothing(t *testing.T) {
 		giveBack(p, lend(t, p, w))
 	})
 }
+
+func TestAfterALossEveryIdleConnectionIsLookedAtBeforeItIsLent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		p, w := r.Attach(keyA, quiet(3)), NewWaiter[*line]()
+		lost, idle, busy := lend(t, p, w), lend(t, p, w), lend(t, p, w)
+		giveBack(p, idle)
+		for _, l := range []*line{lost, idle, busy} {
+			l.stale.Store(true) // the server restarts
+		}
+		discard(p, lost)
+		l := lend(t, p, w)
+		if l == idle {
+			t.Error("a connection was lent that died beside one that was lost")
+		}
+		giveBack(p, l)
+		discard(p, busy)
+	})
+}
