@@ -1,0 +1,98 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"pgtier/proxy/wire"
+)
+
+// cancelGate keeps a connection from changing hands while a cancel for it is
+// under way, so that the cancel can never hit the next session's statement.
+type cancelGate struct {
+	mu      sync.Mutex
+	running int
+	sent    bool
+	idle    *sync.Cond
+}
+
+func (g *cancelGate) enter() {
+	g.mu.Lock()
+	g.running++
+	g.mu.Unlock()
+}
+
+func (g *cancelGate) leave() {
+	g.mu.Lock()
+	g.running--
+	g.sent = true
+	if g.idle != nil && g.running == 0 {
+		g.idle.Broadcast()
+	}
+	g.mu.Unlock()
+}
+
+// settle waits until no cancel is under way and reports whether there was one.
+func (g *cancelGate) settle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.running > 0 {
+		if g.idle == nil {
+			g.idle = sync.NewCond(&g.mu)
+		}
+		g.idle.Wait()
+	}
+	sent := g.sent
+	g.sent = false
+	return sent
+}
+
+// BeginCancel announces a cancel. The caller holds a lock that proves that the
+// session still has this connection; it then calls Cancel without that lock.
+func (c *Conn) BeginCancel() { c.cancels.enter() }
+
+// Cancel asks the server, over a connection of its own (with TLS if this one
+// has it), to cancel what this connection runs. BeginCancel comes first. It
+// returns when the server has closed that connection: the signal is then sent.
+func (c *Conn) Cancel(ctx context.Context) error {
+	defer c.cancels.leave()
+	nc, err := c.target.dialSocket(ctx)
+	if err != nil {
+		return fmt.Errorf("dial for cancel: %w", err)
+	}
+	defer func() { _ = nc.Close() }()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = nc.SetDeadline(deadline)
+	}
+	conn := wire.NewConn(nc)
+	if _, usesTLS := c.TLS(); usesTLS {
+		if _, err := c.target.startTLS(ctx, conn, true); err != nil {
+			return fmt.Errorf("start TLS for cancel: %w", err)
+		}
+	}
+	if err := conn.Write(wire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
+		return fmt.Errorf("send cancel: %w", err)
+	}
+	var b [1]byte
+	if _, err := conn.Read(b[:]); err != nil && err != io.EOF {
+		return fmt.Errorf("wait for cancel: %w", err)
+	}
+	return nil
+}
+
+// SettleCancels waits for cancels under way. If one was sent, a round trip makes
+// sure that its signal has been consumed: it must not hit the next statement.
+// Called by the lease holder before the connection is given back.
+func (c *Conn) SettleCancels(timeout time.Duration) error {
+	if !c.cancels.settle() {
+		return nil
+	}
+	err := c.Check(timeout)
+	if e, ok := err.(*wire.Error); ok && e.Code == wire.CodeQueryCanceled {
+		err = c.Check(timeout)
+	}
+	return err
+}

@@ -1,0 +1,248 @@
+// Package backend is one connection to a PostgreSQL server: how it is opened and
+// logged in, which settings and prepared statements are in force on it, and how
+// it is cancelled, checked and closed.
+package backend
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"pgtier/proxy/wire"
+)
+
+// Conn is one logged-in server connection. It belongs to whoever leased it;
+// only Close, Kick, CancelKey and the identity methods may be called by others.
+type Conn struct {
+	*wire.Conn
+
+	// Fixed after Dial.
+	id      uint64
+	target  Target
+	created time.Time
+	pid     uint32
+	secret  []byte
+	bufs    *wire.Buffers
+
+	// Owned by the lease holder.
+	params    *Params   // reported by the server, now
+	settings  *Settings // in force, beyond the connection's own defaults
+	prepared  preparedSet
+	unnamed   *Statement // what the unnamed statement holds; nil: none, or not ours to know
+	dirty     string     // why it must be closed rather than reused; "" if clean
+	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
+	Sequences bool       // somebody's sequence state is on it
+
+	fingerprint atomic.Uint64
+	closed      atomic.Bool
+	cancels     cancelGate
+}
+
+// ID is unique within the process.
+func (c *Conn) ID() uint64 { return c.id }
+
+// PID is the server's process, as BackendKeyData told.
+func (c *Conn) PID() uint32 { return c.pid }
+
+// Target is the server and login it was dialled for.
+func (c *Conn) Target() *Target { return &c.target }
+
+// CreatedAt is when the login completed.
+func (c *Conn) CreatedAt() time.Time { return c.created }
+
+// Fingerprint identifies the settings in force. Safe for concurrent use.
+func (c *Conn) Fingerprint() uint64 { return c.fingerprint.Load() }
+
+// Settings are the settings in force beyond the connection's defaults.
+func (c *Conn) Settings() *Settings { return c.settings }
+
+// Params are the reported parameters, now.
+func (c *Conn) Params() *Params { return c.params }
+
+// SetParam records a ParameterStatus.
+func (c *Conn) SetParam(p wire.Param) { c.params = c.params.With(p.Name, p.Value) }
+
+// ShareParams makes the connection use p, which must be Equal to its own, so that
+// the next comparison is one of pointers.
+func (c *Conn) ShareParams(p *Params) { c.params = p }
+
+// Unnamed is the statement that the unnamed prepared statement holds.
+func (c *Conn) Unnamed() *Statement { return c.unnamed }
+
+// SetUnnamed records what the unnamed prepared statement will hold.
+func (c *Conn) SetUnnamed(s *Statement) { c.unnamed = s }
+
+// Spoil marks the connection as not reusable; the first reason is kept.
+func (c *Conn) Spoil(reason string) {
+	if c.dirty == "" {
+		c.dirty = reason
+	}
+}
+
+// Spoiled returns why the connection must not be reused, "" if it may be.
+func (c *Conn) Spoiled() string { return c.dirty }
+
+// Reset records that the server has executed DISCARD ALL.
+func (c *Conn) Reset() {
+	c.Adopted(nil)
+	c.prepared.clear()
+	c.Sequences, c.SeqWriter = false, 0
+}
+
+// Stale reports without blocking whether the peer has closed the connection or
+// sent something unasked: an idle server connection has nothing to say.
+func (c *Conn) Stale() bool {
+	if c.closed.Load() {
+		return true
+	}
+	sc, ok := c.socket().(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	stale := true
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, rerr := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		stale = !errors.Is(rerr, syscall.EAGAIN)
+	})
+	return err != nil || stale
+}
+
+func (c *Conn) socket() net.Conn {
+	if t, ok := c.NetConn().(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c.NetConn()
+}
+
+// Check makes one round trip with an empty query.
+func (c *Conn) Check(timeout time.Duration) error {
+	return c.Exec(wire.AppendQuery(nil, ""), timeout, nil)
+}
+
+// Terminate says goodbye and closes the connection. Safe for concurrent use.
+func (c *Conn) Terminate() {
+	if c.closed.Swap(true) {
+		return
+	}
+	_ = c.NetConn().SetWriteDeadline(time.Now().Add(time.Second))
+	go func() { // ends within the write deadline
+		_ = c.Conn.Write(wire.AppendTerminate(nil))
+		_ = c.Conn.Close()
+	}()
+}
+
+// Close closes the connection at once; reason is for the log of its owner.
+// A server process in the middle of a statement may run on until it notices.
+func (c *Conn) Close(string) { c.Terminate() }
+
+// ExecTx is Exec that also returns the transaction state it ended in, 0 if lost.
+func (c *Conn) ExecTx(msgs []byte, timeout time.Duration, visit func(wire.Frame)) (byte, error) {
+	tx := byte(0)
+	err := c.Exec(msgs, timeout, func(f wire.Frame) {
+		if f.Type == wire.MsgReadyForQuery && len(f.Body()) == 1 {
+			tx = f.Body()[0]
+		}
+		if visit != nil {
+			visit(f)
+		}
+	})
+	return tx, err
+}
+
+// Exec sends msgs, which must end in exactly one Query or Sync, and reads up to
+// its ReadyForQuery. visit (may be nil) sees every frame. A server error is
+// returned as *wire.Error after ReadyForQuery, and leaves the connection usable
+// unless it is FATAL; any other error means that the connection is lost.
+func (c *Conn) Exec(msgs []byte, timeout time.Duration, visit func(wire.Frame)) error {
+	x := &exchange{conn: c, visit: visit}
+	if timeout > 0 {
+		c.SetReadDeadline(time.Now().Add(timeout))
+	}
+	err := c.Loop(msgs, x)
+	if timeout > 0 {
+		c.SetReadDeadline(time.Time{})
+	}
+	x.in.Drop()
+	switch {
+	case err != nil:
+		c.Spoil("lost: " + err.Error())
+		return fmt.Errorf("talk to server: %w", err)
+	case x.err != nil:
+		c.Spoil("lost: " + x.err.Error())
+		return fmt.Errorf("talk to server: %w", x.err)
+	case x.serverErr != nil:
+		return x.serverErr
+	}
+	return nil
+}
+
+// maxInternalFrame bounds the answers to our own statements.
+const maxInternalFrame = 1 << 20
+
+// exchange reads frames up to one ReadyForQuery.
+type exchange struct {
+	conn      *Conn
+	in        wire.Input
+	visit     func(wire.Frame)
+	serverErr *wire.Error
+	err       error
+}
+
+// Readable takes what is there; it returns false at ReadyForQuery or on error.
+func (x *exchange) Readable() bool {
+	n, err := x.conn.Take(x.in.Space(x.conn.bufs, wire.SmallBuffer))
+	x.in.Added(n)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		x.err = err
+		return false
+	}
+	for {
+		size, ok := wire.FrameSize(x.in.Bytes())
+		if !ok {
+			return true
+		}
+		if size == 0 || size > maxInternalFrame {
+			x.err = fmt.Errorf("read answer: %w", wire.ErrBroken)
+			return false
+		}
+		if x.in.Len() < size {
+			x.in.Space(x.conn.bufs, size)
+			return true
+		}
+		raw := x.in.Bytes()[:size]
+		x.in.Skip(size)
+		if x.frame(wire.Frame{Type: raw[0], Raw: raw}) {
+			return false
+		}
+	}
+}
+
+func (x *exchange) frame(f wire.Frame) (done bool) {
+	switch f.Type {
+	case wire.MsgErrorResponse:
+		if x.serverErr == nil {
+			x.serverErr = wire.ParseError(f.Body())
+		}
+	case wire.MsgParameterStatus:
+		if p, err := wire.ParseParameterStatus(f.Body()); err == nil {
+			x.conn.SetParam(p)
+		}
+	}
+	if x.visit != nil {
+		x.visit(f)
+	}
+	return f.Type == wire.MsgReadyForQuery
+}

@@ -1,0 +1,289 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"pgtier/proxy/auth"
+	"pgtier/proxy/wire"
+)
+
+// Target is where and as whom to log in. Immutable.
+type Target struct {
+	Name       string // for logs and SHOW SERVERS
+	Network    string // "tcp" or "unix"
+	Address    string
+	Host       string // for TLS
+	Database   string
+	User       string
+	Credential auth.Credential
+	Binding    auth.ChannelBinding
+	TLS        wire.TLSConfig
+	Params     []wire.Param // further startup parameters
+}
+
+// Dialer opens server connections. Safe for concurrent use.
+type Dialer struct {
+	Bufs *wire.Buffers
+	ids  atomic.Uint64
+}
+
+// loginFrame bounds a message of the login phase.
+const loginFrame = 64 << 10
+
+// LoginError is a server's refusal to let us in. It is not worth retrying with
+// the same credential.
+type LoginError struct{ Refusal *wire.Error }
+
+// Error names the refusal.
+func (e *LoginError) Error() string { return "server refuses the login: " + e.Refusal.Message }
+
+// SQLState is the refusal's code.
+func (e *LoginError) SQLState() string { return e.Refusal.Code }
+
+// Unwrap returns the server's error.
+func (e *LoginError) Unwrap() error { return e.Refusal }
+
+// Dial connects and logs in within ctx's deadline. A refusal by the server is a
+// *LoginError.
+func (d *Dialer) Dial(ctx context.Context, t Target) (*Conn, error) {
+	nc, err := t.dialSocket(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", t.Name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c, err := d.login(ctx, nc, t)
+	if err != nil {
+		_ = nc.Close()
+		if ctx.Err() != nil && !errors.As(err, new(*LoginError)) {
+			err = fmt.Errorf("log in to %s: %w", t.Name, context.Cause(ctx))
+		}
+		return nil, err
+	}
+	if !stop() {
+		_ = nc.Close()
+		return nil, fmt.Errorf("log in to %s: %w", t.Name, context.Cause(ctx))
+	}
+	return c, nil
+}
+
+func (t *Target) dialSocket(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 10 * time.Second, Count: 6}
+	return d.DialContext(ctx, t.Network, t.Address)
+}
+
+func (d *Dialer) login(ctx context.Context, nc net.Conn, t Target) (*Conn, error) {
+	c := &Conn{Conn: wire.NewConn(nc), id: d.ids.Add(1), target: t, bufs: d.Bufs}
+	first := t.Network == "tcp" && t.TLS.EffectiveMode() != wire.TLSAllow
+	secured := false
+	if first {
+		var err error
+		if secured, err = t.startTLS(ctx, c.Conn, false); err != nil {
+			return nil, fmt.Errorf("start TLS with %s: %w", t.Name, err)
+		}
+	}
+	err := c.authenticate()
+	if err == nil || secured || !t.mayRetryTLS(err) {
+		return c, err
+	}
+	return d.retryTLS(ctx, c, t)
+}
+
+// mayRetryTLS: mode allow asks for TLS only after a plain login was refused.
+func (t *Target) mayRetryTLS(err error) bool {
+	return t.Network == "tcp" && t.TLS.EffectiveMode() == wire.TLSAllow && errors.As(err, new(*LoginError))
+}
+
+func (d *Dialer) retryTLS(ctx context.Context, plain *Conn, t Target) (*Conn, error) {
+	_ = plain.Conn.Close()
+	t.TLS.Mode = wire.TLSRequire
+	nc, err := t.dialSocket(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", t.Name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c, err := d.login(ctx, nc, t)
+	if err != nil {
+		_ = nc.Close()
+	}
+	return c, err
+}
+
+// startTLS asks for TLS as the mode says. must makes a refusal an error whatever the mode.
+func (t *Target) startTLS(ctx context.Context, c *wire.Conn, must bool) (bool, error) {
+	conf, err := t.TLS.ServerTLS(t.Host)
+	if err != nil || conf == nil {
+		return false, err
+	}
+	if err := c.Write(wire.AppendSSLRequest(nil)); err != nil {
+		return false, err
+	}
+	var answer [1]byte
+	if _, err := c.Read(answer[:]); err != nil {
+		return false, err
+	}
+	switch answer[0] {
+	case 'S':
+		tc := tls.Client(c.NetConn(), conf)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			return false, err
+		}
+		c.StartTLS(tc)
+		return true, nil
+	case 'N':
+		mode := t.TLS.EffectiveMode()
+		if must || mode != wire.TLSPrefer && mode != wire.TLSAllow {
+			return false, fmt.Errorf("the server does not support TLS, but sslmode is %s", mode)
+		}
+		return false, nil
+	}
+	return false, fmt.Errorf("answer to SSLRequest: %w", wire.ErrBroken)
+}
+
+// authenticate sends the startup packet and reads up to the first ReadyForQuery.
+func (c *Conn) authenticate() error {
+	t := &c.target
+	params := append([]wire.Param{{Name: "user", Value: t.User}, {Name: "database", Value: t.Database}}, t.Params...)
+	if err := c.Write(wire.AppendStartup(nil, wire.Protocol32, params)); err != nil {
+		return fmt.Errorf("send startup packet to %s: %w", t.Name, err)
+	}
+	l := login{c: c}
+	defer l.in.Drop()
+	for {
+		f, err := l.in.ReadFrame(c, c.bufs, loginFrame)
+		if err != nil {
+			return fmt.Errorf("log in to %s: %w", t.Name, err)
+		}
+		done, err := l.frame(f)
+		if err != nil {
+			return err
+		}
+		if done {
+			c.created = time.Now()
+			return nil
+		}
+	}
+}
+
+// login drives one login exchange.
+type login struct {
+	c        *Conn
+	in       wire.Input
+	scram    *auth.ScramClient
+	verified bool // the server proved that it knows the password
+	ok       bool
+}
+
+func (l *login) frame(f wire.Frame) (done bool, err error) {
+	c, body := l.c, f.Body()
+	switch f.Type {
+	case wire.MsgAuthentication:
+		return false, l.answer(body)
+	case wire.MsgErrorResponse:
+		e := wire.ParseError(body)
+		return false, &LoginError{Refusal: e}
+	case wire.MsgParameterStatus:
+		p, err := wire.ParseParameterStatus(body)
+		if err != nil {
+			return false, err
+		}
+		c.SetParam(p)
+	case wire.MsgBackendKeyData:
+		c.pid, c.secret, err = wire.ParseBackendKey(body)
+		return false, err
+	case wire.MsgNoticeResponse, wire.MsgNegotiateVersion:
+	case wire.MsgReadyForQuery:
+		if !l.ok {
+			return false, fmt.Errorf("log in to %s: %w: ReadyForQuery before authentication", c.target.Name, wire.ErrBroken)
+		}
+		if l.in.Len() != 0 {
+			return false, fmt.Errorf("log in to %s: %w: bytes after ReadyForQuery", c.target.Name, wire.ErrBroken)
+		}
+		return true, nil
+	default:
+		return false, fmt.Errorf("log in to %s: %w: message %q", c.target.Name, wire.ErrBroken, f.Type)
+	}
+	return false, nil
+}
+
+func (l *login) answer(body []byte) error {
+	code, data, err := wire.ParseAuth(body)
+	if err != nil {
+		return err
+	}
+	c := l.c
+	switch code {
+	case wire.AuthOK:
+		if l.scram != nil && !l.verified {
+			return errors.New("log in: the server ended SCRAM without proving that it knows the password")
+		}
+		l.ok = true
+		return nil
+	case wire.AuthCleartext:
+		password, ok := c.target.Credential.Password()
+		if !ok {
+			return fmt.Errorf("log in to %s as %q: the server asks for a clear-text password and only a hash is known", c.target.Name, c.target.User)
+		}
+		return c.Write(wire.AppendPassword(nil, password))
+	case wire.AuthMD5:
+		if len(data) != 4 {
+			return fmt.Errorf("log in to %s: %w: md5 salt", c.target.Name, wire.ErrBroken)
+		}
+		response, err := auth.MD5Response(c.target.Credential, c.target.User, [4]byte(data))
+		if err != nil {
+			return fmt.Errorf("log in to %s: %w", c.target.Name, err)
+		}
+		return c.Write(wire.AppendPassword(nil, response))
+	case wire.AuthSASL, wire.AuthSASLContinue, wire.AuthSASLFinal:
+		return l.sasl(code, data)
+	}
+	return fmt.Errorf("log in to %s: authentication method %d is not supported; use scram-sha-256, md5, password or cert", c.target.Name, code)
+}
+
+func (l *login) sasl(code uint32, data []byte) (err error) {
+	c := l.c
+	if code == wire.AuthSASL {
+		var binding []byte
+		if state, ok := c.TLS(); ok && len(state.PeerCertificates) > 0 {
+			binding = auth.TLSServerEndPoint(state.PeerCertificates[0])
+		}
+		l.scram, err = auth.NewScramClientBinding(c.target.Credential, wire.ParseStrings(data), binding, c.target.Binding)
+		if err != nil {
+			return fmt.Errorf("log in to %s as %q: %w", c.target.Name, c.target.User, err)
+		}
+		return c.Write(wire.AppendSASLInitial(nil, l.scram.Mechanism(), l.scram.First()))
+	}
+	if l.scram == nil {
+		return fmt.Errorf("log in to %s: %w: SASL message out of order", c.target.Name, wire.ErrBroken)
+	}
+	if code == wire.AuthSASLFinal {
+		if err := l.scram.Verify(data); err != nil {
+			return fmt.Errorf("log in to %s: %w", c.target.Name, err)
+		}
+		l.verified = true
+		return nil
+	}
+	final, err := l.scram.Next(data)
+	if err != nil {
+		return fmt.Errorf("log in to %s as %q: %w", c.target.Name, c.target.User, err)
+	}
+	return c.Write(wire.AppendSASLResponse(nil, final))
+}
+
+// PeerCertificate is the server's certificate, nil without TLS.
+func (c *Conn) PeerCertificate() *x509.Certificate {
+	state, ok := c.TLS()
+	if !ok || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	return state.PeerCertificates[0]
+}

@@ -1,0 +1,215 @@
+package backend
+
+import (
+	"slices"
+	"strings"
+
+	"pgtier/proxy/wire"
+)
+
+// Settings is an immutable set of session settings that differ from a server
+// connection's own defaults, sorted by name. nil is the empty set.
+type Settings struct {
+	values []wire.Param
+	fp     uint64
+}
+
+// NewSettings returns the set of values; the last of equal names wins.
+func NewSettings(values []wire.Param) *Settings {
+	var s *Settings
+	for _, v := range values {
+		s = s.With(v.Name, v.Value)
+	}
+	return s
+}
+
+// Fingerprint is equal for equal sets; 0 for the empty one. Equality must still
+// be checked with Equal where a collision would matter.
+func (s *Settings) Fingerprint() uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.fp
+}
+
+// Value returns the value of name.
+func (s *Settings) Value(name string) (string, bool) {
+	if s == nil {
+		return "", false
+	}
+	i, ok := s.find(name)
+	if !ok {
+		return "", false
+	}
+	return s.values[i].Value, true
+}
+
+// All returns the set in order of name. It must not be changed.
+func (s *Settings) All() []wire.Param {
+	if s == nil {
+		return nil
+	}
+	return s.values
+}
+
+// Equal reports whether both sets hold the same names and values.
+func (s *Settings) Equal(o *Settings) bool {
+	return s == o || s.Fingerprint() == o.Fingerprint() && slices.Equal(s.All(), o.All())
+}
+
+// With returns the set with name at value.
+func (s *Settings) With(name, value string) *Settings {
+	if old, ok := s.Value(name); ok && old == value {
+		return s
+	}
+	values := slices.Clone(s.All())
+	i, ok := slices.BinarySearchFunc(values, name, func(p wire.Param, n string) int { return strings.Compare(p.Name, n) })
+	if ok {
+		values[i].Value = value
+	} else {
+		values = slices.Insert(values, i, wire.Param{Name: name, Value: value})
+	}
+	return seal(values)
+}
+
+// Without returns the set without name.
+func (s *Settings) Without(name string) *Settings {
+	if _, ok := s.Value(name); !ok {
+		return s
+	}
+	i, _ := s.find(name)
+	return seal(slices.Delete(slices.Clone(s.values), i, i+1))
+}
+
+func (s *Settings) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.values, name, func(p wire.Param, n string) int { return strings.Compare(p.Name, n) })
+}
+
+// seal computes the fingerprint (FNV-1a, 64 bits).
+func seal(values []wire.Param) *Settings {
+	if len(values) == 0 {
+		return nil
+	}
+	h := uint64(14695981039346656037)
+	add := func(s string) {
+		for i := 0; i < len(s); i++ {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211
+	}
+	for _, v := range values {
+		add(v.Name)
+		add(v.Value)
+	}
+	return &Settings{values: values, fp: h}
+}
+
+// roleSetting is replayed in a round trip of its own: a statement must never
+// run as somebody else because a replay failed.
+const roleSetting = "role"
+
+// AppendAdopt adds the messages that bring this connection from its settings to
+// want, ending in one Sync. ok is false when nothing has to be sent. A role is
+// dropped first, so that the other settings are made with the login role's own
+// rights, and taken last.
+func (c *Conn) AppendAdopt(dst []byte, want *Settings) (out []byte, ok bool) {
+	if c.settings.Equal(want) {
+		return dst, false
+	}
+	var params []*string
+	set := func(name string, value *string) { params = append(params, &name, value) }
+	role, hasRole := want.Value(roleSetting)
+	if had, ok := c.settings.Value(roleSetting); ok && (!hasRole || had != role || len(want.All()) > 1) {
+		none := "none"
+		set(roleSetting, &none)
+	}
+	for _, p := range c.settings.All() {
+		if _, keep := want.Value(p.Name); !keep && p.Name != roleSetting {
+			set(p.Name, nil)
+		}
+	}
+	for _, p := range want.All() {
+		if have, ok := c.settings.Value(p.Name); p.Name != roleSetting && (!ok || have != p.Value) {
+			set(p.Name, &p.Value)
+		}
+	}
+	if hasRole {
+		set(roleSetting, &role)
+	}
+	return appendCalls(dst, "pg_catalog.set_config", ",false", 2, params), true
+}
+
+// NeedsRoundTrip reports whether adopting want must succeed before anything
+// else is sent: roles, and settings that only some servers know.
+func (c *Conn) NeedsRoundTrip(want *Settings) bool {
+	_, had := c.settings.Value(roleSetting)
+	_, has := want.Value(roleSetting)
+	if had || has {
+		return true
+	}
+	for _, p := range want.All() {
+		if !replaysSafely(p.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// replaysSafely lists the settings whose replay cannot fail once a server has
+// accepted the value: any role may set them and no check depends on other state.
+func replaysSafely(name string) bool {
+	switch strings.ToLower(name) {
+	case "application_name", "search_path", "timezone", "datestyle", "intervalstyle", "client_encoding",
+		"extra_float_digits", "bytea_output", "statement_timeout", "lock_timeout",
+		"idle_in_transaction_session_timeout", "standard_conforming_strings", "client_min_messages",
+		"default_transaction_isolation", "default_transaction_read_only", "work_mem":
+		return true
+	}
+	return false
+}
+
+// Adopted records that the server runs with want.
+func (c *Conn) Adopted(want *Settings) {
+	c.settings = want
+	c.fingerprint.Store(want.Fingerprint())
+	c.unnamed = nil
+}
+
+// AppendCapture adds the messages that ask for the values of names, ending in
+// one Sync; the answer is one DataRow with a field a name, NULL where unknown.
+func AppendCapture(dst []byte, names []string) []byte {
+	params := make([]*string, len(names))
+	for i := range names {
+		params[i] = &names[i]
+	}
+	return appendCalls(dst, "pg_catalog.current_setting", ",true", 1, params)
+}
+
+// SettingsAre records that the session's own statements left the server with s.
+func (c *Conn) SettingsAre(s *Settings) {
+	c.settings = s
+	c.fingerprint.Store(s.Fingerprint())
+}
+
+// appendCalls adds Parse, Bind, Execute and Sync of a SELECT that calls fn once
+// for each group of arity parameters.
+func appendCalls(dst []byte, fn, last string, arity int, params []*string) []byte {
+	sql := []byte("SELECT ")
+	for i := 0; i < len(params); i += arity {
+		if i > 0 {
+			sql = append(sql, ',')
+		}
+		sql = append(append(sql, fn...), '(')
+		for j := range arity {
+			if j > 0 {
+				sql = append(sql, ',')
+			}
+			sql = append(sql, '$')
+			sql = appendInt(sql, i+j+1)
+		}
+		sql = append(append(sql, last...), ')')
+	}
+	dst = wire.AppendParse(dst, "", sql, nil)
+	dst = wire.AppendBindText(dst, "", params)
+	return wire.AppendSync(wire.AppendExecute(dst))
+}

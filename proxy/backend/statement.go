@@ -1,0 +1,182 @@
+package backend
+
+import (
+	"hash/maphash"
+	"strconv"
+	"sync"
+	"unsafe"
+
+	"pgtier/parser"
+)
+
+// Statement is one prepared statement that any number of sessions share. Its
+// name on every server connection is Name. Immutable but for the store's own
+// bookkeeping.
+type Statement struct {
+	ID    uint64
+	Name  string
+	Text  []byte
+	Types []uint32
+	SQL   bool   // made by PREPARE: Text is the whole PREPARE statement under Name
+	Path  string // search_path it was prepared under
+	Facts *parser.Statement
+
+	refs   int // guarded by Statements.mu
+	bytes  int64
+	hash   uint64
+	epoch  uint64
+	prev   *Statement // list of statements that no session holds, oldest first
+	next   *Statement
+	inIdle bool
+}
+
+// Statements is the store of shared prepared statements of one database, bounded
+// in bytes. What a session holds is never dropped; what no session holds any
+// more stays for the next one, oldest dropped first. Safe for concurrent use.
+type Statements struct {
+	max  int64
+	seed maphash.Seed
+
+	mu     sync.Mutex
+	byHash map[uint64][]*Statement
+	idle   Statement // list head
+	bytes  int64
+	lastID uint64
+	epoch  uint64
+}
+
+// NewStatements returns a store for about maxBytes bytes of unused statements.
+func NewStatements(maxBytes int64) *Statements {
+	s := &Statements{max: maxBytes, seed: maphash.MakeSeed(), byHash: make(map[uint64][]*Statement)}
+	s.idle.prev, s.idle.next = &s.idle, &s.idle
+	return s
+}
+
+// StatementKey identifies a shared statement.
+type StatementKey struct {
+	Text  []byte
+	Types []byte // parameter type OIDs as they stand in a Parse message
+	Path  string
+	SQL   bool
+}
+
+// Acquire returns the shared statement of key, making it if it is new, and
+// counts one more holder. facts is what the text does.
+func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Statement {
+	h := s.hash(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.byHash[h] {
+		if st.matches(key, s.epoch) {
+			s.hold(st)
+			return st
+		}
+	}
+	s.lastID++
+	st := &Statement{
+		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
+		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Path: key.Path,
+		Facts: facts, hash: h, epoch: s.epoch, refs: 1,
+	}
+	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Path)) + int64(unsafe.Sizeof(*st)) + 64
+	s.byHash[h] = append(s.byHash[h], st)
+	s.bytes += st.bytes
+	s.evict()
+	return st
+}
+
+// Release counts one holder less.
+func (s *Statements) Release(st *Statement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.refs--
+	if st.refs > 0 {
+		return
+	}
+	st.prev, st.next = s.idle.prev, &s.idle
+	st.prev.next, s.idle.prev = st, st
+	st.inIdle = true
+	s.evict()
+}
+
+// Expire makes later Acquires return new statements: the catalog changed, and a
+// server refuses a prepared plan whose result type has changed.
+func (s *Statements) Expire() {
+	s.mu.Lock()
+	s.epoch++
+	s.mu.Unlock()
+}
+
+// Bytes is the memory held, used and unused.
+func (s *Statements) Bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
+func (s *Statements) hold(st *Statement) {
+	if st.inIdle {
+		st.prev.next, st.next.prev = st.next, st.prev
+		st.prev, st.next, st.inIdle = nil, nil, false
+	}
+	st.refs++
+}
+
+func (s *Statements) evict() {
+	for s.bytes > s.max && s.idle.next != &s.idle {
+		st := s.idle.next
+		st.prev.next, st.next.prev = st.next, st.prev
+		st.inIdle = false
+		s.bytes -= st.bytes
+		bucket := s.byHash[st.hash]
+		for i, o := range bucket {
+			if o == st {
+				bucket = append(bucket[:i], bucket[i+1:]...)
+				break
+			}
+		}
+		if len(bucket) == 0 {
+			delete(s.byHash, st.hash)
+		} else {
+			s.byHash[st.hash] = bucket
+		}
+	}
+}
+
+func (s *Statements) hash(key StatementKey) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	_, _ = h.Write(key.Text)
+	_ = h.WriteByte(0)
+	_, _ = h.Write(key.Types)
+	_, _ = h.WriteString(key.Path)
+	return h.Sum64()
+}
+
+func (st *Statement) matches(key StatementKey, epoch uint64) bool {
+	if st.epoch != epoch || st.SQL != key.SQL || st.Path != key.Path || len(key.Types) != 4*len(st.Types) ||
+		string(st.Text) != string(key.Text) {
+		return false
+	}
+	for i, oid := range st.Types {
+		if oidAt(key.Types, i) != oid {
+			return false
+		}
+	}
+	return true
+}
+
+func decodeOIDs(b []byte) []uint32 {
+	var out []uint32
+	for i := range len(b) / 4 {
+		out = append(out, oidAt(b, i))
+	}
+	return out
+}
+
+func oidAt(b []byte, i int) uint32 {
+	b = b[4*i:]
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+func appendInt(b []byte, n int) []byte { return strconv.AppendInt(b, int64(n), 10) }

@@ -1,0 +1,167 @@
+package session
+
+import (
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// serveAlone serves a simple query with PREPARE, EXECUTE or DEALLOCATE under
+// shared names. done is false when the query should go the usual way.
+func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
+	if st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) == 0 {
+		return false, true
+	}
+	if len(st.Commands) != 1 || st.Pin != "" || s.tx == wire.TxFailed {
+		return false, true
+	}
+	cmd := &st.Commands[0]
+	switch cmd.Kind {
+	case parser.Prepare:
+		return s.sqlPrepare(req, st, cmd)
+	case parser.Execute:
+		return s.sqlExecute(req, cmd)
+	case parser.Deallocate:
+		return s.sqlDeallocate(cmd)
+	case parser.DeallocateAll:
+		s.forgetNames()
+		return true, s.answer("DEALLOCATE ALL")
+	}
+	return false, true
+}
+
+// answer completes a simple query without a server.
+func (s *Session) answer(tag string) bool {
+	s.setUnnamed(nil)
+	s.rest()
+	return s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), s.tx))
+}
+
+// sqlPrepare prepares under the shared name. Whatever is unusual about it pins,
+// and then the server judges the client's own text.
+func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Command) (done, ok bool) {
+	if s.names[cmd.Name] != nil {
+		return true, s.pinnedTurn(req, "PREPARE of a name in use")
+	}
+	text, _ := queryText(req)
+	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Path: s.path(), SQL: true}, st)
+	if s.server != nil && s.server.HasPrepared(shared) {
+		s.setName(cmd.Name, shared)
+		return true, s.answer("PREPARE")
+	}
+	c, replay, err := s.lease()
+	if err != nil {
+		s.forget(shared)
+		return true, s.refuseAll(asError(err))
+	}
+	if c.HasPrepared(shared) && replay == nil {
+		s.setName(cmd.Name, shared)
+		ok := s.answer("PREPARE")
+		if s.tx == wire.TxIdle {
+			s.release(c)
+		}
+		return true, ok
+	}
+	s.enter(StateActive)
+	skip := 0
+	if replay != nil {
+		skip = 1
+	}
+	c.SetUnnamed(nil)
+	s.setUnnamed(nil)
+	c.AddPrepared(shared)
+	s.setName(cmd.Name, shared)
+	s.relay.begin(c, skip, 1)
+	s.relay.expect.add(expectation{kind: expectParse, st: shared, name: cmd.Name})
+	s.relay.expect.add(expectation{kind: expectQueryEnd})
+	s.relay.watchPrepare = true
+	err = s.exchange(c, backend.AppendSQLPrepare(replay, shared, shared.Name))
+	s.relay.watchPrepare = false
+	return true, s.settle(c, err)
+}
+
+// sqlExecute runs EXECUTE under the shared name.
+func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
+	st := s.names[cmd.Name]
+	if st == nil {
+		return false, true // the server says that it does not exist
+	}
+	inner := st.Facts
+	if st.SQL {
+		if p := st.Facts.Commands[0].Prepared; p != nil {
+			inner = &parser.Statement{Commands: []parser.Command{*p}, Effects: p.Effects, Pin: p.Pin}
+		}
+	}
+	if why := s.note(inner); why != "" {
+		return true, s.pinnedTurn(req, why)
+	}
+	c, replay, err := s.lease()
+	if err != nil {
+		return true, s.refuseAll(asError(err))
+	}
+	if !c.HasPrepared(st) {
+		if err := s.prepareNow(c, st, &replay); err != nil {
+			return true, s.lost(c, err)
+		}
+	}
+	s.enter(StateActive)
+	s.setUnnamed(nil)
+	c.SetUnnamed(nil)
+	skip := 0
+	if replay != nil {
+		skip = 1
+	}
+	out, at := wire.Begin(replay, wire.MsgQuery)
+	text, _ := queryText(req)
+	out = append(append(append(out, text[:cmd.NameStart]...), st.Name...), text[cmd.NameEnd:]...)
+	out = wire.End(append(out, 0), at)
+	s.relay.begin(c, skip, 1)
+	s.relay.watch = s.watching()
+	s.relay.expect.add(expectation{kind: expectQueryEnd})
+	err = s.exchange(c, out)
+	return true, s.settle(c, err)
+}
+
+// prepareNow makes st exist on c in a round trip of its own.
+func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]byte) error {
+	msgs := *replay
+	if msgs != nil {
+		if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
+			return err
+		}
+		*replay = nil
+		s.tellParams(c, func(b []byte) bool { return s.send(b) })
+	}
+	if evicted := c.AddPrepared(st); evicted != nil {
+		if err := c.Exec(wire.AppendSync(wire.AppendCloseStatement(nil, evicted.Name)), adoptTimeout, nil); err != nil {
+			return err
+		}
+	}
+	if st.SQL {
+		return c.Exec(backend.AppendSQLPrepare(nil, st, st.Name), adoptTimeout, nil)
+	}
+	return c.Exec(wire.AppendSync(backend.AppendPrepare(nil, st)), adoptTimeout, nil)
+}
+
+// sqlDeallocate forgets a name; the shared statement stays on the servers.
+func (s *Session) sqlDeallocate(cmd *parser.Command) (done, ok bool) {
+	st := s.names[cmd.Name]
+	if st == nil {
+		return false, true // the server says that it does not exist
+	}
+	s.setName(cmd.Name, nil)
+	s.forget(st)
+	return true, s.answer("DEALLOCATE")
+}
+
+// pinnedTurn keeps the connection for good and runs the request there untouched.
+func (s *Session) pinnedTurn(req []byte, why string) bool {
+	c, replay, err := s.lease()
+	if err != nil {
+		return s.refuseAll(asError(err))
+	}
+	if err := s.pinTo(c, why, &replay); err != nil {
+		return s.pinFailed(c, err)
+	}
+	return s.turn(req)
+}

@@ -1,0 +1,338 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// duplex is the way to relay when a request cannot be sent whole before its
+// answer is read: COPY FROM STDIN, Flush, very long messages. The session's
+// goroutine carries client to server; the relay runs on a goroutine that ends
+// when everything is answered, or with the connection.
+type duplex struct {
+	c        *backend.Conn
+	finished chan struct{} // closed when the relay's goroutine has ended
+	err      error         // how it ended; read after finished
+
+	mu      sync.Mutex // guards the session's relay.expect, names, and what follows
+	open    bool       // messages were sent since the last Sync
+	copying bool       // an extended-protocol COPY takes data: the server ignores Sync
+	done    bool       // everything is answered and the relay stops
+}
+
+// answered handles a ReadyForQuery; mu is held.
+func (d *duplex) answered(r *relay) (stop bool) {
+	d.done = r.owed <= 0 && !d.open
+	return d.done
+}
+
+// startDuplex sends what the client wants sent before its request is complete.
+func (s *Session) startDuplex() bool {
+	c, replay, err := s.lease()
+	if err != nil {
+		return s.fatal(asError(err))
+	}
+	if replay != nil {
+		if err := c.Exec(replay, adoptTimeout, nil); err != nil {
+			return s.lost(c, err)
+		}
+		s.tellParams(c, s.send)
+	}
+	s.enter(StateActive)
+	s.relay.begin(c, 0, 0)
+	s.goDuplex(&duplex{c: c})
+	return s.pump()
+}
+
+// duplexForCopy goes on in duplex after the server asked for COPY data.
+func (s *Session) duplexForCopy(c *backend.Conn) bool {
+	d := &duplex{c: c}
+	r := &s.relay
+	r.copyIn = false
+	s.copyStarted(d, r)
+	s.goDuplex(d)
+	return true
+}
+
+// copyStarted accounts for the Syncs that a server in COPY FROM STDIN ignores:
+// those of the extended protocol that were sent before the data.
+func (s *Session) copyStarted(d *duplex, r *relay) {
+	extended, dropped := r.expect.copyStarts()
+	if s.raw {
+		extended = true
+		for _, it := range s.items {
+			extended = extended && it.typ != wire.MsgQuery
+		}
+		dropped = r.owed
+	}
+	if extended {
+		r.owed = max(0, r.owed-dropped)
+		d.open, d.copying = true, true
+	}
+}
+
+func (s *Session) goDuplex(d *duplex) {
+	d.finished = make(chan struct{})
+	r := &s.relay
+	r.hold, r.watch = true, true
+	s.dx = d
+	go func() { // ends with the last answer, or when the connection is closed
+		for {
+			d.err = d.c.Loop(nil, r)
+			if !errors.Is(d.err, os.ErrDeadlineExceeded) || s.isKilled() {
+				break
+			}
+			d.c.Unkick()
+		}
+		close(d.finished)
+		s.client.Kick()
+	}()
+}
+
+func (s *Session) isKilled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.killed != nil
+}
+
+// duplexReadable takes what the client sent and passes it on.
+func (s *Session) duplexReadable() bool {
+	n, err := s.client.Take(s.in.Space(s.env.Bufs, max(wire.SmallBuffer, s.in.Len()*2, s.needIn)))
+	s.in.Added(n)
+	if n == 0 {
+		if err != nil {
+			s.leaving = true
+			return false
+		}
+		s.in.Release()
+		return true
+	}
+	s.needIn = 0
+	s.Counters.Received.Add(uint64(n))
+	return s.pump() && s.dx != nil
+}
+
+// pump sends the client's messages on, as far as they are there. false ends the
+// loop: the client leaves, or the duplex is over.
+func (s *Session) pump() bool {
+	for s.in.Len() > 0 {
+		if s.skipLeft > 0 {
+			n := min(s.skipLeft, s.in.Len())
+			if !s.toServer(s.in.Bytes()[:n]) {
+				return false
+			}
+			s.in.Skip(n)
+			s.skipLeft -= n
+			continue
+		}
+		n, out, next := s.pumpSome()
+		if next == gatherFail {
+			return false
+		}
+		if out != nil && !s.toServer(out.out) {
+			out.free()
+			return false
+		}
+		if out != nil {
+			out.free()
+		}
+		s.in.Skip(n)
+		switch next {
+		case gatherQuit:
+			s.leaving = true
+			return false
+		case gatherMore:
+			s.in.Release()
+			return true
+		case gatherDuplex: // over: the session goes on with requests
+			return false
+		}
+	}
+	s.in.Release()
+	return true
+}
+
+func (s *Session) toServer(b []byte) bool {
+	if err := s.dx.c.Write(b); err != nil {
+		// The relay sees the same failure and says what happened.
+		<-s.dx.finished
+		return false
+	}
+	return true
+}
+
+// pumpSome translates the complete messages at the head of the input, and the
+// head of a long one.
+func (s *Session) pumpSome() (n int, t *translator, next gathered) {
+	d := s.dx
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.done {
+		return 0, nil, gatherDuplex
+	}
+	b := s.in.Bytes()
+	t = &translator{s: s, c: d.c, req: b}
+	next = gatherServe
+	off := 0
+	for off < len(b) && next == gatherServe {
+		it, more := s.pumpNext(b[off:])
+		if more != gatherServe {
+			next = more
+			break
+		}
+		it.off = off
+		have := min(it.size, len(b)-off)
+		s.pumpNote(d, &it, b[off:off+have])
+		t.message(&it, b[off:off+have])
+		s.skipLeft = it.size - have
+		off += have
+		if s.skipLeft > 0 {
+			break
+		}
+	}
+	t.flushTo(off)
+	return off, t, next
+}
+
+// pumpNext frames the next message. A long message that needs no rewriting may
+// be sent before it is complete.
+func (s *Session) pumpNext(b []byte) (item, gathered) {
+	typ := b[0]
+	if !wire.FrontendType(typ) {
+		s.refuse("invalid frontend message type")
+		return item{}, gatherFail
+	}
+	size, ok := wire.FrameSize(b)
+	if !ok {
+		return item{}, gatherMore
+	}
+	if size == 0 || size > s.env.limit().MaxMessage {
+		s.refuse("invalid message length")
+		return item{}, gatherFail
+	}
+	held := typ == wire.MsgQuery || typ == wire.MsgParse
+	if held && size > s.env.limit().MaxQuery {
+		return item{}, s.tooLong(size)
+	}
+	if typ == wire.MsgTerminate {
+		return item{}, gatherQuit
+	}
+	if len(b) < size && (held || size <= maxBatch || typ != wire.MsgCopyData && len(b) < wire.SmallBuffer/2) {
+		s.needIn = min(size, max(s.env.limit().MaxQuery, wire.SmallBuffer))
+		return item{}, gatherMore
+	}
+	return item{typ: typ, size: size}, gatherServe
+}
+
+// pumpNote follows what a message does to the request state and the session.
+func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
+	switch it.typ {
+	case wire.MsgCopyDone, wire.MsgCopyFail:
+		d.copying = false
+	case wire.MsgSync:
+		if d.copying {
+			it.typ = wire.MsgFlush // ignored by the server: nothing is owed for it
+			return
+		}
+		d.open = false
+		s.relay.owed++
+	case wire.MsgFunction:
+		s.relay.owed++
+	case wire.MsgQuery:
+		if text, ok := queryText(frame); ok {
+			it.st = s.facts(text)
+			s.keepFor(s.note(it.st))
+		}
+		s.relay.owed++
+	case wire.MsgParse:
+		d.open = true
+		if p, ok := splitParse(frame); ok {
+			it.st = s.facts(p.text)
+			s.keepFor(s.note(it.st))
+		}
+	case wire.MsgBind:
+		d.open = true
+		if _, name, _, ok := splitBind(frame); ok {
+			st := s.unnamed
+			if len(name) > 0 {
+				st = s.names[string(name)]
+			}
+			if st != nil {
+				s.keepFor(s.note(st.Facts))
+			}
+		}
+	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
+		d.open = true
+	}
+}
+
+// keepFor pins the session from the middle of a pipeline. Names keep being
+// translated until the next turn can put them on the connection.
+func (s *Session) keepFor(why string) {
+	if why == "" {
+		return
+	}
+	s.mu.Lock()
+	if s.pin == "" {
+		s.pin = why
+	}
+	s.mu.Unlock()
+}
+
+// joinDuplex goes back to turns once the relay's goroutine has ended.
+func (s *Session) joinDuplex() error {
+	d := s.dx
+	if d == nil {
+		return nil
+	}
+	select {
+	case <-d.finished:
+	default:
+		return nil
+	}
+	s.dx = nil
+	c, r := d.c, &s.relay
+	defer r.free()
+	switch {
+	case r.clientGone:
+		c.Spoil("client left in the middle of a statement")
+		return io.ErrUnexpectedEOF
+	case d.err != nil || r.err != nil:
+		err := errors.Join(d.err, r.err)
+		if !s.lost(c, err) {
+			return err
+		}
+		return nil
+	}
+	s.tx = r.tx
+	if r.fatal {
+		c.Spoil("the server ended the session")
+		return errors.New("the server ended the session")
+	}
+	s.items = s.items[:0]
+	if s.tx == wire.TxIdle && !s.finish(c) {
+		return errors.New("session could not be carried on")
+	}
+	s.rest()
+	if !s.send(wire.AppendReady(nil, s.tx)) {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// abortDuplex ends the relay's goroutine when the client is gone.
+func (s *Session) abortDuplex() {
+	if s.dx == nil {
+		return
+	}
+	s.dx.c.Spoil("client left in the middle of a statement")
+	_ = s.dx.c.Conn.Close()
+	<-s.dx.finished
+	s.relay.free()
+	s.dx = nil
+}

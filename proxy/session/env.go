@@ -1,0 +1,88 @@
+package session
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// Env is what all sessions of a proxy share. Immutable after New, but for what
+// its parts guard themselves.
+type Env struct {
+	Bufs   *wire.Buffers
+	Parser *parser.Cache
+	Log    *zap.Logger
+	Limits atomic.Pointer[Limits]
+	// SlowQuery is the time in nanoseconds from which a request is logged; 0 logs none.
+	SlowQuery atomic.Int64
+	// Epoch is the zero of the sessions' clock.
+	Epoch time.Time
+	ids   atomic.Uint64
+}
+
+// Limits bounds the memory of sessions, in bytes.
+type Limits struct {
+	MaxMessage    int // longest message relayed
+	MaxQuery      int // longest Query or Parse
+	SessionMemory int // names and texts of one session's prepared statements
+}
+
+func (e *Env) limit() *Limits { return e.Limits.Load() }
+
+func (e *Env) now() int64 { return int64(time.Since(e.Epoch)) }
+
+// Database is what all sessions of one database share.
+type Database struct {
+	Name       string
+	Statements *backend.Statements
+	Listener   Listener
+	Hazards    Hazards
+	Config     func() *pool.Config
+	// SequencesRead is set once anybody asked for currval or lastval: from then on
+	// sessions that may advance a sequence keep their connection.
+	SequencesRead atomic.Bool
+	// OnDDL is told of a committed change of the catalog.
+	OnDDL func()
+	Stats Stats
+}
+
+// Listener is the shared listening connection of a database.
+type Listener interface {
+	// Listen returns when channel is being listened to for s.
+	Listen(ctx context.Context, s *Session, channel string) error
+	// Unlisten ends one channel of s; Forget ends all of them.
+	Unlisten(s *Session, channel string)
+	Forget(s *Session)
+}
+
+// Hazards knows which functions and relations may change session state where
+// the text does not show it.
+type Hazards interface {
+	// Pins returns why a statement with these names must keep its connection, "" if it need not.
+	Pins(st *parser.Statement) string
+}
+
+// Stats are the totals of one database. Safe for concurrent use.
+type Stats struct {
+	Queries, Transactions atomic.Uint64
+	Received, Sent        atomic.Uint64
+	QueryTime, TxTime     atomic.Uint64 // nanoseconds
+	WaitTime              atomic.Uint64 // nanoseconds
+	ClientParses          atomic.Uint64
+	ServerParses          atomic.Uint64
+	Binds                 atomic.Uint64
+	ServerAssignments     atomic.Uint64
+}
+
+// Key is a cancel key: the process number and the secret of BackendKeyData.
+type Key struct {
+	PID    uint32
+	Secret string
+}

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// expectation is what must become of a ParseComplete or CloseComplete to come,
+// and how to take back what was assumed if the server skips its message.
+type expectation struct {
+	kind expectKind
+	st   *backend.Statement // the statement sent for preparation, or closed
+	name string             // the client's name for it
+	old  *backend.Statement // what name meant before
+}
+
+type expectKind uint8
+
+const (
+	expectEnd        expectKind = iota // ReadyForQuery of a Sync
+	expectQueryEnd                     // ReadyForQuery of a Query or FunctionCall
+	expectParse                        // the client's Parse was sent
+	expectParseKnown                   // a Close stands for the client's Parse
+	expectParseOwn                     // a Parse of ours: drop its answer
+	expectClose                        // the client's Close
+	expectCloseOwn                     // a Close of ours: drop its answer
+	expectUnnamed                      // the client's Parse of the unnamed statement
+)
+
+// expectations is a queue in the order of the messages sent. The zero value is empty.
+type expectations struct {
+	list []expectation
+	head int
+}
+
+func (e *expectations) add(x expectation) { e.list = append(e.list, x) }
+
+func (e *expectations) clear() {
+	clear(e.list)
+	e.list, e.head = e.list[:0], 0
+}
+
+// acknowledge handles a ParseComplete or CloseComplete and reports whether the
+// client gets it.
+func (e *expectations) acknowledge(r *relay, frame []byte) (keep bool) {
+	if r.skip > 0 {
+		return false
+	}
+	if e.head >= len(e.list) {
+		return true // raw mode keeps no queue
+	}
+	x := &e.list[e.head]
+	if x.kind == expectEnd || x.kind == expectQueryEnd {
+		return true
+	}
+	e.head++
+	switch x.kind {
+	case expectParseKnown:
+		frame[0] = wire.MsgParseComplete
+		r.s.forget(x.old)
+	case expectParse:
+		r.s.forget(x.old)
+	case expectClose:
+		r.s.forget(x.old)
+	case expectParseOwn, expectCloseOwn:
+		return false
+	}
+	return true
+}
+
+// synced handles a ReadyForQuery: what the server skipped did not happen.
+func (e *expectations) synced(r *relay) {
+	end := e.head
+	for end < len(e.list) && e.list[end].kind != expectEnd && e.list[end].kind != expectQueryEnd {
+		end++
+	}
+	for i := end - 1; i >= e.head; i-- {
+		r.undo(&e.list[i])
+	}
+	if e.head = min(end+1, len(e.list)); e.head == len(e.list) {
+		e.clear()
+	}
+}
+
+// copyStarts drops the ends that a server in COPY FROM STDIN ignores: Syncs sent
+// before the data. It reports whether the COPY runs in the extended protocol and
+// how many ends were dropped.
+func (e *expectations) copyStarts() (extended bool, dropped int) {
+	for i := e.head; i < len(e.list); i++ {
+		switch e.list[i].kind {
+		case expectQueryEnd:
+			return extended, dropped
+		case expectEnd:
+			extended = true
+			dropped++
+		}
+	}
+	e.clear()
+	return extended, dropped
+}
+
+func (r *relay) undo(x *expectation) {
+	s := r.s
+	switch x.kind {
+	case expectParse, expectParseKnown:
+		if x.kind == expectParse {
+			r.c.DropPrepared(x.st)
+		}
+		s.setName(x.name, x.old)
+		s.forget(x.st)
+	case expectParseOwn:
+		r.c.DropPrepared(x.st)
+		if r.c.Unnamed() == x.st {
+			r.c.SetUnnamed(nil)
+		}
+	case expectCloseOwn:
+		if x.st != nil {
+			r.c.AddPrepared(x.st) // it is still there
+		}
+	case expectUnnamed:
+		r.c.SetUnnamed(nil)
+		s.setUnnamed(nil)
+	case expectClose:
+		if x.old != nil {
+			s.setName(x.name, x.old)
+		}
+	}
+}

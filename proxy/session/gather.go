@@ -1,0 +1,257 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// item is one message of the requests under way.
+type item struct {
+	typ  byte
+	end  bool // ReadyForQuery answers it
+	off  int  // in the unread input
+	size int
+	st   *parser.Statement  // Query and Parse: what the text does
+	own  *backend.Statement // Bind and Describe of a known statement
+}
+
+// requests serves every complete request in the input, in order. It leaves
+// what is incomplete. false ends the session.
+func (s *Session) requests() bool {
+	for s.in.Len() > 0 {
+		n, next := s.gather()
+		switch next {
+		case gatherFail:
+			return false
+		case gatherMore:
+			return true
+		case gatherDuplex:
+			return s.startDuplex()
+		case gatherDrop:
+			s.in.Skip(n)
+			continue
+		case gatherQuit:
+			return false
+		}
+		ok := s.serve(s.in.Bytes()[:n])
+		if ok || s.in.Len() >= n {
+			s.in.Skip(n)
+		}
+		if !ok {
+			return false
+		}
+		if s.dx != nil {
+			return true
+		}
+	}
+	return true
+}
+
+// gathered says what to do with the input.
+type gathered int
+
+const (
+	gatherServe  gathered = iota // whole requests: serve them
+	gatherMore                   // wait for the rest
+	gatherDuplex                 // what is there must go out before the request is complete
+	gatherDrop                   // nothing to do for this message
+	gatherQuit                   // the client says goodbye
+	gatherFail                   // broken; the client has been told
+)
+
+// maxBatch bounds the bytes of requests that are sent before their answers are
+// read, unless one request alone is longer.
+const maxBatch = 64 << 10
+
+// gather walks the complete messages at the head of the input and notes them in
+// s.items. It stops behind the last complete request, before a statement that
+// must be served alone, or where the input ends.
+func (s *Session) gather() (n int, next gathered) {
+	s.items = s.items[:0]
+	b := s.in.Bytes()
+	off, whole, wholeItems, flush := 0, 0, 0, false
+	for {
+		rest := b[off:]
+		if len(rest) == 0 {
+			break
+		}
+		typ := rest[0]
+		if !wire.FrontendType(typ) {
+			return 0, s.refuse(fmt.Sprintf("invalid frontend message type %d", typ))
+		}
+		size, ok := wire.FrameSize(rest)
+		if ok && (size == 0 || size > s.env.limit().MaxMessage) {
+			return 0, s.refuse("invalid message length")
+		}
+		if ok && (typ == wire.MsgQuery || typ == wire.MsgParse) && size > s.env.limit().MaxQuery {
+			return 0, s.tooLong(size)
+		}
+		if !ok || len(rest) < size {
+			return s.partial(whole, wholeItems, typ, size, ok)
+		}
+		if off == 0 && len(s.items) == 0 {
+			switch typ {
+			case wire.MsgTerminate:
+				return 0, gatherQuit
+			case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
+				return size, gatherDrop // left over from a COPY that failed, as PostgreSQL takes it
+			}
+		}
+		if typ == wire.MsgTerminate {
+			break
+		}
+		it := item{typ: typ, off: off, size: size}
+		switch typ {
+		case wire.MsgQuery, wire.MsgFunction, wire.MsgSync:
+			it.end = true
+		case wire.MsgFlush:
+			flush = true
+		}
+		if typ == wire.MsgQuery {
+			text, ok := queryText(rest[:size])
+			if !ok {
+				return 0, s.refuse("invalid string in message")
+			}
+			it.st = s.facts(text)
+			if s.alone(it.st) {
+				if whole > 0 {
+					break
+				}
+				if off == 0 {
+					s.items = append(s.items, it)
+					return size, gatherServe
+				}
+			}
+		}
+		s.items = append(s.items, it)
+		off += size
+		if it.end {
+			whole, wholeItems, flush = off, len(s.items), false
+			if off >= maxBatch {
+				break
+			}
+		}
+	}
+	if whole > 0 {
+		s.items = s.items[:wholeItems]
+		return whole, gatherServe
+	}
+	if flush || off >= maxBatch {
+		return 0, gatherDuplex
+	}
+	return 0, gatherMore
+}
+
+// partial decides when the input ends inside a message.
+func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool) (int, gathered) {
+	if whole > 0 {
+		s.items = s.items[:wholeItems]
+		return whole, gatherServe
+	}
+	if len(s.items) == 0 && sized {
+		switch typ {
+		case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
+			if s.in.Len() >= maxBatch {
+				return 0, gatherDuplex
+			}
+		}
+	}
+	long := sized && size > maxBatch && typ != wire.MsgQuery && typ != wire.MsgParse
+	if long || s.in.Len() >= maxBatch && typ != wire.MsgQuery && typ != wire.MsgParse {
+		return 0, gatherDuplex
+	}
+	return 0, gatherMore
+}
+
+// alone reports whether a simple query is served by itself, because it is
+// renamed, answered here, or needs its outcome known before the next.
+func (s *Session) alone(st *parser.Statement) bool {
+	return !s.raw && st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|
+		parser.DiscardsAll|parser.ResetsAll|parser.Listens|parser.Unlistens) != 0
+}
+
+// refuse ends the session with a protocol violation.
+func (s *Session) refuse(message string) gathered {
+	s.fatal(wire.Fatal(wire.CodeProtocolViolation, message))
+	return gatherFail
+}
+
+func (s *Session) tooLong(size int) gathered {
+	s.fatal(&wire.Error{Code: wire.CodeLimitExceeded,
+		Message: fmt.Sprintf("query of %d bytes is longer than this proxy takes", size),
+		Hint:    "Raise limits.max_query, or use parameters or COPY for long values."})
+	return gatherFail
+}
+
+// queryText returns the text of a Query message: up to its first zero byte,
+// which must be its last, as PostgreSQL checks.
+func queryText(frame []byte) ([]byte, bool) {
+	body := frame[wire.HeaderBytes:]
+	if len(body) == 0 || body[len(body)-1] != 0 {
+		return nil, false
+	}
+	text := body[:len(body)-1]
+	for _, c := range text {
+		if c == 0 {
+			return nil, false
+		}
+	}
+	return text, true
+}
+
+// parseFields splits a Parse message.
+type parseFields struct {
+	name, text, types []byte // types: the OIDs, 4 bytes each
+}
+
+func splitParse(frame []byte) (p parseFields, ok bool) {
+	body := frame[wire.HeaderBytes:]
+	if p.name, body, ok = cutZero(body); !ok {
+		return p, false
+	}
+	if p.text, body, ok = cutZero(body); !ok || len(body) < 2 {
+		return p, false
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	if len(body) != 2+4*n {
+		return p, false
+	}
+	p.types = body[2:]
+	return p, true
+}
+
+// splitBind returns the portal and statement names at the head of a Bind and
+// the offset of what follows them.
+func splitBind(frame []byte) (portal, name []byte, rest int, ok bool) {
+	body := frame[wire.HeaderBytes:]
+	if portal, body, ok = cutZero(body); !ok {
+		return nil, nil, 0, false
+	}
+	if name, _, ok = cutZero(body); !ok {
+		return nil, nil, 0, false
+	}
+	return portal, name, wire.HeaderBytes + len(portal) + 1 + len(name) + 1, true
+}
+
+// splitTarget returns the kind ('S' or 'P') and name of a Describe or Close.
+func splitTarget(frame []byte) (kind byte, name []byte, ok bool) {
+	body := frame[wire.HeaderBytes:]
+	if len(body) < 2 {
+		return 0, nil, false
+	}
+	name, rest, ok := cutZero(body[1:])
+	return body[0], name, ok && len(rest) == 0
+}
+
+func cutZero(b []byte) (head, rest []byte, ok bool) {
+	for i, c := range b {
+		if c == 0 {
+			return b[:i], b[i+1:], true
+		}
+	}
+	return nil, nil, false
+}

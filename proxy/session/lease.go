@@ -1,0 +1,184 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// lease returns the session's server connection, borrowing one if it has none.
+// A new one is in the session's settings when lease returns, or will be before
+// the first statement runs: replay then holds the messages for it.
+func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
+	if s.server != nil {
+		return s.server, nil, nil
+	}
+	began := s.env.now()
+	s.enter(StateWaiting)
+	c, err = s.pool.Acquire(s.waiter, pool.Want[*backend.Conn]{Prefer: s.last, Fingerprint: s.settings.Fingerprint()})
+	s.db.Stats.WaitTime.Add(uint64(s.env.now() - began))
+	if err != nil {
+		s.rest()
+		return nil, nil, err
+	}
+	s.db.Stats.ServerAssignments.Add(1)
+	s.last = c
+	s.mu.Lock()
+	s.server = c
+	s.mu.Unlock()
+	replay, err = s.adopt(c)
+	if err != nil {
+		s.dropServer()
+		return nil, nil, err
+	}
+	return c, replay, nil
+}
+
+// adoptTimeout bounds a settings replay that must be answered first.
+const adoptTimeout = 30 * time.Second
+
+// adopt brings a fresh lease into the session's settings.
+func (s *Session) adopt(c *backend.Conn) (replay []byte, err error) {
+	msgs, needed := c.AppendAdopt(nil, s.settings)
+	if !needed {
+		s.tellParams(c, func(b []byte) bool { return s.send(b) })
+		return nil, nil
+	}
+	if !c.NeedsRoundTrip(s.settings) {
+		c.Adopted(s.settings)
+		return msgs, nil
+	}
+	if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
+		c.Spoil("settings replay failed")
+		return nil, err
+	}
+	c.Adopted(s.settings)
+	s.tellParams(c, func(b []byte) bool { return s.send(b) })
+	return nil, nil
+}
+
+// tellParams sends the client what its server connection reports differently
+// from what the client was told last.
+func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
+	now := c.Params()
+	if now == s.params {
+		return
+	}
+	if now.Equal(s.params) {
+		c.ShareParams(s.params)
+		return
+	}
+	write(now.AppendChanges(nil, s.params))
+	s.params = now
+}
+
+// release gives the server connection back for the next session.
+func (s *Session) release(c *backend.Conn) {
+	s.mu.Lock()
+	s.server = nil
+	s.mu.Unlock()
+	if c.Spoiled() == "" {
+		if err := c.SettleCancels(s.cancelWait()); err != nil {
+			c.Spoil("after cancel: " + err.Error())
+		}
+	}
+	if reason := c.Spoiled(); reason != "" {
+		s.pool.Discard(c, reason)
+		return
+	}
+	s.pool.Release(c)
+}
+
+// cleanupTimeout bounds rolling back and resetting a connection whose client left.
+const cleanupTimeout = 10 * time.Second
+
+// dropServer gives the server connection back when the client is gone or the
+// request cannot be served: rolled back and reset where that works.
+func (s *Session) dropServer() {
+	c := s.server
+	if c == nil {
+		return
+	}
+	if c.Spoiled() == "" && s.tx != wire.TxIdle {
+		tx, err := c.ExecTx(wire.AppendQuery(nil, "ROLLBACK"), cleanupTimeout, nil)
+		if err != nil || tx != wire.TxIdle {
+			c.Spoil("rollback for a client that left failed")
+		}
+		s.tx = wire.TxIdle
+	}
+	if c.Spoiled() == "" && (s.raw || s.pinned() != "") {
+		if err := c.Exec(wire.AppendQuery(nil, "DISCARD ALL"), cleanupTimeout, nil); err != nil {
+			c.Spoil("DISCARD ALL for a client that left failed")
+		}
+		c.Reset()
+	}
+	if c.Spoiled() == "" && !s.txn.empty() {
+		// Something may have changed settings and nobody read them back.
+		if err := c.Exec(wire.AppendQuery(nil, "DISCARD ALL"), cleanupTimeout, nil); err != nil {
+			c.Spoil("DISCARD ALL for a client that left failed")
+		}
+		c.Reset()
+	}
+	s.txn.clear()
+	s.release(c)
+}
+
+// abandon ends what the server is doing for a client that is gone: the
+// statement is cancelled and its answer drained, so that the connection can be
+// rolled back and reused; failing that it is closed.
+func (s *Session) abandon(c *backend.Conn) {
+	r := &s.relay
+	r.drain, r.clientGone = true, false
+	c.BeginCancel()
+	ctx, stop := context.WithTimeout(context.Background(), s.cancelWait())
+	err := c.Cancel(ctx)
+	stop()
+	if err == nil {
+		c.SetReadDeadline(time.Now().Add(s.cancelWait()))
+		if r.step() {
+			err = c.Loop(nil, r)
+		}
+		c.Unkick()
+	}
+	if err != nil || r.err != nil || r.copyIn || r.owed > 0 {
+		c.Spoil("client left in the middle of a statement")
+	}
+	s.tx = r.tx
+	r.free()
+}
+
+func (s *Session) cancelWait() time.Duration {
+	if d := s.db.Config().CancelWaitTimeout; d > 0 {
+		return d
+	}
+	return cleanupTimeout
+}
+
+// asError turns what went wrong into what the client is told.
+func asError(err error) *wire.Error {
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return we
+	}
+	e := &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection failed", Cause: err}
+	var stated interface {
+		error
+		SQLState() string
+	}
+	if errors.As(err, &stated) {
+		e.Code, e.Message, e.Cause = stated.SQLState(), stated.Error(), nil
+	}
+	var detailed interface{ Detail() string }
+	if errors.As(err, &detailed) {
+		e.Detail = detailed.Detail()
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		e.Hint = hinted.Hint()
+	}
+	return e
+}

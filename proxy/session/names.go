@@ -1,0 +1,57 @@
+package session
+
+import (
+	"pgtier/proxy/backend"
+)
+
+// setName makes the client's prepared statement name mean st; nil removes it.
+// It moves no reference: the caller owns st's.
+func (s *Session) setName(name string, st *backend.Statement) {
+	if old := s.names[name]; old != nil {
+		s.nameSize -= nameCost(name, old)
+	}
+	if st == nil {
+		delete(s.names, name)
+		return
+	}
+	if s.names == nil {
+		s.names = make(map[string]*backend.Statement)
+	}
+	s.names[name] = st
+	s.nameSize += nameCost(name, st)
+}
+
+func nameCost(name string, st *backend.Statement) int64 {
+	return int64(len(name)+len(st.Text)) + 128
+}
+
+// forget gives back a reference that a name held.
+func (s *Session) forget(st *backend.Statement) {
+	if st != nil {
+		s.db.Statements.Release(st)
+	}
+}
+
+// setUnnamed makes st the client's unnamed statement, taking over its reference.
+func (s *Session) setUnnamed(st *backend.Statement) {
+	if s.unnamed != nil {
+		s.db.Statements.Release(s.unnamed)
+	}
+	s.unnamed = st
+}
+
+// forgetNames drops every prepared statement of the client.
+func (s *Session) forgetNames() {
+	for name, st := range s.names {
+		s.setName(name, nil)
+		s.forget(st)
+	}
+	s.setUnnamed(nil)
+}
+
+// path is the search_path that distinguishes equal texts: names in a prepared
+// statement resolve by it.
+func (s *Session) path() string {
+	path, _ := s.settings.Value("search_path")
+	return path
+}

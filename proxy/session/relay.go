@@ -1,0 +1,327 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// relay carries a server's answers to the client: it walks the frames by their
+// headers, forwards them from the buffer they were read into, and stops when no
+// ReadyForQuery is owed any more. In a turn it runs on the session's goroutine,
+// in duplex on its own; expect is then guarded by duplex.mu.
+type relay struct {
+	s  *Session
+	c  *backend.Conn
+	in wire.Input
+
+	skip         int  // ReadyForQuery still to come for our own messages; all before it is dropped
+	owed         int  // ReadyForQuery still to come for the client
+	watch        bool // look at command tags
+	watchPrepare bool // a PREPARE runs under a shared name: its completion counts as a ParseComplete
+	drain        bool // the client is gone: drop everything
+	large        bool // a long answer: read with the larger buffer
+	hold         bool // duplex: leave the last ReadyForQuery to the session
+	expect       expectations
+
+	tx         byte
+	failed     bool // an ErrorResponse since the last ReadyForQuery
+	fatal      bool // the server said goodbye
+	copyIn     bool // the server asks for COPY data
+	discarded  bool // DISCARD ALL was executed
+	reset      bool // a RESET was executed
+	unlistened bool
+	clientGone bool
+	own        *wire.Error // the error of a message of ours
+	err        error
+	remain     int // bytes to come of a frame that is being streamed
+	need       int // size of a frame that must be whole before it is looked at
+	out        int // end of what is kept of the buffer's unread part, after drops
+}
+
+// begin readies the relay for skip answers of our own and owed of the client's.
+func (r *relay) begin(c *backend.Conn, skip, owed int) {
+	r.c, r.skip, r.owed = c, skip, owed
+	r.drain, r.large, r.hold = false, false, false
+	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.unlistened, r.clientGone = false, false, false, false, false, false, false
+	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
+}
+
+// What to do with a frame.
+const (
+	frameBad     = iota
+	framePass    // forward; its body is never looked at
+	frameInspect // must be whole in the buffer
+)
+
+var frameClass = func() (t [256]uint8) {
+	for i := range t {
+		if wire.BackendType(byte(i)) {
+			t[i] = framePass
+		}
+	}
+	for _, b := range []byte{wire.MsgReadyForQuery, wire.MsgErrorResponse, wire.MsgParameterStatus, wire.MsgCopyInResponse,
+		wire.MsgParseComplete, wire.MsgCloseComplete, wire.MsgNotification} {
+		t[b] = frameInspect
+	}
+	t[wire.MsgCopyBothResponse] = frameBad
+	t[wire.MsgBackendKeyData] = frameBad
+	return t
+}()
+
+// maxInspect bounds a frame that must be held whole; longer errors are streamed unseen.
+const maxInspect = 1 << 20
+
+// errGarbage is wrapped by errors about what no server should send.
+var errGarbage = errors.New("the server sent an invalid message")
+
+// Readable takes what the server sent. false ends the loop: all answered, COPY
+// data wanted, the client gone, or an error in r.err.
+func (r *relay) Readable() bool {
+	want := wire.SmallBuffer
+	if r.large {
+		want = wire.LargeBuffer
+	}
+	room := r.in.Space(r.s.env.Bufs, max(want, r.need, r.in.Len()+1))
+	r.need = 0
+	n, err := r.c.Take(room)
+	r.in.Added(n)
+	if n == 0 {
+		if err == nil {
+			return true
+		}
+		r.err = err
+		if errors.Is(err, io.EOF) {
+			r.err = io.ErrUnexpectedEOF
+		}
+		return false
+	}
+	r.large = n == len(room)
+	return r.step()
+}
+
+// step walks the frames that are there and forwards them.
+func (r *relay) step() bool {
+	b := r.in.Bytes()
+	pos := 0
+	r.out = 0
+	for pos < len(b) {
+		if r.remain > 0 {
+			n := min(r.remain, len(b)-pos)
+			r.keep(b, pos, n)
+			pos += n
+			r.remain -= n
+			continue
+		}
+		size, ok := wire.FrameSize(b[pos:])
+		class := frameClass[b[pos]]
+		if class == frameBad || ok && (size == 0 || size > r.s.env.limit().MaxMessage) {
+			r.err = fmt.Errorf("%w: type %q, %d bytes", errGarbage, b[pos], size)
+			return false
+		}
+		if !ok {
+			break
+		}
+		whole := len(b)-pos >= size
+		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete {
+			if !whole && size <= maxInspect {
+				r.need = size
+				break
+			}
+			if whole {
+				frame := b[pos : pos+size]
+				keep, stop := r.inspect(frame)
+				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
+					keep = false
+				}
+				if keep {
+					r.keep(b, pos, size)
+				}
+				pos += size
+				if stop {
+					return r.finish(b, pos)
+				}
+				continue
+			}
+		}
+		n := min(size, len(b)-pos)
+		r.keep(b, pos, n)
+		r.remain = size - n
+		pos += n
+	}
+	return r.forward(b, pos)
+}
+
+// keep leaves n bytes at pos in what will be forwarded, moving them down over
+// what was dropped before them.
+func (r *relay) keep(b []byte, pos, n int) {
+	if r.skip > 0 || r.drain {
+		return
+	}
+	if r.out != pos {
+		copy(b[r.out:], b[pos:pos+n])
+	}
+	r.out += n
+}
+
+// forward writes what is kept of b[:pos] to the client.
+func (r *relay) forward(b []byte, pos int) bool {
+	if r.out > 0 && !r.write(b[:r.out]) {
+		r.in.Skip(pos)
+		return false
+	}
+	r.in.Skip(pos)
+	r.in.Release()
+	return true
+}
+
+// finish stops the loop at pos. In a turn the kept bytes stay in the buffer for
+// Tail; in duplex they are written.
+func (r *relay) finish(b []byte, pos int) bool {
+	if r.owed == 0 && !r.copyIn && !r.hold {
+		if pos != len(b) {
+			r.err = fmt.Errorf("%w: %d bytes after the last answer", errGarbage, len(b)-pos)
+		}
+		return false
+	}
+	r.forward(b, pos)
+	return false
+}
+
+// Tail is what is still to be sent to the client after the loop ended.
+func (r *relay) Tail() []byte { return r.in.Bytes()[:min(r.out, r.in.Len())] }
+
+// free drops the buffer.
+func (r *relay) free() {
+	r.out = 0
+	r.in.Drop()
+}
+
+func (r *relay) write(b []byte) bool {
+	r.s.Counters.Sent.Add(uint64(len(b)))
+	r.s.db.Stats.Sent.Add(uint64(len(b)))
+	if err := r.s.client.Write(b); err != nil {
+		r.clientGone = true
+		return false
+	}
+	return true
+}
+
+// inspect looks at one whole frame and may change it in place.
+func (r *relay) inspect(frame []byte) (keep, stop bool) {
+	if d := r.s.dx; d != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+	}
+	switch frame[0] {
+	case wire.MsgReadyForQuery:
+		return r.ready(frame)
+	case wire.MsgErrorResponse:
+		return r.failure(frame), false
+	case wire.MsgParameterStatus:
+		return r.parameter(frame), false
+	case wire.MsgParseComplete, wire.MsgCloseComplete:
+		return r.expect.acknowledge(r, frame), false
+	case wire.MsgNotification:
+		return r.s.raw, false // a LISTEN of this transaction: the shared listener delivers it
+	case wire.MsgCommandComplete:
+		r.command(frame)
+	case wire.MsgCopyInResponse:
+		switch {
+		case r.s.dx != nil:
+			r.s.copyStarted(r.s.dx, r)
+		case r.skip == 0:
+			r.copyIn = true
+			return true, true
+		}
+	}
+	return true, false
+}
+
+func (r *relay) ready(frame []byte) (keep, stop bool) {
+	if len(frame) != 6 {
+		r.err = fmt.Errorf("%w: ReadyForQuery", errGarbage)
+		return false, true
+	}
+	r.tx = frame[5]
+	r.failed = false
+	if r.skip > 0 {
+		r.skip--
+		if r.skip == 0 {
+			r.replayed()
+		}
+		return false, false
+	}
+	r.expect.synced(r)
+	r.owed--
+	if r.s.dx != nil {
+		return true, r.s.dx.answered(r)
+	}
+	return true, r.owed <= 0
+}
+
+// replayed runs when our own settings replay has been answered: the client hears
+// of reported values that now differ from what it knows.
+func (r *relay) replayed() {
+	if r.own == nil {
+		r.s.tellParams(r.c, r.write)
+	}
+}
+
+func (r *relay) failure(frame []byte) (keep bool) {
+	r.failed = true
+	if r.skip > 0 {
+		r.own = wire.ParseError(frame[wire.HeaderBytes:])
+		return false
+	}
+	var code, severity string
+	wire.ErrorFields(frame[wire.HeaderBytes:], func(field byte, v string) {
+		switch field {
+		case 'C':
+			code = v
+		case 'V':
+			severity = v
+		}
+	})
+	switch {
+	case severity == "FATAL" || severity == "PANIC":
+		r.fatal = true
+	case code == wire.CodeFeatureNotSupported && bytes.Contains(frame, []byte("RevalidateCachedQuery")):
+		// "cached plan must not change result type": the next Parse gets a new statement.
+		r.s.db.Statements.Expire()
+	case code == wire.CodeInvalidStatement && bytes.Contains(frame, []byte("pgtier_")):
+		r.c.Spoil("prepared statements differ from what is known")
+	}
+	return true
+}
+
+func (r *relay) parameter(frame []byte) (keep bool) {
+	p, err := wire.ParseParameterStatus(frame[wire.HeaderBytes:])
+	if err != nil {
+		return true
+	}
+	r.c.SetParam(p)
+	if r.skip > 0 {
+		return false
+	}
+	r.s.params = r.c.Params()
+	return true
+}
+
+func (r *relay) command(frame []byte) {
+	if r.watchPrepare && r.skip == 0 {
+		r.expect.acknowledge(r, []byte{wire.MsgParseComplete})
+	}
+	switch tag := frame[wire.HeaderBytes : len(frame)-1]; string(tag) {
+	case "DISCARD ALL":
+		r.discarded = true
+	case "RESET":
+		r.reset = true
+	case "UNLISTEN":
+		r.unlistened = true
+	}
+}

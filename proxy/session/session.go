@@ -1,0 +1,331 @@
+// Package session is one client from hello to goodbye: it gathers complete
+// requests, borrows a server connection for as long as PostgreSQL's semantics
+// need it, relays the frames both ways and carries the client's session state
+// from one server connection to the next.
+package session
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// Session is one logged-in client. Its fields belong to the goroutine in Serve
+// unless their group says otherwise.
+type Session struct {
+	// Fixed after login.
+	id       uint64
+	env      *Env
+	db       *Database
+	role     string
+	client   *wire.Conn
+	log      *zap.Logger
+	pool     *pool.Pool[*backend.Conn]
+	startup  *backend.Settings // what the client asked for at login, as the server spelled it back
+	key      Key
+	began    time.Time
+	protocol uint32
+	addr     string
+
+	in     wire.Input
+	waiter *pool.Waiter[*backend.Conn]
+	items  []item // the requests under way; reused
+	relay  relay
+
+	settings *backend.Settings // what the client's session has now, beyond server defaults
+	params   *backend.Params   // what the client was told by ParameterStatus
+	names    map[string]*backend.Statement
+	nameSize int64              // bytes of the statements in names
+	unnamed  *backend.Statement // what the client's unnamed statement holds
+	tx       byte               // wire.TxIdle, TxActive, TxFailed
+	txn      transaction
+	raw      bool          // names and state pass untouched: session mode, or pinned
+	advances bool          // a statement of this turn may advance a sequence
+	advances bool          // a statement of this turn may advance a sequence
+	seqOn    uint64        // server connection (ID) on which this session last may have advanced a sequence
+	lastID   *backend.Conn // leased last; a wish for the next lease
+	dx       *duplex
+	skipLeft int // bytes to come of a client message that is being streamed
+	needIn   int // size of a client message that must be whole
+	needIn   int // size of a client message that must be whole
+	leaving  bool
+	listens  map[string]bool
+
+	// Shared: guarded by mu.
+	mu      sync.Mutex
+	server  *backend.Conn // leased now
+	pin     string
+	killed  *wire.Error // tell the client and end
+	mailbox []byte      // notifications to deliver between requests
+
+	// Shared: atomic.
+	state    atomic.Int32 // State
+	since    atomic.Int64 // when state began, nanoseconds of env clock
+	txSince  atomic.Int64 // when the transaction began, 0 outside
+	Counters Counters
+}
+
+// Counters are a session's totals. Safe for concurrent use.
+type Counters struct {
+	Queries, Transactions atomic.Uint64
+	Received, Sent        atomic.Uint64
+}
+
+// State is what a session is doing.
+type State int32
+
+// The states of a session.
+const (
+	StateIdle    State = iota // between requests, outside a transaction
+	StateIdleTx               // between requests, inside a transaction
+	StateWaiting              // for a server connection
+	StateActive               // a server works for it
+)
+
+// String names the state as SHOW CLIENTS does.
+func (s State) String() string {
+	switch s {
+	case StateIdle:
+		return "idle"
+	case StateIdleTx:
+		return "idle in transaction"
+	case StateWaiting:
+		return "waiting"
+	}
+	return "active"
+}
+
+// transaction is what the statements since the last idle point may have done to
+// the session.
+type transaction struct {
+	capture    []string // settings to read back
+	captureAll bool     // RESET ALL inside a transaction: read back everything we know
+	ddl        bool
+	listening  bool // a LISTEN ran on the leased connection
+	unlisten   []string
+	began      int64
+}
+
+func (t *transaction) empty() bool {
+	return len(t.capture) == 0 && !t.captureAll && !t.ddl && !t.listening && len(t.unlisten) == 0
+}
+
+func (t *transaction) clear() {
+	t.capture, t.captureAll, t.ddl, t.listening, t.unlisten = t.capture[:0], false, false, false, nil
+}
+
+// ID identifies the session within the process.
+func (s *Session) ID() uint64 { return s.id }
+
+// Key is what a CancelRequest must show.
+func (s *Session) Key() Key { return s.key }
+
+// Serve relays until the client leaves, is told to, or fails. It returns the
+// reason for the log; nil is a plain goodbye.
+func (s *Session) Serve() error {
+	defer s.close()
+	for {
+		if err := s.checkKilled(); err != nil {
+			return err
+		}
+		if err := s.joinDuplex(); err != nil {
+			return err
+		}
+		s.deliver()
+		if s.in.Len() > 0 && s.dx == nil && !s.requests() {
+			return s.reason()
+		}
+		if s.dx == nil {
+			s.in.Release()
+		}
+		err := s.client.Loop(nil, s)
+		switch {
+		case err == nil && s.leaving:
+			return s.reason()
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.client.Unkick()
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Session) reason() error {
+	if s.relay.err != nil && !errors.Is(s.relay.err, io.EOF) {
+		return s.relay.err
+	}
+	return nil
+}
+
+// Readable takes what the client sent and serves the complete requests in it.
+// false ends the loop.
+func (s *Session) Readable() bool {
+	if s.dx != nil {
+		return s.duplexReadable()
+	}
+	want := wire.SmallBuffer
+	if size, ok := wire.FrameSize(s.in.Bytes()); ok && size <= s.env.limit().MaxQuery {
+		want = max(want, size)
+	}
+	if s.in.Len() >= want {
+		want = s.in.Len() * 2
+	}
+	n, err := s.client.Take(s.in.Space(s.env.Bufs, want))
+	s.in.Added(n)
+	if n == 0 {
+		if err != nil {
+			s.leaving = true
+			return false
+		}
+		s.in.Release()
+		return true
+	}
+	s.Counters.Received.Add(uint64(n))
+	if !s.requests() {
+		s.leaving = true
+		return false
+	}
+	s.in.Release()
+	return s.dx == nil && !s.interrupted()
+}
+
+// interrupted reports whether somebody left a message for this session while it worked.
+func (s *Session) interrupted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.killed != nil || len(s.mailbox) > 0
+}
+
+// send writes to the client; an error means that it is gone.
+func (s *Session) send(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	s.Counters.Sent.Add(uint64(len(b)))
+	if err := s.client.Write(b); err != nil {
+		s.leaving = true
+		return false
+	}
+	return true
+}
+
+// fatal tells the client why its session ends.
+func (s *Session) fatal(e *wire.Error) bool {
+	fe := *e
+	fe.Severity = "FATAL"
+	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(time.Second))
+	s.send(fe.Append(nil))
+	s.leaving = true
+	s.relay.err = &fe
+	return false
+}
+
+// Kill ends the session: the client is told e as soon as it can be.
+// Safe for concurrent use.
+func (s *Session) Kill(e *wire.Error) {
+	s.mu.Lock()
+	if s.killed == nil {
+		s.killed = e
+	}
+	server := s.server
+	s.mu.Unlock()
+	s.waiter.Close(e)
+	s.client.Kick()
+	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(killWriteTimeout))
+	if server != nil {
+		_ = server.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// killWriteTimeout is how long a killed session may try to tell its client why.
+const killWriteTimeout = 2 * time.Second
+
+func (s *Session) checkKilled() error {
+	s.mu.Lock()
+	e := s.killed
+	s.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	s.fatal(e)
+	return e
+}
+
+// Notify queues a message (a NotificationResponse) for delivery between
+// requests. false: the client does not read and its mailbox is full; the
+// session is being ended. Safe for concurrent use.
+func (s *Session) Notify(msg []byte) bool {
+	s.mu.Lock()
+	full := len(s.mailbox)+len(msg) > maxMailbox
+	if !full {
+		s.mailbox = append(s.mailbox, msg...)
+	}
+	s.mu.Unlock()
+	if full {
+		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeOutOfMemory, Message: "too many undelivered notifications",
+			Hint: "Read from the connection, or LISTEN to fewer channels."})
+		return false
+	}
+	s.client.Kick()
+	return true
+}
+
+// maxMailbox bounds the notifications that wait for one client, in bytes.
+const maxMailbox = 1 << 20
+
+// deliver writes waiting notifications where PostgreSQL does: outside transactions.
+func (s *Session) deliver() {
+	if s.tx != wire.TxIdle || s.dx != nil {
+		return
+	}
+	s.mu.Lock()
+	msgs := s.mailbox
+	s.mailbox = nil
+	s.mu.Unlock()
+	s.send(msgs)
+}
+
+func (s *Session) enter(st State) {
+	s.state.Store(int32(st))
+	s.since.Store(s.env.now())
+}
+
+// rest sets the state between requests.
+func (s *Session) rest() {
+	if s.tx == wire.TxIdle {
+		s.enter(StateIdle)
+	} else {
+		s.enter(StateIdleTx)
+	}
+}
+
+// facts of a text, by the shared cache.
+func (s *Session) facts(sql []byte) *parser.Statement { return s.env.Parser.Statement(sql) }
+
+// close gives everything back. The server connection is rolled back and reused
+// where that is certain, closed where it is not.
+func (s *Session) close() {
+	s.abortDuplex()
+	s.dropServer()
+	for _, st := range s.names {
+		s.db.Statements.Release(st)
+	}
+	s.names = nil
+	s.setUnnamed(nil)
+	if s.listens != nil {
+		s.db.Listener.Forget(s)
+	}
+	s.in.Drop()
+	_ = s.client.Close()
+}

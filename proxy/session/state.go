@@ -1,0 +1,370 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// stateful are the effects that a session must do something about.
+const stateful = parser.ChangesSettings | parser.ResetsAll | parser.DiscardsAll | parser.DDL | parser.Listens |
+	parser.Unlistens | parser.AdvancesSequence | parser.ReadsSequenceState
+
+// note records what st may do to the session and returns why the session must
+// keep its connection from here on, "" if it need not.
+func (s *Session) note(st *parser.Statement) (pin string) {
+	if s.raw {
+		s.noteRaw(st)
+		return ""
+	}
+	if st.Pin != "" && s.tx != wire.TxFailed {
+		pin = st.Pin
+	}
+	if pin == "" && s.tx != wire.TxFailed {
+		pin = s.db.Hazards.Pins(st)
+	}
+	if st.Effects&stateful == 0 {
+		return pin
+	}
+	t := &s.txn
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		for _, name := range cmd.Settings {
+			if !slices.Contains(t.capture, name) {
+				t.capture = append(t.capture, name)
+			}
+		}
+		if cmd.Kind == parser.Unlisten || cmd.Kind == parser.UnlistenAll {
+			t.unlisten = append(t.unlisten, cmd.Channel)
+		}
+	}
+	t.captureAll = t.captureAll || st.Effects&parser.ResetsAll != 0
+	t.ddl = t.ddl || st.Effects&parser.DDL != 0
+	t.listening = t.listening || st.Effects&parser.Listens != 0
+	if pin == "" && st.Effects&parser.ReadsSequenceState != 0 {
+		s.db.SequencesRead.Store(true)
+		pin = pinSequence
+	}
+	if pin == "" && st.Effects&parser.AdvancesSequence != 0 && s.db.SequencesRead.Load() {
+		pin = "a sequence may advance, and this database's clients read currval() or lastval()"
+	}
+	s.advances = s.advances || st.Effects&parser.AdvancesSequence != 0
+	return pin
+}
+
+// pinSequence is the pin of currval and lastval: they answer from what this very
+// connection did before.
+const pinSequence = "currval() or lastval()"
+
+// noteRaw keeps what still matters on a connection that is the client's own.
+func (s *Session) noteRaw(st *parser.Statement) {
+	if st.Effects&parser.DDL != 0 {
+		s.txn.ddl = true
+	}
+}
+
+// watching reports whether command tags matter in this turn.
+func (s *Session) watching() bool {
+	if len(s.txn.unlisten) > 0 {
+		return true
+	}
+	for i := range s.items {
+		st := s.items[i].st
+		if st == nil && s.items[i].own != nil {
+			st = s.items[i].own.Facts
+		}
+		if st != nil && st.Effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 {
+			return true
+		}
+	}
+	return s.raw && s.unnamed == nil && s.hasBind()
+}
+
+// hasBind: in raw mode names are not followed, so any Bind may run a DISCARD ALL.
+func (s *Session) hasBind() bool {
+	return slices.ContainsFunc(s.items, func(it item) bool { return it.typ == wire.MsgBind })
+}
+
+// pinned returns why the session keeps its connection, "" if it does not.
+// Safe for concurrent use.
+func (s *Session) pinned() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pin
+}
+
+// pinTo makes c the session's own connection: its settings and prepared
+// statements are put there under the client's own names, and from here on
+// frames pass untouched. A pending replay is sent first.
+func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
+	if *replay != nil {
+		if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
+			return err
+		}
+		*replay = nil
+		s.tellParams(c, func(b []byte) bool { return s.send(b) })
+	}
+	if why == pinSequence {
+		if err := s.keepSequences(c); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.pin = why
+	s.mu.Unlock()
+	if s.tx == wire.TxFailed {
+		return nil // nothing can be prepared now; the next statement pins fully
+	}
+	msgs := s.appendNames(nil, c)
+	if len(msgs) > 0 {
+		if err := c.Exec(wire.AppendSync(msgs), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("prepare statements on a kept connection: %w", err)
+		}
+	}
+	for name, st := range s.names {
+		if !st.SQL {
+			continue
+		}
+		if err := c.Exec(backend.AppendSQLPrepare(nil, st, quoteIdent(name)), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("prepare statements on a kept connection: %w", err)
+		}
+	}
+	s.raw = true
+	s.log.Debug("session pinned to its server connection")
+	return nil
+}
+
+// appendNames adds what makes the client's protocol-level statements exist on c
+// under the client's own names.
+func (s *Session) appendNames(dst []byte, c *backend.Conn) []byte {
+	for name, st := range s.names {
+		if !st.SQL {
+			dst = wire.AppendParse(dst, name, st.Text, st.Types)
+		}
+	}
+	if c.Unnamed() != s.unnamed {
+		if s.unnamed == nil {
+			dst = wire.AppendCloseStatement(dst, "")
+		} else {
+			dst = wire.AppendParse(dst, "", s.unnamed.Text, s.unnamed.Types)
+		}
+	}
+	return dst
+}
+
+// keepSequences makes sure that currval and lastval answer from this session's
+// own past: the connection where it advanced a sequence last, or none at all.
+func (s *Session) keepSequences(c *backend.Conn) error {
+	switch {
+	case c.SeqWriter == s.id:
+		return nil
+	case s.seqOn != 0:
+		return &wire.Error{Code: wire.CodeNotInState, Message: "currval() or lastval() asked on another server connection than the one that advanced the sequence",
+			Hint: "Use INSERT … RETURNING. Sessions of this database keep their connection after a write from now on."}
+	case c.Sequences && s.tx == wire.TxIdle:
+		if err := c.Exec(wire.AppendQuery(nil, "DISCARD SEQUENCES"), adoptTimeout, nil); err != nil {
+			return err
+		}
+		c.Sequences, c.SeqWriter = false, 0
+	}
+	return nil
+}
+
+// discarded runs after a successful DISCARD ALL: nothing of the session is left.
+func (s *Session) discarded(c *backend.Conn) {
+	c.Reset()
+	s.forgetNames()
+	s.settings = s.startup
+	s.txn.clear()
+	if s.listens != nil {
+		s.db.Listener.Forget(s)
+		s.listens = nil
+	}
+	s.seqOn = 0
+	if s.db.Config().Mode == pool.ModeSession {
+		return
+	}
+	s.raw = false
+	s.mu.Lock()
+	s.pin = ""
+	s.mu.Unlock()
+}
+
+// readBackTimeout bounds our own questions to a server that just answered.
+const readBackTimeout = 30 * time.Second
+
+// readBack asks the server what a finished transaction left behind.
+func (s *Session) readBack(c *backend.Conn) error {
+	defer s.txn.clear()
+	t := &s.txn
+	if t.ddl {
+		s.db.Statements.Expire()
+		s.db.OnDDL()
+	}
+	if s.raw {
+		return nil
+	}
+	if s.resetAlone() {
+		s.wasReset(c)
+		return nil
+	}
+	if t.captureAll {
+		for _, p := range s.settings.All() {
+			if !slices.Contains(t.capture, p.Name) {
+				t.capture = append(t.capture, p.Name)
+			}
+		}
+	}
+	if len(t.capture) > 0 {
+		if err := s.capture(c, t.capture); err != nil {
+			return err
+		}
+	}
+	if t.listening {
+		if err := s.moveListens(c); err != nil {
+			return err
+		}
+	}
+	if s.relay.unlistened {
+		for _, channel := range t.unlisten {
+			s.unlisten(channel)
+		}
+	}
+	return nil
+}
+
+// capture reads the values of names back from c and makes them the session's.
+func (s *Session) capture(c *backend.Conn, names []string) error {
+	now := s.settings
+	err := c.Exec(backend.AppendCapture(nil, names), readBackTimeout, func(f wire.Frame) {
+		if f.Type != wire.MsgDataRow {
+			return
+		}
+		fields, err := wire.RowFields(f.Body())
+		if err != nil || len(fields) != len(names) {
+			c.Spoil("settings could not be read back")
+			return
+		}
+		for i, v := range fields {
+			if v == nil || names[i] == "role" && string(v) == "none" {
+				now = now.Without(names[i])
+			} else {
+				now = now.With(names[i], string(v))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.settings = now
+	c.SettingsAre(now)
+	c.SetUnnamed(nil)
+	return nil
+}
+
+// resetAlone reports whether the turn was one RESET by itself, outside a
+// transaction block, and succeeded.
+func (s *Session) resetAlone() bool {
+	return s.relay.reset && len(s.items) == 1 && s.items[0].st != nil && len(s.items[0].st.Commands) == 1 &&
+		(s.items[0].st.Commands[0].Kind == parser.ResetAll || s.items[0].st.Commands[0].Kind == parser.Reset)
+}
+
+// wasReset follows a RESET: the session goes back to what the client asked for
+// at login, the server connection to its own defaults.
+func (s *Session) wasReset(c *backend.Conn) {
+	cmd := &s.items[0].st.Commands[0]
+	names := cmd.Settings
+	if cmd.Kind == parser.ResetAll {
+		names = nil
+		for _, p := range s.settings.All() {
+			if p.Name != "role" {
+				names = append(names, p.Name)
+			}
+		}
+		for _, p := range s.startup.All() {
+			names = append(names, p.Name)
+		}
+	}
+	on := c.Settings()
+	for _, name := range names {
+		on = on.Without(name)
+		if v, ok := s.startup.Value(name); ok {
+			s.settings = s.settings.With(name, v)
+		} else {
+			s.settings = s.settings.Without(name)
+		}
+	}
+	c.SettingsAre(on)
+}
+
+// moveListens moves what the finished transaction listens to from the pooled
+// connection to the shared listener, before the client hears of it.
+func (s *Session) moveListens(c *backend.Conn) error {
+	var channels []string
+	err := c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_listening_channels()"), readBackTimeout, func(f wire.Frame) {
+		if f.Type == wire.MsgDataRow {
+			if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
+				channels = append(channels, string(fields[0]))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(context.Background(), readBackTimeout)
+	defer stop()
+	for _, channel := range channels {
+		if err := s.listen(ctx, channel); err != nil {
+			return err
+		}
+	}
+	if len(channels) == 0 {
+		return nil
+	}
+	return c.Exec(wire.AppendQuery(nil, "UNLISTEN *"), readBackTimeout, nil)
+}
+
+func (s *Session) listen(ctx context.Context, channel string) error {
+	if err := s.db.Listener.Listen(ctx, s, channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if s.listens == nil {
+		s.listens = make(map[string]bool)
+	}
+	s.listens[channel] = true
+	return nil
+}
+
+// unlisten ends one channel, "" all of them.
+func (s *Session) unlisten(channel string) {
+	if s.listens == nil {
+		return
+	}
+	if channel == "" {
+		s.db.Listener.Forget(s)
+		s.listens = nil
+		return
+	}
+	s.db.Listener.Unlisten(s, channel)
+	delete(s.listens, channel)
+}
+
+func (s *Session) statementMode() bool { return s.db.Config().Mode == pool.ModeStatement }
+
+// quoteIdent writes name as a quoted identifier.
+func quoteIdent(name string) string {
+	out := []byte{'"'}
+	for i := 0; i < len(name); i++ {
+		if name[i] == '"' {
+			out = append(out, '"')
+		}
+		out = append(out, name[i])
+	}
+	return string(append(out, '"'))
+}

@@ -1,0 +1,298 @@
+package session
+
+import (
+	"encoding/binary"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// translator turns the client's messages into those for one server connection.
+// Only what differs is copied: without a rename the client's own bytes go out.
+type translator struct {
+	s    *Session
+	c    *backend.Conn
+	req  []byte
+	from int // bytes of req already in out
+	buf  *wire.Buffer
+	out  []byte
+}
+
+// absent is a prepared statement name that no session and no server has; closing
+// it is answered in the place of a Parse that is not needed.
+const absent = "pgtier_absent"
+
+// requests returns the bytes to send for s.items, replay first, and how many
+// ReadyForQuery they will bring.
+func (t *translator) requests(replay []byte) (out []byte, owed int) {
+	if replay != nil {
+		t.open(len(replay) + len(t.req))
+		t.out = append(t.out, replay...)
+	}
+	for i := range t.s.items {
+		it := &t.s.items[i]
+		if it.end {
+			owed++
+		}
+		t.message(it, t.req[it.off:it.off+it.size])
+	}
+	if t.out == nil {
+		return t.req, owed
+	}
+	return append(t.out, t.req[t.from:]...), owed
+}
+
+// open starts copying.
+func (t *translator) open(size int) {
+	if t.buf == nil {
+		t.buf = t.s.env.Bufs.Get(size)
+		t.out = t.buf.B[:0]
+	}
+}
+
+func (t *translator) free() {
+	if t.buf != nil {
+		t.buf.Free()
+	}
+}
+
+// flushTo copies the client's bytes up to off.
+func (t *translator) flushTo(off int) {
+	t.open(len(t.req) + 256)
+	t.out = append(t.out, t.req[t.from:off]...)
+	t.from = off
+}
+
+func (t *translator) message(it *item, frame []byte) {
+	s, c := t.s, t.c
+	if s.raw {
+		return
+	}
+	expect := &s.relay.expect
+	switch it.typ {
+	case wire.MsgQuery:
+		// A simple query destroys the unnamed statement.
+		s.setUnnamed(nil)
+		c.SetUnnamed(nil)
+		expect.add(expectation{kind: expectQueryEnd})
+	case wire.MsgFunction:
+		expect.add(expectation{kind: expectQueryEnd})
+	case wire.MsgSync:
+		expect.add(expectation{kind: expectEnd})
+	case wire.MsgParse:
+		t.parse(it, frame)
+	case wire.MsgBind:
+		t.bind(it, frame)
+	case wire.MsgDescribe:
+		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
+			if st := t.need(it, name); st != nil {
+				t.rename(it, wire.MsgDescribe, st.Name)
+			}
+		}
+	case wire.MsgClose:
+		t.close(it, frame)
+	}
+}
+
+// parse prepares a statement, or lets a Close of nothing stand for a Parse that
+// this connection does not need.
+func (t *translator) parse(it *item, frame []byte) {
+	s, c := t.s, t.c
+	p, ok := splitParse(frame)
+	if !ok {
+		return // the server says what is wrong
+	}
+	s.db.Stats.ClientParses.Add(1)
+	expect := &s.relay.expect
+	if len(p.name) == 0 {
+		st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}, it.st)
+		s.setUnnamed(st)
+		c.SetUnnamed(st)
+		s.db.Stats.ServerParses.Add(1)
+		expect.add(expectation{kind: expectUnnamed})
+		return
+	}
+	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}, it.st)
+	name := string(p.name)
+	old := s.names[name]
+	t.flushTo(it.off)
+	if old != nil {
+		t.duplicate(name, st)
+		return
+	}
+	s.setName(name, st)
+	t.from = it.off + it.size
+	if c.HasPrepared(st) {
+		t.out = wire.AppendCloseStatement(t.out, absent)
+		expect.add(expectation{kind: expectParseKnown, st: st, name: name, old: old})
+		return
+	}
+	t.prepare(st)
+	expect.add(expectation{kind: expectParse, st: st, name: name, old: old})
+}
+
+// duplicate lets the server itself refuse a name that the client uses already:
+// the name is made to exist there, under the client's own spelling, and the
+// connection is not used again afterwards.
+func (t *translator) duplicate(name string, st *backend.Statement) {
+	t.s.forget(st)
+	t.out = wire.AppendParse(t.out, name, nil, nil)
+	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
+	t.c.Spoil("a client used a prepared statement name twice")
+}
+
+// prepare adds the Parse of a shared statement; a full connection closes its oldest.
+func (t *translator) prepare(st *backend.Statement) {
+	if evicted := t.c.AddPrepared(st); evicted != nil {
+		t.out = wire.AppendCloseStatement(t.out, evicted.Name)
+		t.s.relay.expect.add(expectation{kind: expectCloseOwn, st: evicted})
+	}
+	t.s.db.Stats.ServerParses.Add(1)
+	t.out = backend.AppendPrepare(t.out, st)
+}
+
+// need returns the statement that name means, after making sure that the server
+// connection has it; nil when the client's own frame must go out unchanged.
+func (t *translator) need(it *item, name []byte) *backend.Statement {
+	s, c := t.s, t.c
+	if len(name) == 0 {
+		t.needUnnamed(it)
+		return nil
+	}
+	st := s.names[string(name)]
+	if st == nil {
+		return nil // the server says that it does not exist
+	}
+	if !c.HasPrepared(st) && !st.SQL {
+		t.flushTo(it.off)
+		t.prepare(st)
+		s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
+	}
+	return st
+}
+
+// needUnnamed gives the server connection the client's unnamed statement.
+func (t *translator) needUnnamed(it *item) {
+	s, c := t.s, t.c
+	if c.Unnamed() == s.unnamed {
+		return
+	}
+	t.flushTo(it.off)
+	if s.unnamed == nil {
+		t.out = wire.AppendCloseStatement(t.out, "")
+		s.relay.expect.add(expectation{kind: expectCloseOwn})
+		c.SetUnnamed(nil)
+		return
+	}
+	t.out = wire.AppendParse(t.out, "", s.unnamed.Text, s.unnamed.Types)
+	c.SetUnnamed(s.unnamed)
+	s.relay.expect.add(expectation{kind: expectParseOwn, st: s.unnamed})
+}
+
+// bind renames the statement of a Bind.
+func (t *translator) bind(it *item, frame []byte) {
+	portal, name, rest, ok := splitBind(frame)
+	if !ok {
+		return
+	}
+	t.s.db.Stats.Binds.Add(1)
+	if len(name) == 0 {
+		t.needUnnamed(it)
+		return
+	}
+	st := t.need(it, name)
+	if st == nil {
+		return
+	}
+	t.flushTo(it.off)
+	t.out = appendBindHead(t.out, it.size, portal, name, st.Name)
+	t.from = it.off + rest
+}
+
+// appendBindHead adds type, length and names of a Bind of size bytes whose
+// statement name changes.
+func appendBindHead(out []byte, size int, portal, old []byte, name string) []byte {
+	out = append(out, wire.MsgBind)
+	out = binary.BigEndian.AppendUint32(out, uint32(size-1+len(name)-len(old)))
+	out = append(append(out, portal...), 0)
+	return wire.AppendString(out, name)
+}
+
+// rename replaces a Describe or Close by one of the shared name.
+func (t *translator) rename(it *item, typ byte, name string) {
+	t.flushTo(it.off)
+	var at int
+	t.out, at = wire.Begin(t.out, typ)
+	t.out = wire.End(wire.AppendString(append(t.out, 'S'), name), at)
+	t.from = it.off + it.size
+}
+
+// close ends a client's name; the shared statement stays on the server.
+func (t *translator) close(it *item, frame []byte) {
+	s := t.s
+	kind, name, ok := splitTarget(frame)
+	if !ok || kind != 'S' && kind != 'P' {
+		return
+	}
+	x := expectation{kind: expectClose}
+	if kind == 'S' {
+		if len(name) == 0 {
+			s.setUnnamed(nil)
+			t.c.SetUnnamed(nil)
+		} else if st := s.names[string(name)]; st != nil {
+			x.name, x.old = string(name), st
+			s.setName(x.name, nil)
+			t.rename(it, wire.MsgClose, absent)
+		}
+	}
+	s.relay.expect.add(x)
+}
+
+// inspect notes what the requests may do to the session, and returns why the
+// session must keep its connection from now on, or why they are refused.
+func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		switch it.typ {
+		case wire.MsgParse:
+			p, ok := splitParse(frame)
+			if !ok {
+				continue
+			}
+			it.st = s.facts(p.text)
+			if why := s.note(it.st); why != "" && pin == "" {
+				pin = why
+			}
+			if pin == "" && it.st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
+				pin = "PREPARE or EXECUTE through the extended protocol"
+			}
+		case wire.MsgQuery:
+			if why := s.note(it.st); why != "" && pin == "" {
+				pin = why
+			}
+		case wire.MsgBind:
+			if _, name, _, ok := splitBind(frame); ok {
+				it.own = s.unnamed
+				if len(name) > 0 {
+					it.own = s.names[string(name)]
+				}
+				if it.own == nil {
+					continue
+				}
+				if why := s.note(it.own.Facts); why != "" && pin == "" {
+					pin = why
+				}
+			}
+		}
+		if s.statementMode() && it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 {
+			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",
+				Hint: "Set pool.mode to transaction for this database."}
+		}
+	}
+	if s.raw {
+		pin = ""
+	}
+	return pin, nil
+}

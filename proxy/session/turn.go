@@ -1,0 +1,209 @@
+package session
+
+import (
+	"errors"
+	"os"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// serve answers the complete requests in req, whose messages are s.items.
+// false ends the session.
+func (s *Session) serve(req []byte) bool {
+	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && s.alone(st) {
+		if done, ok := s.serveAlone(req, st); done {
+			return ok
+		}
+	}
+	return s.turn(req)
+}
+
+// turn sends requests to a server and relays the answers: the hot path.
+func (s *Session) turn(req []byte) bool {
+	began := s.env.now()
+	pin, refusal := s.inspect(req)
+	if refusal != nil {
+		return s.refuseAll(refusal)
+	}
+	c, replay, err := s.lease()
+	if err != nil {
+		return s.refuseAll(asError(err))
+	}
+	if pin == "" && !s.raw {
+		pin = s.pin
+	}
+	if pin != "" {
+		if err := s.pinTo(c, pin, &replay); err != nil {
+			return s.pinFailed(c, err)
+		}
+	}
+	if s.advances {
+		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
+	}
+	s.enter(StateActive)
+	t := translator{s: s, c: c, req: req}
+	out, owed := t.requests(replay)
+	skip := 0
+	if replay != nil {
+		skip = 1
+	}
+	s.relay.begin(c, skip, owed)
+	s.relay.watch = s.watching()
+	err = s.exchange(c, out)
+	t.free()
+	ok := s.settle(c, err)
+	s.account(began, owed)
+	return ok
+}
+
+// pinFailed answers requests whose connection could not be kept as it must be.
+func (s *Session) pinFailed(c *backend.Conn, err error) bool {
+	var refusal *wire.Error
+	if !errors.As(err, &refusal) || s.tx != wire.TxIdle {
+		return s.lost(c, err)
+	}
+	s.txn.clear()
+	s.release(c)
+	return s.refuseAll(refusal)
+}
+
+// exchange runs the relay over c, riding out wake-ups that are not for us.
+func (s *Session) exchange(c *backend.Conn, out []byte) error {
+	for {
+		err := c.Loop(out, &s.relay)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		c.Unkick()
+		s.mu.Lock()
+		killed := s.killed != nil
+		s.mu.Unlock()
+		if killed {
+			return err
+		}
+		out = nil
+	}
+}
+
+// settle brings the session to rest after a turn, releases the connection where
+// the transaction is over, and only then sends the last of the answer.
+func (s *Session) settle(c *backend.Conn, err error) bool {
+	r := &s.relay
+	defer r.free()
+	switch {
+	case r.copyIn && err == nil && r.err == nil:
+		return s.duplexForCopy(c)
+	case r.clientGone:
+		s.leaving = true
+		s.abandon(c)
+		return false
+	case err != nil || r.err != nil:
+		return s.lost(c, errors.Join(err, r.err))
+	case r.own != nil:
+		c.Spoil("settings replay failed")
+		return s.fatal(&wire.Error{Code: wire.CodeConnectionFailure, Message: "session settings could not be restored on another server connection",
+			Detail: r.own.Message})
+	}
+	s.tx = r.tx
+	if r.fatal {
+		c.Spoil("the server ended the session")
+		s.send(r.Tail())
+		s.leaving = true
+		return false
+	}
+	if s.tx == wire.TxIdle && !s.finish(c) {
+		return false
+	}
+	s.rest()
+	return s.send(r.Tail())
+}
+
+// finish runs when the server is outside a transaction: what its statements may
+// have done to the session is read back, and the connection goes home.
+func (s *Session) finish(c *backend.Conn) bool {
+	s.db.Stats.Transactions.Add(1)
+	s.Counters.Transactions.Add(1)
+	s.txSince.Store(0)
+	r := &s.relay
+	if r.discarded {
+		s.discarded(c)
+	}
+	if !s.txn.empty() {
+		if err := s.readBack(c); err != nil {
+			return s.lost(c, err)
+		}
+	}
+	if s.raw || s.pin != "" {
+		return true
+	}
+	s.release(c)
+	return true
+}
+
+// account counts a turn and logs it if it was slow.
+func (s *Session) account(began int64, queries int) {
+	took := s.env.now() - began
+	s.db.Stats.Queries.Add(uint64(queries))
+	s.db.Stats.QueryTime.Add(uint64(took))
+	s.Counters.Queries.Add(uint64(queries))
+	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {
+		s.logSlow(took)
+	}
+}
+
+// refuseAll answers every request in s.items with e, without a server.
+func (s *Session) refuseAll(e *wire.Error) bool {
+	if s.tx != wire.TxIdle {
+		return s.fatal(e)
+	}
+	var out []byte
+	answered := false
+	for _, it := range s.items {
+		if !answered {
+			out, answered = e.Append(out), true
+		}
+		if it.end {
+			out, answered = wire.AppendReady(out, wire.TxIdle), false
+		}
+	}
+	return s.send(out)
+}
+
+// lost ends what was running when the server connection failed. Outside a
+// transaction the session goes on: its state does not live on the connection.
+func (s *Session) lost(c *backend.Conn, err error) bool {
+	r := &s.relay
+	clean := r.remain == 0 && !r.fatal && !r.clientGone
+	tail, owed := append([]byte(nil), r.Tail()...), r.owed
+	c.Spoil("lost")
+	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw
+	s.relay.expect.clear()
+	s.txn.clear()
+	s.mu.Lock()
+	s.server = nil
+	killed := s.killed
+	s.mu.Unlock()
+	s.pool.Discard(c, "lost: "+err.Error())
+	if killed != nil {
+		return s.fatal(killed)
+	}
+	e := &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection lost while it ran a statement",
+		Hint: "The statement may or may not have taken effect."}
+	if errors.Is(err, errGarbage) {
+		e.Message = "server sent an invalid message"
+	}
+	s.logLost(err)
+	if !clean || !wasIdle || r.tx == wire.TxActive || r.tx == wire.TxFailed {
+		if clean {
+			s.send(tail)
+		}
+		return s.fatal(e)
+	}
+	tail = e.Append(tail)
+	for range max(owed, 1) {
+		tail = wire.AppendReady(tail, wire.TxIdle)
+	}
+	s.rest()
+	return s.send(tail)
+}
