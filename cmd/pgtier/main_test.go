@@ -96,7 +96,10 @@ func TestCheckLooksAtRealServers(t *testing.T) {
 	shard := servers.Cluster(t).Shards[0]
 	manager, replica := shard.Manager, shard.Replicas[0]
 	app := pgtest.Database(t, manager)
-	pgtest.Exec(t, manager, app, "CREATE ROLE weak LOGIN PASSWORD 'weak'")
+	pgtest.Exec(t, manager, app, "DROP ROLE IF EXISTS weak; CREATE ROLE weak LOGIN PASSWORD 'weak'")
+	if err := shard.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	good := manager.URL(app, "", "")
 	for name, tc := range map[string]struct {
 		manager, more string
