@@ -49,16 +49,14 @@ type Session struct {
 	unnamed  *backend.Statement // what the client's unnamed statement holds
 	tx       byte               // wire.TxIdle, TxActive, TxFailed
 	txn      transaction
-	raw      bool          // names and state pass untouched: session mode, or pinned
-	advances bool          // a statement of this turn may advance a sequence
-	advances bool          // a statement of this turn may advance a sequence
-	seqOn    uint64        // server connection (ID) on which this session last may have advanced a sequence
-	lastID   *backend.Conn // leased last; a wish for the next lease
+	raw      bool   // names and state pass untouched: session mode, or pinned
+	advances bool   // a statement of this turn may advance a sequence
+	seqOn    uint64 // server connection (ID) on which this session last may have advanced a sequence
 	dx       *duplex
 	skipLeft int // bytes to come of a client message that is being streamed
 	needIn   int // size of a client message that must be whole
-	needIn   int // size of a client message that must be whole
 	leaving  bool
+	last     *backend.Conn // leased last; a wish for the next lease
 	listens  map[string]bool
 
 	// Shared: guarded by mu.

@@ -1,0 +1,286 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// SharedListener is one server connection that listens for all sessions of a
+// database and role. It connects when the first session listens and closes when the last
+// one stops; when the connection is lost it comes back and listens again, and
+// every listening session is ended, because PostgreSQL would have lost
+// notifications with the connection too. Safe for concurrent use.
+type SharedListener struct {
+	env  *Env
+	dial func(ctx context.Context) (*backend.Conn, error)
+	log  *zap.Logger
+
+	mu       sync.Mutex
+	channels map[string]map[*Session]bool
+	sessions map[*Session]map[string]bool
+	conn     *backend.Conn
+	queue    []*listenRequest
+	running  bool
+	stopped  bool
+	wg       sync.WaitGroup
+}
+
+// listenRequest is one LISTEN or UNLISTEN for the connection's goroutine.
+type listenRequest struct {
+	sql  string
+	done chan error // nil: nobody waits
+}
+
+// NewSharedListener returns a listener that dials when it is needed.
+func NewSharedListener(env *Env, dial func(ctx context.Context) (*backend.Conn, error), log *zap.Logger) *SharedListener {
+	return &SharedListener{env: env, dial: dial, log: log,
+		channels: make(map[string]map[*Session]bool), sessions: make(map[*Session]map[string]bool)}
+}
+
+// Listen returns when channel is being listened to for s.
+func (l *SharedListener) Listen(ctx context.Context, s *Session, channel string) error {
+	l.mu.Lock()
+	if l.stopped {
+		l.mu.Unlock()
+		return errors.New("the proxy is shutting down")
+	}
+	fresh := l.channels[channel] == nil
+	l.add(s, channel)
+	// A channel that is being listened to may still be on its way: the request
+	// goes through the queue all the same, so that it is confirmed in order.
+	req := &listenRequest{sql: "LISTEN " + quoteIdent(channel), done: make(chan error, 1)}
+	_ = fresh
+	l.submit(req)
+	l.mu.Unlock()
+	select {
+	case err := <-req.done:
+		if err != nil {
+			l.Unlisten(s, channel)
+		}
+		return err
+	case <-ctx.Done():
+		l.Unlisten(s, channel)
+		return ctx.Err()
+	}
+}
+
+func (l *SharedListener) add(s *Session, channel string) {
+	if l.channels[channel] == nil {
+		l.channels[channel] = make(map[*Session]bool)
+	}
+	l.channels[channel][s] = true
+	if l.sessions[s] == nil {
+		l.sessions[s] = make(map[string]bool)
+	}
+	l.sessions[s][channel] = true
+}
+
+// submit hands req to the connection's goroutine, starting it if needed. mu is held.
+func (l *SharedListener) submit(req *listenRequest) {
+	l.queue = append(l.queue, req)
+	if !l.running {
+		l.running = true
+		l.wg.Add(1)
+		go l.run() // ends when no session listens any more, or with the connection
+		return
+	}
+	if l.conn != nil {
+		l.conn.Kick()
+	}
+}
+
+// Unlisten ends one channel of s.
+func (l *SharedListener) Unlisten(s *Session, channel string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove(s, channel)
+}
+
+func (l *SharedListener) remove(s *Session, channel string) {
+	if l.sessions[s] == nil || !l.sessions[s][channel] {
+		return
+	}
+	delete(l.sessions[s], channel)
+	if len(l.sessions[s]) == 0 {
+		delete(l.sessions, s)
+	}
+	delete(l.channels[channel], s)
+	if len(l.channels[channel]) == 0 {
+		delete(l.channels, channel)
+		if l.running {
+			l.submit(&listenRequest{sql: "UNLISTEN " + quoteIdent(channel)})
+		}
+	}
+}
+
+// Forget ends all channels of s.
+func (l *SharedListener) Forget(s *Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for channel := range l.sessions[s] {
+		l.remove(s, channel)
+	}
+}
+
+// Close ends the connection and waits for its goroutine.
+func (l *SharedListener) Close() {
+	l.mu.Lock()
+	l.stopped = true
+	if l.conn != nil {
+		l.conn.Kick()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+}
+
+// listenDialTimeout bounds opening the listening connection.
+const listenDialTimeout = 15 * time.Second
+
+// run owns the listening connection.
+func (l *SharedListener) run() {
+	defer l.wg.Done()
+	ctx, stop := context.WithTimeout(context.Background(), listenDialTimeout)
+	c, err := l.dial(ctx)
+	stop()
+	if err == nil {
+		l.mu.Lock()
+		l.conn = c
+		l.mu.Unlock()
+		err = l.serve(c)
+		c.Terminate()
+	}
+	l.mu.Lock()
+	l.running, l.conn = false, nil
+	queue := l.queue
+	l.queue = nil
+	var orphans []*Session
+	if err != nil {
+		for s := range l.sessions {
+			orphans = append(orphans, s)
+		}
+		l.log.Warn("listening connection lost", zap.Error(err), zap.Int("sessions", len(orphans)))
+	}
+	l.mu.Unlock()
+	if err == nil {
+		err = errors.New("the listening connection was closed")
+	}
+	for _, req := range queue {
+		if req.done != nil {
+			req.done <- err
+		}
+	}
+	for _, s := range orphans {
+		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeConnectionFailure,
+			Message: "listening server connection lost", Hint: "Notifications may have been missed; connect and LISTEN again."})
+	}
+}
+
+// serve answers requests and delivers notifications until nobody listens. nil: nobody does.
+func (l *SharedListener) serve(c *backend.Conn) error {
+	w := &listenWait{l: l, c: c}
+	defer w.in.Drop()
+	for {
+		l.mu.Lock()
+		queue := l.queue
+		l.queue = nil
+		idle := len(queue) == 0 && len(l.sessions) == 0 || l.stopped
+		if idle {
+			l.running, l.conn = false, nil
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		for i, req := range queue {
+			err := c.Exec(wire.AppendQuery(nil, req.sql), listenDialTimeout, l.deliver)
+			if req.done != nil {
+				req.done <- err
+			}
+			if c.Spoiled() != "" {
+				l.mu.Lock()
+				l.queue = append(queue[i+1:], l.queue...)
+				l.mu.Unlock()
+				return err
+			}
+		}
+		if len(queue) > 0 {
+			continue
+		}
+		err := c.Loop(nil, w)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.Unkick()
+			continue
+		}
+		if err == nil {
+			err = w.err
+		}
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+}
+
+// deliver hands a NotificationResponse to its listeners.
+func (l *SharedListener) deliver(f wire.Frame) {
+	if f.Type != wire.MsgNotification || len(f.Body()) < 6 {
+		return
+	}
+	channel, _, ok := cutZero(f.Body()[4:])
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	var to []*Session
+	for s := range l.channels[string(channel)] {
+		to = append(to, s)
+	}
+	l.mu.Unlock()
+	for _, s := range to {
+		s.Notify(f.Raw)
+	}
+}
+
+// listenWait reads notifications while nothing else is asked.
+type listenWait struct {
+	l   *SharedListener
+	c   *backend.Conn
+	in  wire.Input
+	err error
+}
+
+// Readable takes what the server sent.
+func (w *listenWait) Readable() bool {
+	n, err := w.c.Take(w.in.Space(w.l.env.Bufs, wire.SmallBuffer))
+	w.in.Added(n)
+	if n == 0 {
+		w.in.Release()
+		w.err = err
+		return err == nil
+	}
+	for {
+		size, ok := wire.FrameSize(w.in.Bytes())
+		if !ok {
+			return true
+		}
+		if size == 0 || size > maxInspect {
+			w.err = errGarbage
+			return false
+		}
+		if w.in.Len() < size {
+			w.in.Space(w.l.env.Bufs, size)
+			return true
+		}
+		raw := w.in.Bytes()[:size]
+		w.in.Skip(size)
+		w.l.deliver(wire.Frame{Type: raw[0], Raw: raw})
+	}
+}

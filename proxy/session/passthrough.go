@@ -1,0 +1,62 @@
+package session
+
+import (
+	"errors"
+	"io"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// PassThrough joins a client and a server connection of its own until either
+// ends: replication connections, whose commands and streams are not for sharing.
+// rest is what the client sent already. It closes both.
+func PassThrough(client *wire.Conn, server *backend.Conn, rest []byte, bufs *wire.Buffers) error {
+	if len(rest) > 0 {
+		if err := server.Write(rest); err != nil {
+			_ = client.Close()
+			server.Terminate()
+			return err
+		}
+	}
+	back := make(chan error, 1)
+	go func() { // ends when the server connection ends; the loop below closes it
+		err := pipe(server.Conn, client, bufs)
+		_ = client.Close()
+		back <- err
+	}()
+	err := pipe(client, server.Conn, bufs)
+	_ = server.Conn.Close()
+	return errors.Join(err, <-back)
+}
+
+// pipe copies bytes until from ends.
+func pipe(from, to *wire.Conn, bufs *wire.Buffers) error {
+	p := &pipeHandler{from: from, to: to, bufs: bufs}
+	if err := from.Loop(nil, p); err != nil {
+		return err
+	}
+	if errors.Is(p.err, io.EOF) {
+		return nil
+	}
+	return p.err
+}
+
+type pipeHandler struct {
+	from, to *wire.Conn
+	bufs     *wire.Buffers
+	err      error
+}
+
+// Readable moves what is there.
+func (p *pipeHandler) Readable() bool {
+	buf := p.bufs.Get(wire.SmallBuffer)
+	defer buf.Free()
+	n, err := p.from.Take(buf.B)
+	if n > 0 {
+		p.err = p.to.Write(buf.B[:n])
+		return p.err == nil
+	}
+	p.err = err
+	return err == nil
+}
