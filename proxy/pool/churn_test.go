@@ -189,6 +189,9 @@ func (p *Pool[S]) consistent() error {
 		if sl.server != s {
 			return errors.New("a slot stands under another connection")
 		}
+		if sl.state == Closed || sl.state == Dialling {
+			return fmt.Errorf("a %s connection is listed", sl.state)
+		}
 		count[sl.state]++
 	}
 	for _, state := range []State{Idle, Checking, Leased, Closing} {

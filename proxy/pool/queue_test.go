@@ -127,8 +127,8 @@ func TestCancelDuringTheCheckKeepsTheConnection(t *testing.T) {
 		cfg.CheckDelay, cfg.CheckTimeout = time.Minute, 5*time.Second
 		p := r.Attach(keyA, cfg)
 		l := lend(t, p, NewWaiter[*line]())
+		l.thinks.Store(int64(time.Second))
 		giveBack(p, l)
-		l.mute.Store(true)
 		time.Sleep(2 * time.Minute)
 		w, stop := NewWaiter[*line](), errors.New("stop")
 		got := make(chan result, 1)
@@ -143,7 +143,10 @@ func TestCancelDuringTheCheckKeepsTheConnection(t *testing.T) {
 		if res := <-got; !errors.Is(res.err, stop) {
 			t.Errorf("Acquire returned %v, want %v", res.err, stop)
 		}
-		giveBack(p, lend(t, p, w))
+		if again := lend(t, p, w); again != l {
+			t.Error("the connection that answered its check was not kept")
+		}
+		giveBack(p, l)
 	})
 }
 

@@ -19,8 +19,8 @@ type line struct {
 	fingerprint uint64
 	created     time.Time
 	stale       atomic.Bool
-	mute        atomic.Bool // does not answer Check
-	checks      atomic.Int32
+	mute        atomic.Bool  // does not answer Check
+	thinks      atomic.Int64 // nanoseconds before it answers Check
 	users       atomic.Int32 // sessions that hold it; never above 1
 	closed      atomic.Pointer[string]
 }
@@ -30,7 +30,9 @@ func (l *line) Stale() bool          { return l.stale.Load() }
 func (l *line) CreatedAt() time.Time { return l.created }
 
 func (l *line) Check(timeout time.Duration) error {
-	l.checks.Add(1)
+	if think := time.Duration(l.thinks.Load()); think > 0 {
+		time.Sleep(think)
+	}
 	if l.mute.Load() {
 		time.Sleep(timeout)
 		return errors.New("no answer")
