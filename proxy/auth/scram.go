@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"slices"
 )
 
@@ -38,11 +39,27 @@ func Mechanisms(tls bool) []string {
 
 // attribute cuts the attribute name=value off the front of a SCRAM message.
 func attribute(message []byte, name byte) (value, rest []byte, err error) {
-	got, value, rest, err := anyAttribute(message)
-	if err == nil && got != name {
-		return nil, nil, malformed("Expected attribute %q but found %q.", name, got)
+	if found := firstByte(message); found != name {
+		return nil, nil, malformed(`Expected attribute "%c" but found "%s".`, name, shown(found))
 	}
+	_, value, rest, err = anyAttribute(message)
 	return value, rest, err
+}
+
+// firstByte is 0 at the end of a message; messages hold no zero bytes.
+func firstByte(message []byte) byte {
+	if len(message) == 0 {
+		return 0
+	}
+	return message[0]
+}
+
+// shown prints a byte of a peer's message as PostgreSQL does (sanitize_char).
+func shown(c byte) string {
+	if c >= 0x21 && c <= 0x7e {
+		return fmt.Sprintf("'%c'", c)
+	}
+	return fmt.Sprintf("0x%02x", c)
 }
 
 // anyAttribute cuts an attribute of any name off the front of a SCRAM message.
@@ -53,10 +70,10 @@ func anyAttribute(message []byte) (name byte, value, rest []byte, err error) {
 	}
 	name = message[0]
 	if (name < 'a' || name > 'z') && (name < 'A' || name > 'Z') {
-		return 0, nil, nil, malformed("Attribute expected, but found invalid character %q.", name)
+		return 0, nil, nil, malformed(`Attribute expected, but found invalid character "%s".`, shown(name))
 	}
 	if len(message) < 2 || message[1] != '=' {
-		return 0, nil, nil, malformed("Expected character %q for attribute %q.", '=', name)
+		return 0, nil, nil, malformed(`Expected character "=" for attribute "%c".`, name)
 	}
 	value, rest, more := bytes.Cut(message[2:], []byte{','})
 	if more && len(rest) == 0 {

@@ -102,10 +102,10 @@ func (s *ScramServer) readGS2Header(message []byte) (bare []byte, err error) {
 				Detail: "The client supports SCRAM channel binding but thinks the server does not.  However, this server does support channel binding.",
 			}
 		}
-		var ok bool
-		if rest, ok = bytes.CutPrefix(message[1:], []byte{','}); !ok {
-			return nil, malformed("Comma expected after the channel-binding flag.")
+		if found := firstByte(message[1:]); found != ',' {
+			return nil, malformed(`Comma expected, but found character "%s".`, shown(found))
 		}
+		rest = message[2:]
 	case 'p':
 		if !s.plus {
 			return nil, malformed("The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.")
@@ -118,13 +118,14 @@ func (s *ScramServer) readGS2Header(message []byte) (bare []byte, err error) {
 			return nil, &Error{Code: codeProtocolViolation, Message: fmt.Sprintf("unsupported SCRAM channel-binding type %.30q", kind)}
 		}
 	default:
-		return nil, malformed("Unexpected channel-binding flag %q.", message[0])
+		return nil, malformed(`Unexpected channel-binding flag "%s".`, shown(message[0]))
 	}
-	switch {
-	case len(rest) > 0 && rest[0] == 'a':
+	switch next := firstByte(rest); next {
+	case ',':
+	case 'a':
 		return nil, &Error{Code: codeNotSupported, Message: "client uses authorization identity, but it is not supported"}
-	case len(rest) == 0 || rest[0] != ',':
-		return nil, malformed("Unexpected attribute in client-first-message.")
+	default:
+		return nil, malformed(`Unexpected attribute "%s" in client-first-message.`, shown(next))
 	}
 	bare = rest[1:]
 	s.gs2Header = bytes.Clone(message[:len(message)-len(bare)])
@@ -134,7 +135,7 @@ func (s *ScramServer) readGS2Header(message []byte) (bare []byte, err error) {
 // readClientBare takes the client's nonce. The user name is read over: the one
 // of the startup packet counts, as in PostgreSQL.
 func (s *ScramServer) readClientBare(bare []byte) error {
-	if len(bare) > 0 && bare[0] == 'm' {
+	if firstByte(bare) == 'm' {
 		return &Error{Code: codeNotSupported, Message: "client requires an unsupported SCRAM extension"}
 	}
 	_, rest, err := attribute(bare, 'n')
