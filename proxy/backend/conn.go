@@ -49,6 +49,9 @@ func (c *Conn) ID() uint64 { return c.id }
 // PID is the server's process, as BackendKeyData told.
 func (c *Conn) PID() uint32 { return c.pid }
 
+// Secret is the server's cancel secret for this connection.
+func (c *Conn) Secret() []byte { return c.secret }
+
 // Target is the server and login it was dialled for.
 func (c *Conn) Target() *Target { return &c.target }
 

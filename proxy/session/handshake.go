@@ -140,7 +140,7 @@ func isError(err error) bool {
 // directTLS starts TLS at once for a client whose first byte is a TLS
 // handshake record (PostgreSQL 17's sslnegotiation=direct).
 func (d *Door) directTLS(h *Hello) error {
-	n, err := h.Conn.Read(h.in.Space(d.Env.Bufs, wire.SmallBuffer))
+	n, err := h.Conn.Read(h.in.Space(d.Env.Bufs, wire.TinyBuffer))
 	h.in.Added(n)
 	if n == 0 {
 		if isTimeout(err) {

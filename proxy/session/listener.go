@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,12 +55,10 @@ func (l *SharedListener) Listen(ctx context.Context, s *Session, channel string)
 		l.mu.Unlock()
 		return errors.New("the proxy is shutting down")
 	}
-	fresh := l.channels[channel] == nil
 	l.add(s, channel)
 	// A channel that is being listened to may still be on its way: the request
 	// goes through the queue all the same, so that it is confirmed in order.
 	req := &listenRequest{sql: "LISTEN " + quoteIdent(channel), done: make(chan error, 1)}
-	_ = fresh
 	l.submit(req)
 	l.mu.Unlock()
 	select {
@@ -158,21 +158,16 @@ func (l *SharedListener) run() {
 		err = l.serve(c)
 		c.Terminate()
 	}
+	if err == nil {
+		return // serve has handed over
+	}
 	l.mu.Lock()
 	l.running, l.conn = false, nil
 	queue := l.queue
 	l.queue = nil
-	var orphans []*Session
-	if err != nil {
-		for s := range l.sessions {
-			orphans = append(orphans, s)
-		}
-		l.log.Warn("listening connection lost", zap.Error(err), zap.Int("sessions", len(orphans)))
-	}
+	orphans := slices.Collect(maps.Keys(l.sessions))
 	l.mu.Unlock()
-	if err == nil {
-		err = errors.New("the listening connection was closed")
-	}
+	l.log.Warn("listening connection lost", zap.Error(err), zap.Int("sessions", len(orphans)))
 	for _, req := range queue {
 		if req.done != nil {
 			req.done <- err

@@ -10,14 +10,21 @@ import (
 
 // PassThrough joins a client and a server connection of its own until either
 // ends: replication connections, whose commands and streams are not for sharing.
-// rest is what the client sent already. It closes both.
-func PassThrough(client *wire.Conn, server *backend.Conn, rest []byte, bufs *wire.Buffers) error {
-	if len(rest) > 0 {
-		if err := server.Write(rest); err != nil {
-			_ = client.Close()
-			server.Terminate()
-			return err
-		}
+// It closes both.
+func PassThrough(h *Hello, server *backend.Conn, bufs *wire.Buffers) error {
+	client := h.Conn
+	out := wire.AppendAuth(nil, wire.AuthOK, nil)
+	out = server.Params().AppendChanges(out, nil)
+	out = wire.AppendBackendKey(out, server.PID(), server.Secret())
+	err := client.Write(wire.AppendReady(out, wire.TxIdle))
+	if err == nil && h.in.Len() > 0 {
+		err = server.Write(h.in.Bytes())
+	}
+	h.in.Drop()
+	if err != nil {
+		_ = client.Close()
+		server.Terminate()
+		return err
 	}
 	back := make(chan error, 1)
 	go func() { // ends when the server connection ends; the loop below closes it
@@ -25,7 +32,7 @@ func PassThrough(client *wire.Conn, server *backend.Conn, rest []byte, bufs *wir
 		_ = client.Close()
 		back <- err
 	}()
-	err := pipe(client, server.Conn, bufs)
+	err = pipe(client, server.Conn, bufs)
 	_ = server.Conn.Close()
 	return errors.Join(err, <-back)
 }

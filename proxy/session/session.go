@@ -36,6 +36,7 @@ type Session struct {
 	began    time.Time
 	protocol uint32
 	addr     string
+	tls      string // version and cipher, "" without TLS
 
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]
@@ -67,6 +68,7 @@ type Session struct {
 	mailbox []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
+	overdue  atomic.Bool  // a query timeout is being carried out
 	state    atomic.Int32 // State
 	since    atomic.Int64 // when state began, nanoseconds of env clock
 	txSince  atomic.Int64 // when the transaction began, 0 outside

@@ -2,6 +2,7 @@ package session
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -152,6 +153,9 @@ func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session
 	s := &Session{
 		id: env.ids.Add(1), env: env, db: db, role: h.User, client: h.Conn, pool: p, began: time.Now(),
 		protocol: h.Version, addr: peer(h.Conn), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
+	}
+	if state, ok := h.Conn.TLS(); ok {
+		s.tls = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
 	}
 	s.in, h.in = h.in, wire.Input{}
 	s.relay.s = s

@@ -2,9 +2,11 @@ package wire
 
 import "sync"
 
-// Size classes of pooled buffers: most turns fit the first; a busy result
-// stream reads through the second, so that a 100 KB answer costs two reads.
+// Size classes of pooled buffers: startup packets fit the first, so that clients
+// who say nothing cost little; most turns fit the second; a busy result stream
+// reads through the third, so that a 100 KB answer costs two reads.
 const (
+	TinyBuffer  = 1 << 10
 	SmallBuffer = 16 << 10
 	LargeBuffer = 128 << 10
 )
@@ -12,7 +14,7 @@ const (
 // Buffers hands out read and write buffers by size class. Safe for concurrent
 // use. An idle connection holds none.
 type Buffers struct {
-	small, large sync.Pool
+	tiny, small, large sync.Pool
 }
 
 // Buffer is memory on loan from Buffers.
@@ -24,6 +26,7 @@ type Buffer struct {
 // NewBuffers returns an empty store.
 func NewBuffers() *Buffers {
 	b := &Buffers{}
+	b.tiny.New = func() any { return &Buffer{B: make([]byte, TinyBuffer), home: &b.tiny} }
 	b.small.New = func() any { return &Buffer{B: make([]byte, SmallBuffer), home: &b.small} }
 	b.large.New = func() any { return &Buffer{B: make([]byte, LargeBuffer), home: &b.large} }
 	return b
@@ -33,6 +36,8 @@ func NewBuffers() *Buffers {
 // buffer is made for this call and not kept afterwards.
 func (b *Buffers) Get(n int) *Buffer {
 	switch {
+	case n <= TinyBuffer:
+		return b.tiny.Get().(*Buffer)
 	case n <= SmallBuffer:
 		return b.small.Get().(*Buffer)
 	case n <= LargeBuffer:

@@ -71,7 +71,7 @@ func (in *Input) ReadStartup(r Reader, bufs *Buffers) (Startup, error) {
 				return parseStartup(b[4:n])
 			}
 		}
-		n, err := r.Read(in.Space(bufs, SmallBuffer))
+		n, err := r.Read(in.Space(bufs, max(TinyBuffer, in.Len()*2)))
 		in.Added(n)
 		if n == 0 && err != nil {
 			return Startup{}, err

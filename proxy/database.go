@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/auth"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/session"
+	"pgtier/proxy/wire"
+	"pgtier/router/topology"
+)
+
+// database is one database that clients may ask for: its servers, its pools'
+// configuration, and what its sessions share.
+type database struct {
+	name   string
+	shared *session.Database
+	log    *zap.Logger
+
+	conf     atomic.Pointer[Database]
+	servers  atomic.Pointer[topology.Database]
+	disabled atomic.Bool
+
+	mu       sync.Mutex
+	creds    map[string]auth.Credential // by role: what its last login proved
+	welcomes map[string]*session.Welcomes
+	listener *session.SharedListener
+}
+
+// find returns the database that clients call name, making one for a wildcard
+// entry. The error is for the client.
+func (p *Proxy) find(name string) (*database, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.databases[name]; d != nil {
+		if d.disabled.Load() {
+			return nil, &wire.Error{Code: wire.CodeCannotConnectNow, Message: fmt.Sprintf("database %q is disabled", name)}
+		}
+		return d, nil
+	}
+	cfg := p.face.Load().cfg
+	conf, ok := cfg.Databases[name]
+	if !ok {
+		conf, ok = cfg.Databases[AnyDatabase]
+	}
+	if !ok {
+		return nil, &wire.Error{Code: wire.CodeInvalidDatabase, Message: fmt.Sprintf("database %q does not exist", name)}
+	}
+	d := p.newDatabase(name, conf)
+	p.databases[name] = d
+	return d, nil
+}
+
+// newDatabase wires a database up. p.mu is held.
+func (p *Proxy) newDatabase(name string, conf Database) *database {
+	d := &database{name: name, log: p.log.With(zap.String("database", name)),
+		creds: make(map[string]auth.Credential), welcomes: make(map[string]*session.Welcomes)}
+	d.configure(conf)
+	d.listener = session.NewSharedListener(p.env, func(ctx context.Context) (*backend.Conn, error) {
+		return p.dialAs(ctx, d, d.ownRole())
+	}, d.log)
+	d.shared = &session.Database{
+		Name:       name,
+		Statements: backend.NewStatements(int64(p.face.Load().cfg.Limits.PreparedStatements)),
+		Listener:   d.listener,
+		Hazards:    noHazards{},
+		Config:     func() *pool.Config { return &d.conf.Load().Pool },
+		OnDDL:      func() {},
+	}
+	return d
+}
+
+// configure puts conf in force and reports whether the servers changed.
+func (d *database) configure(conf Database) (moved bool) {
+	servers := conf.Topology(d.name)
+	for i := range servers.Shards {
+		if servers.Shards[i].Manager.Database == "" {
+			servers.Shards[i].Manager.Database = d.name
+		}
+	}
+	old := d.servers.Swap(&servers)
+	d.conf.Store(&conf)
+	return old != nil && old.Shards[0].Manager != servers.Shards[0].Manager
+}
+
+// manager is the server that takes writes.
+func (d *database) manager() topology.Server { return d.servers.Load().Shards[0].Manager }
+
+// ownRole is the role for the proxy's own questions: the URL's, else one that
+// has logged in.
+func (d *database) ownRole() string {
+	if u := d.manager().User; u != "" {
+		return u
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for role := range d.creds {
+		return role
+	}
+	return ""
+}
+
+func (d *database) key(role string) pool.Key {
+	return pool.Key{Database: d.name, Role: role, Server: d.manager().Name}
+}
+
+// learn keeps what a client's login proved, for opening server connections.
+func (d *database) learn(role string, cred auth.Credential) {
+	if cred.Zero() {
+		return
+	}
+	d.mu.Lock()
+	d.creds[role] = cred
+	d.mu.Unlock()
+}
+
+// credential is what to log in to the manager with as role.
+func (d *database) credential(role string) auth.Credential {
+	if m := d.manager(); m.User == role && !m.Password.IsZero() {
+		return auth.PasswordCredential(m.Password.Reveal())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.creds[role]
+}
+
+// welcome returns what is remembered of role's logins.
+func (d *database) welcome(role string) *session.Welcomes {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.welcomes[role]
+	if w == nil {
+		w = &session.Welcomes{}
+		d.welcomes[role] = w
+	}
+	return w
+}
+
+func (d *database) forgetWelcomes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.welcomes {
+		w.Forget()
+	}
+}
+
+func (d *database) close() { d.listener.Close() }
+
+func (p *Proxy) allDatabases() []*database {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*database, 0, len(p.databases))
+	for _, d := range p.databases {
+		out = append(out, d)
+	}
+	return out
+}
+
+// warm opens min_idle connections of every configured database whose URL names a role.
+func (p *Proxy) warm() {
+	for name := range p.face.Load().cfg.Databases {
+		if name == AnyDatabase {
+			continue
+		}
+		d, err := p.find(name)
+		if err != nil {
+			continue
+		}
+		if role := d.manager().User; role != "" && d.conf.Load().Pool.MinIdle > 0 {
+			p.registry.Keep(d.key(role), &d.conf.Load().Pool)
+		}
+	}
+}
+
+// dial opens a connection for a pool.
+func (p *Proxy) dial(ctx context.Context, key pool.Key) (*backend.Conn, error) {
+	d, err := p.find(key.Database)
+	if err != nil {
+		return nil, err
+	}
+	return p.dialAs(ctx, d, key.Role)
+}
+
+func (p *Proxy) dialAs(ctx context.Context, d *database, role string) (*backend.Conn, error) {
+	return p.dialer.Dial(ctx, p.target(d, role, nil))
+}
+
+// target is d's manager, as role.
+func (p *Proxy) target(d *database, role string, params []wire.Param) backend.Target {
+	m := d.manager()
+	network, address := m.Address()
+	t := backend.Target{Name: m.Name, Network: network, Address: address, Host: m.Host, Database: m.Database,
+		User: role, Credential: d.credential(role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
+	if m.TLS.Mode != "" {
+		t.TLS.Mode = m.TLS.Mode
+	}
+	if m.TLS.RootCert != "" {
+		t.TLS.CA = m.TLS.RootCert
+	}
+	if m.TLS.Cert != "" {
+		t.TLS.Cert, t.TLS.Key = m.TLS.Cert, m.TLS.Key
+	}
+	if binding, err := auth.ParseChannelBinding(m.TLS.ChannelBinding); err == nil {
+		t.Binding = binding
+	}
+	return t
+}
+
+// querySecret asks auth_query for a user's secret, over a pooled connection of
+// the role that may ask.
+func (p *Proxy) querySecret(ctx context.Context, name, user string) (auth.Secret, bool, error) {
+	cfg := p.face.Load().cfg.Auth
+	if cfg.QueryDatabase != "" {
+		name = cfg.QueryDatabase
+	}
+	d, err := p.find(name)
+	if err != nil {
+		return auth.Secret{}, false, err
+	}
+	role := cfg.QueryUser
+	if role == "" {
+		role = d.manager().User
+	}
+	if u, ok := p.face.Load().auth.Users().Lookup(role); ok {
+		if cred, ok := u.Secret.Credential(); ok && d.credential(role).Zero() {
+			d.learn(role, cred)
+		}
+	}
+	var shadow *string
+	found := false
+	err = p.ask(ctx, d, role, cfg.Query, &user, func(fields [][]byte) {
+		if len(fields) < 2 || found {
+			return
+		}
+		found = true
+		if fields[1] != nil {
+			s := string(fields[1])
+			shadow = &s
+		}
+	})
+	if err != nil || !found {
+		return auth.Secret{}, false, err
+	}
+	secret, err := auth.SecretFromQueryRow(shadow)
+	return secret, err == nil, err
+}
+
+// ask runs one query with at most one parameter over a pooled connection of role.
+func (p *Proxy) ask(ctx context.Context, d *database, role, sql string, param *string, visit func([][]byte)) error {
+	pl := p.registry.Attach(d.key(role), &d.conf.Load().Pool)
+	defer pl.Detach()
+	w := pool.NewWaiter[*backend.Conn]()
+	stop := context.AfterFunc(ctx, func() { w.Close(ctx.Err()) })
+	defer stop()
+	c, err := pl.Acquire(w, pool.Want[*backend.Conn]{})
+	if err != nil {
+		return err
+	}
+	msgs, _ := c.AppendAdopt(nil, nil)
+	if len(msgs) > 0 {
+		if err := c.Exec(msgs, askTimeout, nil); err != nil {
+			pl.Discard(c, "settings reset failed")
+			return err
+		}
+		c.Adopted(nil)
+	}
+	msgs = wire.AppendParse(msgs[:0], "", []byte(sql), nil)
+	var params []*string
+	if param != nil {
+		params = []*string{param}
+	}
+	msgs = wire.AppendSync(wire.AppendExecute(wire.AppendBindText(msgs, "", params)))
+	c.SetUnnamed(nil)
+	err = c.Exec(msgs, askTimeout, func(f wire.Frame) {
+		if f.Type == wire.MsgDataRow {
+			if fields, err := wire.RowFields(f.Body()); err == nil {
+				visit(fields)
+			}
+		}
+	})
+	if reason := c.Spoiled(); reason != "" {
+		pl.Discard(c, reason)
+	} else {
+		pl.Release(c)
+	}
+	return err
+}
+
+// askTimeout bounds the proxy's own questions.
+const askTimeout = 15 * time.Second

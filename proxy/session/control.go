@@ -1,0 +1,123 @@
+package session
+
+import (
+	"context"
+	"crypto/subtle"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/wire"
+)
+
+// AsError turns an error into what a client is told.
+func AsError(err error) *wire.Error { return asError(err) }
+
+// CancelBy cancels what the session runs if k is its key.
+// Safe for concurrent use.
+func (s *Session) CancelBy(k Key) {
+	if k.PID == s.key.PID && subtle.ConstantTimeCompare([]byte(k.Secret), []byte(s.key.Secret)) == 1 {
+		s.Cancel()
+	}
+}
+
+// Cancel ends the statement under way: at the server, or in the queue for one.
+// It never reaches a statement of another session, because the connection stays
+// this session's until the cancel is through. Safe for concurrent use.
+func (s *Session) Cancel() {
+	if s.waiter.Cancel(&wire.Error{Code: wire.CodeQueryCanceled, Message: "canceling statement due to user request"}) {
+		return
+	}
+	s.mu.Lock()
+	c := s.server
+	if c != nil {
+		c.BeginCancel()
+	}
+	s.mu.Unlock()
+	if c == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), s.cancelWait())
+	defer stop()
+	if err := c.Cancel(ctx); err != nil {
+		s.log.Warn("cancel failed", zap.Error(err))
+	}
+}
+
+// AtRest reports whether the session is between requests, outside a transaction.
+// Safe for concurrent use.
+func (s *Session) AtRest() bool { return State(s.state.Load()) == StateIdle }
+
+// KeepLimits ends what has run longer than its limit. The sweeper calls it.
+func (s *Session) KeepLimits() {
+	now, cfg := s.env.now(), s.db.Config()
+	in := time.Duration(now - s.since.Load())
+	over := func(limit, took time.Duration) bool { return limit > 0 && took > limit }
+	switch State(s.state.Load()) {
+	case StateIdle:
+		if over(cfg.ClientIdleTimeout, in) {
+			s.Kill(wire.Fatal(wire.CodeIdleSession, "terminating connection due to idle-session timeout"))
+		}
+	case StateIdleTx:
+		if over(cfg.IdleTransactionTimeout, in) {
+			s.Kill(wire.Fatal(wire.CodeIdleInTransaction, "terminating connection due to idle-in-transaction timeout"))
+		}
+	case StateActive:
+		if over(cfg.QueryTimeout, in) && s.overdue.CompareAndSwap(false, true) {
+			go s.timeOut(cfg.CancelWaitTimeout) // ends within twice the cancel's own limit
+		}
+	}
+	if began := s.txSince.Load(); began > 0 && over(cfg.TransactionTimeout, time.Duration(now-began)) {
+		s.Kill(wire.Fatal(wire.CodeQueryCanceled, "terminating connection due to transaction timeout"))
+	}
+}
+
+// timeOut cancels a statement that ran too long; a server that does not react is given up.
+func (s *Session) timeOut(wait time.Duration) {
+	defer s.overdue.Store(false)
+	since := s.since.Load()
+	s.Cancel()
+	if wait <= 0 {
+		wait = cleanupTimeout
+	}
+	deadline := time.Now().Add(wait)
+	for time.Now().Before(deadline) {
+		if s.since.Load() != since {
+			return
+		}
+		time.Sleep(wait / 100)
+	}
+	s.Kill(wire.Fatal(wire.CodeQueryCanceled, "terminating connection due to query timeout"))
+}
+
+// Info is a copy of what the console shows of a session.
+type Info struct {
+	ID        uint64
+	Database  string
+	Role      string
+	Addr      string
+	State     State
+	Since     time.Time
+	Connected time.Time
+	Pin       string
+	ServerPID uint32 // 0: no server connection
+	ServerID  uint64
+	TLS       string
+	Protocol  uint32
+	Queries   uint64
+	PID       uint32
+}
+
+// Info describes the session now. Safe for concurrent use.
+func (s *Session) Info() Info {
+	i := Info{ID: s.id, Database: s.db.Name, Role: s.role, Addr: s.addr, State: State(s.state.Load()),
+		Since: s.env.Epoch.Add(time.Duration(s.since.Load())), Connected: s.began, Protocol: s.protocol,
+		Queries: s.Counters.Queries.Load(), PID: s.key.PID, TLS: s.tls}
+	s.mu.Lock()
+	i.Pin = s.pin
+	if s.server != nil {
+		i.ServerPID, i.ServerID = s.server.PID(), s.server.ID()
+	}
+	s.mu.Unlock()
+	return i
+}

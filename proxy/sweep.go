@@ -1,0 +1,26 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// sweepInterval is how late a time limit may strike.
+const sweepInterval = 100 * time.Millisecond
+
+// sweep keeps the sessions' time limits. One walk over all sessions is cheaper
+// than a timer set and cleared for every statement.
+func (p *Proxy) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range p.Sessions() {
+			s.KeepLimits()
+		}
+	}
+}
