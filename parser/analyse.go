@@ -24,14 +24,22 @@ func analyse(text string) *Statement {
 		st.Unparsed, st.Pin = true, pinNUL
 		return st
 	}
-	if deeperThan(src, maxDepth) {
-		st.Unparsed, st.Pin = true, pinTooLarge
-		return st
-	}
 	readable := makeReadable(src)
 	blankComments(src)
 	if len(src) > shortenAbove && startsPlain(src) {
 		shorten(src)
+	}
+	if deeperThan(src, maxDepth) || costly(src) {
+		st.Unparsed, st.Pin = true, pinTooLarge
+		return st
+	}
+	if unterminated(src) {
+		st.Unparsed, st.Commands = true, guess(src)
+		if !readable {
+			st.Pin = pinEncoding
+		}
+		st.unite()
+		return st
 	}
 	tree, err := parse(string(src))
 	switch {

@@ -5,6 +5,41 @@ package parser
 // measured to overflow 8 MB and kill the process. At 1,000 it uses some 320 kB.
 const maxDepth = 1000
 
+const (
+	// maxTokens bounds a parse, and so the wait of others for the grammar's lock, to about half a second: 4 µs a token were measured.
+	maxTokens = 100_000
+	// maxWarnings bounds CREATE GLOBAL TEMP. The warning about it counts all characters before it: 20,000 in one text took 12 s.
+	maxWarnings = 100
+)
+
+// costly says whether the grammar would take too long over src.
+func costly(src []byte) bool {
+	if len(src) <= maxWarnings {
+		return false
+	}
+	tokens, warnings := 0, 0
+	l := lexer{src: src}
+	for t := l.nextCode(); t.kind != tokenEnd; t = l.nextCode() {
+		tokens++
+		if isWord(src, t, "global") {
+			warnings++
+		}
+	}
+	return tokens > maxTokens || warnings > maxWarnings
+}
+
+// unterminated says whether src ends inside a comment, a literal or a quoted name. The server rejects that; pg_query takes time
+// quadratic in the text over some of it.
+func unterminated(src []byte) bool {
+	l := lexer{src: src}
+	for t := l.next(); t.kind != tokenEnd; t = l.next() {
+		if t.kind == tokenBad && t.end == len(src) && classes[src[t.start]]&classDigit == 0 && t.end-t.start > 1 {
+			return true
+		}
+	}
+	return false
+}
+
 // level is one open parenthesis, bracket or CASE while the depth is estimated.
 type level struct {
 	isCase bool
@@ -73,7 +108,7 @@ func countWord(levels []level, word []byte) []level {
 	top := &levels[len(levels)-1]
 	switch {
 	case foldMatch(word, "case"):
-		return append(levels, level{isCase: true})
+		return append(levels, level{isCase: true, chain: 1})
 	case foldMatch(word, "end"):
 		if top.isCase {
 			return closeLevel(levels)

@@ -12,7 +12,7 @@ import (
 // verbatim says that the whole text must be the key, because its literals decide the facts or the lexer is not sure of them.
 // ok is false if the template does not fit dst's capacity; dst never grows.
 func template(dst, sql []byte) (key []byte, verbatim, ok bool) {
-	if !utf8.Valid(sql) {
+	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
 		return nil, true, true
 	}
 	l := lexer{src: sql}
