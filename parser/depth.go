@@ -21,6 +21,9 @@ func costly(src []byte) bool {
 	l := lexer{src: src}
 	for t := l.nextCode(); t.kind != tokenEnd; t = l.nextCode() {
 		tokens++
+		if t.kind == tokenBad && t.end-t.start > maxOperator && classes[src[t.start]]&classOperator != 0 {
+			return true
+		}
 		if isWord(src, t, "global") {
 			warnings++
 		}

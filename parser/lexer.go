@@ -337,6 +337,10 @@ func (l *lexer) blockComment(i int) (tokenKind, int) {
 	return tokenBad, len(l.src)
 }
 
+// maxOperator is the longest run of operator bytes that is cut up: each sign given back is read again, in PostgreSQL's scanner too, which
+// is quadratic. An operator's name has at most 63 bytes.
+const maxOperator = 256
+
 // operator reads the longest operator: it stops before a comment, and gives back a trailing + or -
 // unless one of ~ ! @ # ^ & | ` ? % makes it PostgreSQL's own to keep.
 func (l *lexer) operator(i int) (tokenKind, int) {
@@ -347,6 +351,9 @@ func (l *lexer) operator(i int) (tokenKind, int) {
 			break
 		}
 		i++
+	}
+	if i-start > maxOperator {
+		return tokenBad, i
 	}
 	for _, c := range l.src[start:i] {
 		switch c {

@@ -186,6 +186,7 @@ func TestNoTextEndsTheProcess(t *testing.T) {
 	}{
 		"parentheses":        {"SELECT " + repeat("(", 10000) + "1" + repeat(")", 10000), pinTooLarge},
 		"operators":          {"SELECT 1" + repeat("+1", 400000), pinTooLarge},
+		"signs":              {"SELECT 1 " + repeat("+", 1000000) + "1", pinTooLarge},
 		"brackets":           {"SELECT " + repeat("array[", 100000), pinTooLarge},
 		"case":               {"SELECT " + repeat("case when true then ", 50000), pinTooLarge},
 		"subqueries":         {"SELECT " + repeat("(select ", 100000), pinTooLarge},
