@@ -29,16 +29,16 @@ func analyse(text string) *Statement {
 	if len(src) > shortenAbove && startsPlain(src) {
 		shorten(src)
 	}
-	if deeperThan(src, maxDepth) || costly(src) {
-		st.Unparsed, st.Pin = true, pinTooLarge
-		return st
-	}
 	if unterminated(src) {
 		st.Unparsed, st.Commands = true, guess(src)
 		if !readable {
 			st.Pin = pinEncoding
 		}
 		st.unite()
+		return st
+	}
+	if deeperThan(src, maxDepth) || costly(src) {
+		st.Unparsed, st.Pin = true, pinTooLarge
 		return st
 	}
 	tree, err := parse(string(src))
