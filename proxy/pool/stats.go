@@ -111,6 +111,7 @@ type Connection[S Server] struct {
 	Server S // only for its identity and what it says without I/O; it may be lent or closed at any moment
 	State  State
 	Since  time.Time // of the state, exact to a second
+	Doomed bool      // closed as soon as it comes back, after a Reconnect
 }
 
 // Connections lists the pool's connections that are open, in no order. Dials in flight are not among them.
@@ -119,7 +120,8 @@ func (p *Pool[S]) Connections() []Connection[S] {
 	defer p.mu.Unlock()
 	out := make([]Connection[S], 0, len(p.slots))
 	for s, sl := range p.slots {
-		out = append(out, Connection[S]{Server: s, State: sl.state, Since: p.reg.clock.time(sl.changedAt)})
+		out = append(out, Connection[S]{Server: s, State: sl.state, Since: p.reg.clock.time(sl.changedAt),
+			Doomed: sl.generation != p.generation || p.phase != serving && sl.state == Leased || sl.state == Closing})
 	}
 	return out
 }

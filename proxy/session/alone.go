@@ -75,9 +75,12 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	s.relay.expect.add(expectation{kind: expectParse, st: shared, name: cmd.Name})
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	s.relay.watchPrepare = true
+	began := s.since.Load()
 	err = s.exchange(c, backend.AppendSQLPrepare(replay, shared, shared.Name))
 	s.relay.watchPrepare = false
-	return true, s.settle(c, err)
+	ok = s.settle(c, err)
+	s.account(began, 1)
+	return true, ok
 }
 
 // sqlExecute runs EXECUTE under the shared name.
@@ -118,8 +121,11 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	s.relay.begin(c, skip, 1)
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
+	began := s.since.Load()
 	err = s.exchange(c, out)
-	return true, s.settle(c, err)
+	ok = s.settle(c, err)
+	s.account(began, 1)
+	return true, ok
 }
 
 // prepareNow makes st exist on c in a round trip of its own.

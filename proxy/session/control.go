@@ -96,11 +96,15 @@ type Info struct {
 	Database  string
 	Role      string
 	Addr      string
+	Local     string // our end of the connection
+	AppName   string // application_name at login
+	Prepared  int    // statements the client has prepared
 	State     State
 	Since     time.Time
 	Connected time.Time
 	Pin       string
-	ServerPID uint32 // 0: no server connection
+	Pinned    time.Time // when Pin was set
+	ServerPID uint32    // 0: no server connection
 	ServerID  uint64
 	TLS       string
 	Protocol  uint32
@@ -112,9 +116,10 @@ type Info struct {
 func (s *Session) Info() Info {
 	i := Info{ID: s.id, Database: s.db.Name, Role: s.role, Addr: s.addr, State: State(s.state.Load()),
 		Since: s.env.Epoch.Add(time.Duration(s.since.Load())), Connected: s.began, Protocol: s.protocol,
-		Queries: s.Counters.Queries.Load(), PID: s.key.PID, TLS: s.tls}
+		Queries: s.Counters.Queries.Load(), PID: s.key.PID, TLS: s.tls,
+		Local: s.local, AppName: s.appName, Prepared: int(s.held.Load())}
 	s.mu.Lock()
-	i.Pin = s.pin
+	i.Pin, i.Pinned = s.pin, s.pinTime
 	if s.server != nil {
 		i.ServerPID, i.ServerID = s.server.PID(), s.server.ID()
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
@@ -114,6 +115,7 @@ func (s *Session) duplexReadable() bool {
 	}
 	s.needIn = 0
 	s.Counters.Received.Add(uint64(n))
+	s.db.Stats.Received.Add(uint64(n))
 	return s.pump() && s.dx != nil
 }
 
@@ -279,7 +281,7 @@ func (s *Session) keepFor(why string) {
 	}
 	s.mu.Lock()
 	if s.pin == "" {
-		s.pin = why
+		s.pin, s.pinTime = why, time.Now()
 	}
 	s.mu.Unlock()
 }
@@ -318,6 +320,7 @@ func (s *Session) joinDuplex() error {
 	if s.tx == wire.TxIdle && !s.finish(c) {
 		return errors.New("session could not be carried on")
 	}
+	s.inTransaction()
 	s.rest()
 	if !s.send(wire.AppendReady(nil, s.tx)) {
 		return io.ErrUnexpectedEOF

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,9 @@ type Database struct {
 	// OnDDL is told of a committed change of the catalog.
 	OnDDL func()
 	Stats Stats
+	// Notifiers maps a server process to the client process number of the session
+	// that last ran NOTIFY there, so that clients recognise their own notifications.
+	Notifiers sync.Map
 }
 
 // Listener is the shared listening connection of a database.
@@ -73,7 +77,7 @@ type Hazards interface {
 type Stats struct {
 	Queries, Transactions atomic.Uint64
 	Received, Sent        atomic.Uint64
-	QueryTime, TxTime     atomic.Uint64 // nanoseconds
+	QueryTime, TxTime     atomic.Uint64 // nanoseconds; TxTime from the first work for a server to the end of the transaction
 	WaitTime              atomic.Uint64 // nanoseconds
 	ClientParses          atomic.Uint64
 	ServerParses          atomic.Uint64

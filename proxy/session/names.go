@@ -12,12 +12,14 @@ func (s *Session) setName(name string, st *backend.Statement) {
 	}
 	if st == nil {
 		delete(s.names, name)
+		s.held.Store(int32(len(s.names)))
 		return
 	}
 	if s.names == nil {
 		s.names = make(map[string]*backend.Statement)
 	}
 	s.names[name] = st
+	s.held.Store(int32(len(s.names)))
 	s.nameSize += nameCost(name, st)
 }
 

@@ -37,6 +37,8 @@ type Session struct {
 	protocol uint32
 	addr     string
 	tls      string // version and cipher, "" without TLS
+	local    string // our end of its connection
+	appName  string // application_name of the startup packet
 
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]
@@ -60,14 +62,19 @@ type Session struct {
 	last     *backend.Conn // leased last; a wish for the next lease
 	listens  map[string]bool
 
+	notifies   bool // a statement of this turn may NOTIFY
+	rawListens bool // in raw mode, a prepared statement may LISTEN
+
 	// Shared: guarded by mu.
 	mu      sync.Mutex
 	server  *backend.Conn // leased now
 	pin     string
+	pinTime time.Time   // when pin was set
 	killed  *wire.Error // tell the client and end
 	mailbox []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
+	held     atomic.Int32 // prepared statements in names
 	overdue  atomic.Bool  // a query timeout is being carried out
 	state    atomic.Int32 // State
 	since    atomic.Int64 // when state began, nanoseconds of env clock
@@ -174,7 +181,7 @@ func (s *Session) Readable() bool {
 	if s.dx != nil {
 		return s.duplexReadable()
 	}
-	want := wire.SmallBuffer
+	want := s.client.IdleRead()
 	if size, ok := wire.FrameSize(s.in.Bytes()); ok && size <= s.env.limit().MaxQuery {
 		want = max(want, size)
 	}
@@ -192,6 +199,7 @@ func (s *Session) Readable() bool {
 		return true
 	}
 	s.Counters.Received.Add(uint64(n))
+	s.db.Stats.Received.Add(uint64(n))
 	if !s.requests() {
 		s.leaving = true
 		return false
@@ -213,6 +221,7 @@ func (s *Session) send(b []byte) bool {
 		return true
 	}
 	s.Counters.Sent.Add(uint64(len(b)))
+	s.db.Stats.Sent.Add(uint64(len(b)))
 	if err := s.client.Write(b); err != nil {
 		s.leaving = true
 		return false
@@ -296,17 +305,27 @@ func (s *Session) deliver() {
 	s.send(msgs)
 }
 
-func (s *Session) enter(st State) {
+// enter notes a change of state and returns its time. The first work for a
+// server begins the transaction.
+func (s *Session) enter(st State) int64 {
+	now := s.env.now()
 	s.state.Store(int32(st))
-	s.since.Store(s.env.now())
+	s.since.Store(now)
+	if st == StateActive && s.txSince.Load() == 0 {
+		s.txSince.Store(now)
+	}
+	return now
 }
 
 // rest sets the state between requests.
 func (s *Session) rest() {
-	if s.tx == wire.TxIdle {
-		s.enter(StateIdle)
-	} else {
+	if s.tx != wire.TxIdle {
 		s.enter(StateIdleTx)
+		return
+	}
+	now := s.enter(StateIdle)
+	if began := s.txSince.Swap(0); began > 0 {
+		s.db.Stats.TxTime.Add(uint64(now - began))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"pgtier/parser"
@@ -13,7 +14,7 @@ import (
 )
 
 // stateful are the effects that a session must do something about.
-const stateful = parser.ChangesSettings | parser.ResetsAll | parser.DiscardsAll | parser.DDL | parser.Listens |
+const stateful = parser.Notifies | parser.ChangesSettings | parser.ResetsAll | parser.DiscardsAll | parser.DDL | parser.Listens |
 	parser.Unlistens | parser.AdvancesSequence | parser.ReadsSequenceState
 
 // note records what st may do to the session and returns why the session must
@@ -23,8 +24,15 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		s.noteRaw(st)
 		return ""
 	}
-	if st.Pin != "" && s.tx != wire.TxFailed {
-		pin = st.Pin
+	if s.tx != wire.TxFailed {
+		switch {
+		case st.Pin != "":
+			pin = st.Pin
+		case st.Conforming && s.params.Value("standard_conforming_strings") == "off":
+			pin = "backslashes in plain literals while standard_conforming_strings is off"
+		case st.Effects&parser.ReadsSessionViews != 0:
+			pin = "reads views of this very connection"
+		}
 	}
 	if pin == "" && s.tx != wire.TxFailed {
 		pin = s.db.Hazards.Pins(st)
@@ -40,9 +48,9 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 				t.capture = append(t.capture, name)
 			}
 		}
-		if cmd.Kind == parser.Unlisten || cmd.Kind == parser.UnlistenAll {
-			t.unlisten = append(t.unlisten, cmd.Channel)
-		}
+	}
+	if st.Effects&parser.Unlistens != 0 {
+		s.noteUnlisten(st)
 	}
 	t.captureAll = t.captureAll || st.Effects&parser.ResetsAll != 0
 	t.ddl = t.ddl || st.Effects&parser.DDL != 0
@@ -54,6 +62,7 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 	if pin == "" && st.Effects&parser.AdvancesSequence != 0 && s.db.SequencesRead.Load() {
 		pin = "a sequence may advance, and this database's clients read currval() or lastval()"
 	}
+	s.notifies = s.notifies || st.Effects&parser.Notifies != 0
 	s.advances = s.advances || st.Effects&parser.AdvancesSequence != 0
 	return pin
 }
@@ -66,6 +75,21 @@ const pinSequence = "currval() or lastval()"
 func (s *Session) noteRaw(st *parser.Statement) {
 	if st.Effects&parser.DDL != 0 {
 		s.txn.ddl = true
+	}
+	if st.Effects&parser.Listens != 0 {
+		s.rawListens, s.txn.listening = true, true
+	}
+	if st.Effects&parser.Unlistens != 0 {
+		s.noteUnlisten(st)
+	}
+}
+
+// noteUnlisten remembers the channels of UNLISTEN; "" is all of them.
+func (s *Session) noteUnlisten(st *parser.Statement) {
+	for i := range st.Commands {
+		if cmd := &st.Commands[i]; cmd.Kind == parser.Unlisten || cmd.Kind == parser.UnlistenAll {
+			s.txn.unlisten = append(s.txn.unlisten, cmd.Channel)
+		}
 	}
 }
 
@@ -116,10 +140,20 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 		}
 	}
 	s.mu.Lock()
+	if s.pin == "" {
+		s.pinTime = time.Now()
+	}
 	s.pin = why
 	s.mu.Unlock()
 	if s.tx == wire.TxFailed {
 		return nil // nothing can be prepared now; the next statement pins fully
+	}
+	if c.PreparedCount() > 0 {
+		// What other sessions share is not for this one's pg_prepared_statements.
+		if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("clear a connection to be kept: %w", err)
+		}
+		c.ForgetPrepared()
 	}
 	msgs := s.appendNames(nil, c)
 	if len(msgs) > 0 {
@@ -208,7 +242,7 @@ func (s *Session) readBack(c *backend.Conn) error {
 		s.db.OnDDL()
 	}
 	if s.raw {
-		return nil
+		return s.readBackListens(c)
 	}
 	if s.resetAlone() {
 		s.wasReset(c)
@@ -226,13 +260,18 @@ func (s *Session) readBack(c *backend.Conn) error {
 			return err
 		}
 	}
-	if t.listening {
+	return s.readBackListens(c)
+}
+
+// readBackListens keeps the shared listener to what LISTEN and UNLISTEN left.
+func (s *Session) readBackListens(c *backend.Conn) error {
+	if s.txn.listening {
 		if err := s.moveListens(c); err != nil {
 			return err
 		}
 	}
 	if s.relay.unlistened {
-		for _, channel := range t.unlisten {
+		for _, channel := range s.txn.unlisten {
 			s.unlisten(channel)
 		}
 	}
@@ -261,6 +300,9 @@ func (s *Session) capture(c *backend.Conn, names []string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if path, _ := now.Value("search_path"); strings.Contains(path, "pg_temp") {
+		s.keepFor("search_path names pg_temp")
 	}
 	s.settings = now
 	c.SettingsAre(now)

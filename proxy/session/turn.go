@@ -41,6 +41,13 @@ func (s *Session) turn(req []byte) bool {
 	if s.advances {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
 	}
+	if s.notifies {
+		s.db.Notifiers.Store(c.PID(), s.key.PID)
+		s.notifies = false
+	}
+	if s.raw && s.rawListens && s.hasBind() {
+		s.txn.listening = true
+	}
 	s.enter(StateActive)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
@@ -115,8 +122,16 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	if s.tx == wire.TxIdle && !s.finish(c) {
 		return false
 	}
+	s.inTransaction()
 	s.rest()
 	return s.send(r.Tail())
+}
+
+// inTransaction notes when the transaction under way began.
+func (s *Session) inTransaction() {
+	if s.tx != wire.TxIdle && s.txSince.Load() == 0 {
+		s.txSince.Store(s.since.Load())
+	}
 }
 
 // finish runs when the server is outside a transaction: what its statements may
@@ -124,7 +139,6 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 func (s *Session) finish(c *backend.Conn) bool {
 	s.db.Stats.Transactions.Add(1)
 	s.Counters.Transactions.Add(1)
-	s.txSince.Store(0)
 	r := &s.relay
 	if r.discarded {
 		s.discarded(c)

@@ -152,7 +152,7 @@ func (w *Welcomes) Forget() {
 func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session {
 	s := &Session{
 		id: env.ids.Add(1), env: env, db: db, role: h.User, client: h.Conn, pool: p, began: time.Now(),
-		protocol: h.Version, addr: peer(h.Conn), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
+		protocol: h.Version, addr: peer(h.Conn), local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
 	}
 	if state, ok := h.Conn.TLS(); ok {
 		s.tls = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
@@ -201,7 +201,9 @@ func (s *Session) Open(settings []wire.Param, known *Welcomes) error {
 	out = wire.AppendBackendKey(out, s.key.PID, []byte(s.key.Secret))
 	if s.db.Config().Mode == pool.ModeSession {
 		s.raw = true
-		s.pin = "session pooling"
+		s.mu.Lock()
+		s.pin, s.pinTime = "session pooling", time.Now()
+		s.mu.Unlock()
 	}
 	if !s.send(wire.AppendReady(out, wire.TxIdle)) {
 		return errors.New("client left during login")
