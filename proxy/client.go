@@ -57,7 +57,7 @@ func (p *Proxy) welcome(h *session.Hello) error {
 		return err
 	}
 	defer p.limits.Leave(d.name, h.User)
-	d.learn(h.User, h.Credential())
+	fresh := d.learn(h.User, h.Credential())
 	if h.Replication() {
 		return p.replication(d, h)
 	}
@@ -68,6 +68,9 @@ func (p *Proxy) welcome(h *session.Hello) error {
 	}
 	pl := p.registry.Attach(d.key(h.User), conf)
 	defer pl.Detach()
+	if fresh {
+		pl.Retry()
+	}
 	s := session.New(p.env, d.shared, h, pl)
 	if !p.register(s) {
 		h.Refuse(shutdown())

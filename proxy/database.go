@@ -63,17 +63,17 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 	d := &database{name: name, log: p.log.With(zap.String("database", name)),
 		creds: make(map[string]auth.Credential), welcomes: make(map[string]*session.Welcomes)}
 	d.configure(conf)
-	d.listener = session.NewSharedListener(p.env, func(ctx context.Context) (*backend.Conn, error) {
-		return p.dialAs(ctx, d, d.ownRole())
-	}, d.log)
 	d.shared = &session.Database{
 		Name:       name,
 		Statements: backend.NewStatements(int64(p.face.Load().cfg.Limits.PreparedStatements)),
-		Listener:   d.listener,
 		Hazards:    noHazards{},
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
 		OnDDL:      func() {},
 	}
+	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
+		return p.dialAs(ctx, d, d.ownRole())
+	}, d.log)
+	d.shared.Listener = d.listener
 	return d
 }
 
@@ -111,14 +111,17 @@ func (d *database) key(role string) pool.Key {
 	return pool.Key{Database: d.name, Role: role, Server: d.manager().Name}
 }
 
-// learn keeps what a client's login proved, for opening server connections.
-func (d *database) learn(role string, cred auth.Credential) {
+// learn keeps what a client's login proved, for opening server connections, and
+// reports whether that is new: attempts that failed are then worth repeating.
+func (d *database) learn(role string, cred auth.Credential) (fresh bool) {
 	if cred.Zero() {
-		return
+		return false
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	fresh = !cred.Equal(d.creds[role])
 	d.creds[role] = cred
-	d.mu.Unlock()
+	return fresh
 }
 
 // credential is what to log in to the manager with as role.

@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"slices"
@@ -60,6 +62,25 @@ func KeysCredential(keys ScramKeys) Credential {
 
 // Zero tells whether the credential holds nothing.
 func (c Credential) Zero() bool { return c.data == nil }
+
+// Equal tells whether both credentials hold the same. It takes as long whatever
+// they hold, except that kinds are compared first.
+func (c Credential) Equal(o Credential) bool {
+	if c.data == nil || o.data == nil {
+		return c.data == o.data
+	}
+	same := func(a, b *string) bool {
+		if a == nil || b == nil {
+			return a == b
+		}
+		return subtle.ConstantTimeCompare([]byte(*a), []byte(*b)) == 1
+	}
+	if !same(c.data.password, o.data.password) || !same(c.data.md5, o.data.md5) || (c.data.keys == nil) != (o.data.keys == nil) {
+		return false
+	}
+	k, l := c.data.keys, o.data.keys
+	return k == nil || subtle.ConstantTimeCompare(k.ClientKey[:], l.ClientKey[:]) == 1 && k.Iterations == l.Iterations && bytes.Equal(k.Salt, l.Salt)
+}
 
 // Password returns the plaintext for a server that asks for it, and false where
 // only a hash or keys are known.

@@ -24,6 +24,9 @@ const maxPrepared = 500
 
 func (p *preparedSet) clear() { *p = preparedSet{} }
 
+// PreparedCount is the number of shared statements on this connection.
+func (c *Conn) PreparedCount() int { return len(c.prepared.byID) }
+
 // HasPrepared reports whether st is prepared on this connection and notes its use.
 func (c *Conn) HasPrepared(st *Statement) bool {
 	e := c.prepared.byID[st.ID]

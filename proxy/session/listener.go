@@ -1,7 +1,9 @@
 package session
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"maps"
@@ -25,6 +27,8 @@ type SharedListener struct {
 	env  *Env
 	dial func(ctx context.Context) (*backend.Conn, error)
 	log  *zap.Logger
+	// notifiers is Database.Notifiers.
+	notifiers *sync.Map
 
 	mu       sync.Mutex
 	channels map[string]map[*Session]bool
@@ -42,9 +46,9 @@ type listenRequest struct {
 	done chan error // nil: nobody waits
 }
 
-// NewSharedListener returns a listener that dials when it is needed.
-func NewSharedListener(env *Env, dial func(ctx context.Context) (*backend.Conn, error), log *zap.Logger) *SharedListener {
-	return &SharedListener{env: env, dial: dial, log: log,
+// NewSharedListener returns the listener of db, which dials when it is needed.
+func NewSharedListener(env *Env, db *Database, dial func(ctx context.Context) (*backend.Conn, error), log *zap.Logger) *SharedListener {
+	return &SharedListener{env: env, dial: dial, log: log, notifiers: &db.Notifiers,
 		channels: make(map[string]map[*Session]bool), sessions: make(map[*Session]map[string]bool)}
 }
 
@@ -233,6 +237,10 @@ func (l *SharedListener) deliver(f wire.Frame) {
 	if !ok {
 		return
 	}
+	raw := bytes.Clone(f.Raw)
+	if pid, ok := l.notifiers.Load(binary.BigEndian.Uint32(f.Body())); ok {
+		binary.BigEndian.PutUint32(raw[wire.HeaderBytes:], pid.(uint32))
+	}
 	l.mu.Lock()
 	var to []*Session
 	for s := range l.channels[string(channel)] {
@@ -240,7 +248,7 @@ func (l *SharedListener) deliver(f wire.Frame) {
 	}
 	l.mu.Unlock()
 	for _, s := range to {
-		s.Notify(f.Raw)
+		s.Notify(raw)
 	}
 }
 

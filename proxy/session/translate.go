@@ -122,6 +122,10 @@ func (t *translator) parse(it *item, frame []byte) {
 		return
 	}
 	s.setName(name, st)
+	if s.nameSize > int64(s.env.limit().SessionMemory) {
+		s.Kill(&wire.Error{Code: wire.CodeOutOfMemory, Message: "too many prepared statements in this session",
+			Detail: "Their texts and names take more than limits.session_memory.", Hint: "Close prepared statements that are no longer used."})
+	}
 	t.from = it.off + it.size
 	if c.HasPrepared(st) {
 		t.out = wire.AppendCloseStatement(t.out, absent)

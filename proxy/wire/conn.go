@@ -99,6 +99,16 @@ func (c *Conn) Unkick() { _ = c.nc.SetReadDeadline(time.Time{}) }
 // SetReadDeadline bounds waiting in Loop and Read; zero lifts it.
 func (c *Conn) SetReadDeadline(t time.Time) { _ = c.nc.SetReadDeadline(t) }
 
+// IdleRead is how much room a read that may wait long should have. Under TLS the
+// buffer is held while waiting, so it is small; what did not fit is read from
+// TLS's own memory.
+func (c *Conn) IdleRead() int {
+	if c.raw == nil {
+		return TinyBuffer
+	}
+	return SmallBuffer
+}
+
 // Loop sends first (if any), then calls h each time the connection can be read
 // until h returns false, the peer closes (h sees io.EOF from Take), the
 // connection fails or is kicked. It returns nil only when h ended it.
