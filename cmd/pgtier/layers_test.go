@@ -17,6 +17,7 @@ func levels() map[string]int {
 	return map[string]int{
 		"cmd/pgtier":         7,
 		"bench":              7,
+		"proxy/wiretest":     7, // tests only: conversations held against a server and a whole proxy
 		"configs":            6,
 		"proxy":              5,
 		"proxy/session":      4,
