@@ -72,6 +72,7 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	c.AddPrepared(shared)
 	s.setName(cmd.Name, shared)
 	s.relay.begin(c, skip, 1)
+	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, shared.Name)
 	s.relay.expect.add(expectation{kind: expectParse, st: shared, name: cmd.Name})
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	s.relay.watchPrepare = true
@@ -119,6 +120,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	out = append(append(append(out, text[:cmd.NameStart]...), st.Name...), text[cmd.NameEnd:]...)
 	out = wire.End(append(out, 0), at)
 	s.relay.begin(c, skip, 1)
+	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	began := s.since.Load()

@@ -28,6 +28,9 @@ type relay struct {
 	hold         bool // duplex: leave the last ReadyForQuery to the session
 	expect       expectations
 
+	rename rename // how the query's text differs from the client's
+	shrunk int    // bytes by which inspect made the frame shorter
+
 	tx         byte
 	failed     bool // an ErrorResponse since the last ReadyForQuery
 	fatal      bool // the server said goodbye
@@ -48,6 +51,7 @@ func (r *relay) begin(c *backend.Conn, skip, owed int) {
 	r.c, r.skip, r.owed = c, skip, owed
 	r.drain, r.large, r.hold = false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.unlistened, r.clientGone = false, false, false, false, false, false, false
+	r.rename, r.shrunk = rename{}, 0
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
 
@@ -139,8 +143,9 @@ func (r *relay) step() bool {
 					keep = false
 				}
 				if keep {
-					r.keep(b, pos, size)
+					r.keep(b, pos, size-r.shrunk)
 				}
+				r.shrunk = 0
 				pos += size
 				if stop {
 					return r.finish(b, pos)
@@ -170,11 +175,13 @@ func (r *relay) keep(b []byte, pos, n int) {
 
 // forward writes what is kept of b[:pos] to the client.
 func (r *relay) forward(b []byte, pos int) bool {
-	if r.out > 0 && !r.write(b[:r.out]) {
-		r.in.Skip(pos)
+	kept := b[:r.out]
+	r.out = 0
+	ok := len(kept) == 0 || r.write(kept)
+	r.in.Skip(pos)
+	if !ok {
 		return false
 	}
-	r.in.Skip(pos)
 	r.in.Release()
 	return true
 }
@@ -295,6 +302,9 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		r.s.db.Statements.Expire()
 	case code == wire.CodeInvalidStatement && bytes.Contains(frame, []byte("pgtier_")):
 		r.c.Spoil("prepared statements differ from what is known")
+	}
+	if r.rename.by != 0 {
+		r.shrunk = r.rename.position(frame)
 	}
 	return true
 }
