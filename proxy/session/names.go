@@ -1,7 +1,10 @@
 package session
 
 import (
+	"bytes"
+
 	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
 )
 
 // setName makes the client's prepared statement name mean st; nil removes it.
@@ -56,4 +59,17 @@ func (s *Session) forgetNames() {
 func (s *Session) path() string {
 	path, _ := s.settings.Value("search_path")
 	return path
+}
+
+// clientNames returns a copy of an error that calls shared statements by the
+// client's own names; ok is false when the error names none.
+func (s *Session) clientNames(frame []byte) (out []byte, ok bool) {
+	if !bytes.Contains(frame, []byte(`"pgtier_`)) {
+		return nil, false
+	}
+	out = append(out, frame...)
+	for name, st := range s.names {
+		out = bytes.ReplaceAll(out, []byte(`"`+st.Name+`"`), []byte(`"`+name+`"`))
+	}
+	return wire.End(out, 0), true
 }

@@ -306,7 +306,23 @@ func (r *relay) failure(frame []byte) (keep bool) {
 	if r.rename.by != 0 {
 		r.shrunk = r.rename.position(frame)
 	}
+	if own, named := r.s.clientNames(frame[:len(frame)-r.shrunk]); named {
+		r.replace(own)
+		return false
+	}
 	return true
+}
+
+// replace sends frame in the place of the one being looked at, behind what is kept so far.
+func (r *relay) replace(frame []byte) {
+	if r.drain {
+		return
+	}
+	if r.out > 0 {
+		r.write(r.in.Bytes()[:r.out])
+		r.out = 0
+	}
+	r.write(frame)
 }
 
 func (r *relay) parameter(frame []byte) (keep bool) {

@@ -179,11 +179,11 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 // needUnnamed gives the server connection the client's unnamed statement.
 func (t *translator) needUnnamed(it *item) {
 	s, c := t.s, t.c
-	if c.Unnamed() == s.unnamed {
+	if c.Unnamed() == s.unnamed && s.unnamed != nil {
 		return
 	}
 	t.flushTo(it.off)
-	if s.unnamed == nil {
+	if s.unnamed == nil { // what the connection holds then is a question of ours, or a neighbour's
 		t.out = wire.AppendCloseStatement(t.out, "")
 		s.relay.expect.add(expectation{kind: expectCloseOwn})
 		c.SetUnnamed(nil)
