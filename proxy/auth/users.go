@@ -1,6 +1,10 @@
 package auth
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // User is a name and what its password is checked with.
 type User struct {
@@ -39,6 +43,9 @@ func (u *Users) Lookup(name string) (User, bool) {
 	user, ok := u.byName[name]
 	return user, ok
 }
+
+// Names are the names of all users, in order.
+func (u *Users) Names() []string { return slices.Sorted(maps.Keys(u.byName)) }
 
 // Len is the number of users.
 func (u *Users) Len() int { return len(u.byName) }

@@ -38,9 +38,10 @@ type Conn struct {
 	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
 	Sequences bool       // somebody's sequence state is on it
 
-	fingerprint atomic.Uint64
-	closed      atomic.Bool
-	cancels     cancelGate
+	preparedCount atomic.Int32
+	fingerprint   atomic.Uint64
+	closed        atomic.Bool
+	cancels       cancelGate
 }
 
 // ID is unique within the process.
@@ -94,6 +95,7 @@ func (c *Conn) Spoiled() string { return c.dirty }
 func (c *Conn) Reset() {
 	c.Adopted(nil)
 	c.prepared.clear()
+	c.preparedCount.Store(0)
 	c.Sequences, c.SeqWriter = false, 0
 }
 

@@ -24,8 +24,9 @@ const maxPrepared = 500
 
 func (p *preparedSet) clear() { *p = preparedSet{} }
 
-// PreparedCount is the number of shared statements on this connection.
-func (c *Conn) PreparedCount() int { return len(c.prepared.byID) }
+// PreparedCount is the number of shared statements on this connection. Safe for
+// concurrent use.
+func (c *Conn) PreparedCount() int { return int(c.preparedCount.Load()) }
 
 // HasPrepared reports whether st is prepared on this connection and notes its use.
 func (c *Conn) HasPrepared(st *Statement) bool {
@@ -54,6 +55,7 @@ func (c *Conn) AddPrepared(st *Statement) (evict *Statement) {
 	p.tick++
 	p.byID[st.ID] = &preparedEntry{st: st, used: p.tick}
 	p.bytes += int64(len(st.Text))
+	c.preparedCount.Store(int32(len(p.byID)))
 	return evict
 }
 
@@ -62,12 +64,14 @@ func (c *Conn) DropPrepared(st *Statement) {
 	if _, ok := c.prepared.byID[st.ID]; ok {
 		delete(c.prepared.byID, st.ID)
 		c.prepared.bytes -= int64(len(st.Text))
+		c.preparedCount.Store(int32(len(c.prepared.byID)))
 	}
 }
 
 // ForgetPrepared records that every prepared statement is gone (DEALLOCATE ALL, DISCARD).
 func (c *Conn) ForgetPrepared() {
 	c.prepared.clear()
+	c.preparedCount.Store(0)
 	c.unnamed = nil
 }
 
