@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +45,8 @@ func serveCommand() *cobra.Command {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
-			return serve(cmd.Context(), load, cmd.ErrOrStderr(), signals, nil)
+			leaveCores()
+			return serve(cmd.Context(), load, logOutput(cmd.ErrOrStderr()), signals, nil)
 		},
 	}
 	set := command.Flags()
@@ -54,6 +56,29 @@ func serveCommand() *cobra.Command {
 	set.StringVar(&flags.listen, "listen", "", "where clients connect, with --manager (default 127.0.0.1:6432)")
 	set.StringVar(&flags.http, "http", "", "where metrics and health are, with --manager; off for nowhere (default 127.0.0.1:6433)")
 	return command
+}
+
+// leaveCores halves GOMAXPROCS unless the environment sets it. A relay spends its time in system calls that cannot
+// block; a second thread per relayed byte adds wake-ups between cores, not work done: 20 against 24 µs a transaction on
+// two cores (ARCHITECTURE.md, Decisions).
+func leaveCores() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
+}
+
+// logOutput is w, or a duplicate of it where w is standard error: the SQL grammar's library redirects descriptor 2
+// while it parses, and a line logged at that moment would be lost.
+func logOutput(w io.Writer) io.Writer {
+	if w != io.Writer(os.Stderr) {
+		return w
+	}
+	fd, err := syscall.Dup(int(os.Stderr.Fd()))
+	if err != nil {
+		return w
+	}
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "log")
 }
 
 // loader returns what reads the configuration, now and at each reload.

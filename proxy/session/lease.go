@@ -17,10 +17,9 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	if s.server != nil {
 		return s.server, nil, nil
 	}
-	began := s.env.now()
 	s.enter(StateWaiting)
 	c, err = s.pool.Acquire(s.waiter, pool.Want[*backend.Conn]{Prefer: s.last, Fingerprint: s.settings.Fingerprint()})
-	s.db.Stats.WaitTime.Add(uint64(s.env.now() - began))
+	s.db.Stats.WaitTime.Add(uint64(s.env.now() - s.since.Load()))
 	if err != nil {
 		s.rest()
 		return nil, nil, err

@@ -211,11 +211,14 @@ func (r *relay) free() {
 func (r *relay) write(b []byte) bool {
 	r.s.Counters.Sent.Add(uint64(len(b)))
 	r.s.db.Stats.Sent.Add(uint64(len(b)))
-	if err := r.s.client.Write(b); err != nil {
-		r.clientGone = true
-		return false
+	var err error
+	if r.hold { // on a goroutine of its own
+		err = r.s.client.Write(b)
+	} else {
+		err = r.s.client.Send(b)
 	}
-	return true
+	r.clientGone = r.clientGone || err != nil
+	return err == nil
 }
 
 // inspect looks at one whole frame and may change it in place.

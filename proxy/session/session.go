@@ -222,7 +222,7 @@ func (s *Session) send(b []byte) bool {
 	}
 	s.Counters.Sent.Add(uint64(len(b)))
 	s.db.Stats.Sent.Add(uint64(len(b)))
-	if err := s.client.Write(b); err != nil {
+	if err := s.client.Send(b); err != nil {
 		s.leaving = true
 		return false
 	}

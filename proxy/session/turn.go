@@ -157,7 +157,7 @@ func (s *Session) finish(c *backend.Conn) bool {
 
 // account counts a turn and logs it if it was slow.
 func (s *Session) account(began int64, queries int) {
-	took := s.env.now() - began
+	took := s.since.Load() - began // the session came to rest just now
 	s.db.Stats.Queries.Add(uint64(queries))
 	s.db.Stats.QueryTime.Add(uint64(took))
 	s.Counters.Queries.Add(uint64(queries))

@@ -232,6 +232,22 @@ func (c *Conn) Write(p []byte) error {
 	return err
 }
 
+// Send is Write for the goroutine that runs Loop, from inside its handler: the
+// descriptor is held open there, so a write that fits costs nothing but itself.
+func (c *Conn) Send(p []byte) error {
+	if c.fd < 0 {
+		return c.Write(p)
+	}
+	n, err := rawWrite(c.fd, p)
+	if n == len(p) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, syscall.EAGAIN) {
+		return err
+	}
+	return c.Write(p[max(n, 0):])
+}
+
 // writeCallback runs inside RawConn.Write: true ends the wait for room.
 func (c *Conn) writeCallback(fd uintptr) bool {
 	for len(c.pending) > 0 {
