@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// idleResult is what clients that do nothing cost a proxy.
+type idleResult struct {
+	Target         string  `json:"target"`
+	Clients        int     `json:"clients"`
+	Problem        string  `json:"problem,omitempty"`
+	Before         int64   `json:"before_bytes"` // PSS
+	After          int64   `json:"after_bytes"`
+	BytesPerClient float64 `json:"bytes_per_client"`
+	Seconds        float64 `json:"seconds_to_connect"`
+}
+
+// connectors is how many clients log in at the same time.
+const connectors = 16
+
+// settle is how long memory is left alone before it is looked at.
+const settle = 2 * time.Second
+
+// idle connects clients to a freshly started proxy, lets each run one query, and compares the proxy's memory.
+func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
+	r := idleResult{Target: t.name, Clients: clients}
+	var err error
+	if r.Before, err = proportionalMemory(t.pid); err != nil {
+		return r, err
+	}
+	start := time.Now()
+	conns, err := t.connectMany(ctx, clients)
+	defer func() {
+		for _, conn := range conns {
+			conn.Close(ctx)
+		}
+	}()
+	if err != nil {
+		return r, err
+	}
+	r.Seconds = time.Since(start).Seconds()
+	select {
+	case <-ctx.Done():
+		return r, context.Cause(ctx)
+	case <-time.After(settle):
+	}
+	if r.After, err = proportionalMemory(t.pid); err != nil {
+		return r, err
+	}
+	r.BytesPerClient = float64(r.After-r.Before) / float64(clients)
+	return r, nil
+}
+
+// connectMany opens connections that have each run one query. Those that are open are returned with an error, too.
+func (t *target) connectMany(ctx context.Context, clients int) ([]*pgconn.PgConn, error) {
+	var mu sync.Mutex // guards open, failure and left
+	var open []*pgconn.PgConn
+	var failure error
+	left := clients
+	take := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		left--
+		return left >= 0 && failure == nil
+	}
+	var wg sync.WaitGroup
+	for range connectors {
+		wg.Go(func() { // ends when none is left to open
+			for take() {
+				conn, err := t.connect(ctx)
+				if err == nil {
+					_, err = conn.Exec(ctx, "SELECT 1").ReadAll()
+				}
+				mu.Lock()
+				if conn != nil {
+					open = append(open, conn)
+				}
+				if err != nil && failure == nil {
+					failure = fmt.Errorf("open client %d of %d: %w", len(open)+1, clients, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return open, failure
+}

@@ -1,0 +1,287 @@
+// Command bench answers: what does pgtier cost and save, beside PgBouncer and beside no proxy at all?
+//
+// It starts PostgreSQL with durable commits, pgtier and PgBouncer on loopback, runs the same pgbench workloads against
+// each in turn, and writes throughput, latencies and processor time a transaction to bench/results as Markdown and
+// JSON. Nothing it starts outlives it. It needs Linux.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"pgtier/cmd/localpg"
+)
+
+// options are the flags.
+type options struct {
+	rounds, seconds int
+	clients         []int
+	only, targets   string
+	out             string
+	quick           bool
+	idle            int
+	profile         bool
+	pgtier          string
+	pgbouncer       string
+	peers           []string // name=command
+}
+
+func main() {
+	o, err := parseOptions(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err = bench(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func parseOptions(args []string) (options, error) {
+	var o options
+	clients := ""
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
+	set.IntVar(&o.seconds, "seconds", 3, "how long one run lasts")
+	set.StringVar(&clients, "clients", "1,16,64", "numbers of clients of the select-only workloads")
+	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
+	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
+	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, 4 rounds of 1 second; under 90 seconds in all")
+	set.IntVar(&o.idle, "idle", 2000, "idle clients for the measurement of memory; 0 leaves it out")
+	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
+	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
+	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
+	set.Func("peer", "another proxy, `name=command`, with {port} {host} {server_port} {database} {user} {password} {pool} {userlist} {cert} {key} {dir}; may be repeated", func(peer string) error {
+		if name, command, found := strings.Cut(peer, "="); !found || name == "" || command == "" {
+			return errors.New("must be name=command")
+		}
+		o.peers = append(o.peers, peer)
+		return nil
+	})
+	if err := set.Parse(args); err != nil {
+		return o, err
+	}
+	if set.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q", set.Arg(0))
+	}
+	for part := range strings.SplitSeq(clients, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 {
+			return o, fmt.Errorf("--clients %q: must be numbers above 0, separated by commas", clients)
+		}
+		o.clients = append(o.clients, n)
+	}
+	if o.quick {
+		given := map[string]bool{}
+		set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+		if !given["seconds"] {
+			o.seconds = 1
+		}
+		if !given["rounds"] {
+			o.rounds = 4
+		}
+		if !given["idle"] {
+			o.idle = 0
+		}
+	}
+	if o.rounds < 1 || o.seconds < 1 || o.idle < 0 || o.idle >= maxClients {
+		return o, fmt.Errorf("--rounds and --seconds must be above 0, --idle from 0 to %d", maxClients-1)
+	}
+	return o, nil
+}
+
+// bench does what the flags ask for.
+func bench(ctx context.Context, o options) (err error) {
+	started := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("%6.1fs  %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
+	}
+	raiseFileLimit()
+	machine := thisMachine()
+	s, err := startServer(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.cluster.Stop()) }()
+	dir, err := os.MkdirTemp("", "pgtier-bench-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	proxies, err := newProxies(s, dir)
+	if err != nil {
+		return err
+	}
+	targets, err := startTargets(ctx, o, proxies, say)
+	defer func() { err = errors.Join(err, stopTargets(targets)) }()
+	if err != nil {
+		return err
+	}
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		return err
+	}
+	series := &series{
+		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
+		server:  s, targets: targets, rounds: o.rounds, seconds: o.seconds, say: say,
+	}
+	if o.profile {
+		return series.profile(ctx, filepath.Join("bench", "out"))
+	}
+	found, err := series.report(ctx, o)
+	if err != nil {
+		return err
+	}
+	found.Date, found.Machine = started, machine
+	path, err := found.save(o.out, found.fileName(o))
+	if err != nil {
+		return err
+	}
+	say("done: %s", path)
+	found.cpuTable(os.Stdout)
+	return nil
+}
+
+// report runs everything that was asked for.
+func (s *series) report(ctx context.Context, o options) (*report, error) {
+	r := &report{
+		Command: strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " "),
+		Rounds:  s.rounds, Seconds: s.seconds, Versions: map[string]string{"Go": runtime.Version()},
+	}
+	for _, t := range s.targets {
+		r.Versions[t.name] = t.version
+		if t.note != "" {
+			r.Notes = append(r.Notes, t.note)
+		}
+	}
+	// Idle clients come first: a proxy that has worked has memory to spare, which would hide what they need.
+	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
+		for _, t := range s.targets {
+			if t.pid == 0 {
+				continue
+			}
+			s.say("connecting %d idle clients to %s", o.idle, t.name)
+			one, err := idle(ctx, t, o.idle)
+			if err != nil {
+				one.Problem = err.Error()
+			}
+			s.say("%d idle clients of %s: %.1f kB each %s", o.idle, t.name, one.BytesPerClient/1000, one.Problem)
+			r.Idle = append(r.Idle, one)
+		}
+	}
+	todo := chosen(workloads(o.clients), o.only, o.quick)
+	if len(todo) > 0 {
+		s.say("warming up")
+		if err := s.warmUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range todo {
+		runs, problems := s.measure(ctx, w)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		results := workloadResults{Name: w.name, What: w.describe()}
+		for _, t := range s.targets {
+			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+		}
+		compare(results.Results)
+		r.Workloads = append(r.Workloads, results)
+	}
+	return r, nil
+}
+
+// fileName names the report by its day and by what was left out.
+func (r *report) fileName(o options) string {
+	name := r.Date.Format("2006-01-02")
+	switch {
+	case o.only != "":
+		name += "-" + strings.ReplaceAll(o.only, ",", "-")
+	case o.quick:
+		name += "-quick"
+	}
+	return name
+}
+
+// startTargets starts what is to be measured. Those that run are returned with an error, too.
+func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*target, error) {
+	wanted := func(name string) bool { return o.targets == "" || named(name, o.targets) }
+	var all []*target
+	add := func(name string, start func() (*target, error)) error {
+		if !wanted(name) {
+			return nil
+		}
+		t, err := start()
+		if err != nil {
+			return err
+		}
+		all = append(all, t)
+		say("%s: %s, port %d, process %d", t.name, t.version, t.port, t.pid)
+		return nil
+	}
+	if err := add(directTarget, func() (*target, error) { return p.direct(), nil }); err != nil {
+		return all, err
+	}
+	err := add(pgbouncerTarget, func() (*target, error) {
+		program := o.pgbouncer
+		if program == "" {
+			var err error
+			if program, err = installPgBouncer(ctx, say); err != nil {
+				return nil, err
+			}
+		}
+		return p.pgbouncer(ctx, program)
+	})
+	if err != nil {
+		return all, err
+	}
+	if err := add(pgtierTarget, func() (*target, error) { return p.pgtier(ctx, o.pgtier) }); err != nil {
+		return all, err
+	}
+	for _, peer := range o.peers {
+		name, command, _ := strings.Cut(peer, "=")
+		if err := add(name, func() (*target, error) { return p.peer(ctx, name, command) }); err != nil {
+			return all, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("--targets %q names no target", o.targets)
+	}
+	return all, nil
+}
+
+func stopTargets(targets []*target) error {
+	var errs []error
+	for _, t := range targets {
+		errs = append(errs, t.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// raiseFileLimit lets us and the proxies that we start hold as many connections as the system permits. Without it
+// the measurement of idle clients says what is missing.
+func raiseFileLimit() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// The same for every proxy.
+const (
+	poolSize = 20
+	// maxClients is above what --idle asks for at most.
+	maxClients = 20000
+)
+
+// proxies starts the proxies of one series. Its files go into dir, which the unprivileged account can enter.
+type proxies struct {
+	server  *server
+	dir     string
+	account *syscall.Credential // for programs that refuse to run as root; nil: ours
+}
+
+// newProxies chooses the account and writes what all proxies share: the certificate and the users' verifiers. With a
+// verifier no proxy spends time on turning a password into keys, at each login, that others keep.
+func newProxies(s *server, dir string) (*proxies, error) {
+	p := &proxies{server: s, dir: dir}
+	if os.Geteuid() == 0 {
+		found, err := user.Lookup("postgres")
+		if err != nil {
+			return nil, fmt.Errorf("find a user to run PgBouncer as, which refuses to be root: %w", err)
+		}
+		uid, errUID := strconv.ParseUint(found.Uid, 10, 32)
+		gid, errGID := strconv.ParseUint(found.Gid, 10, 32)
+		if errUID != nil || errGID != nil {
+			return nil, fmt.Errorf("read the ids of user postgres: %q, %q", found.Uid, found.Gid)
+		}
+		p.account = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+			return nil, fmt.Errorf("give %s away: %w", dir, err)
+		}
+	}
+	certificates := s.cluster.Certificates
+	for from, to := range map[string]string{certificates.ServerCert: "proxy.crt", certificates.ServerKey: "proxy.key"} {
+		if err := copyFor(from, p.path(to), p.account); err != nil {
+			return nil, err
+		}
+	}
+	return p, writeFor(p.path("userlist.txt"), fmt.Sprintf("%q %q\n", benchRole, s.verifier), p.account)
+}
+
+func (p *proxies) path(name string) string { return filepath.Join(p.dir, name) }
+
+// direct is no proxy: the server's own address.
+func (p *proxies) direct() *target {
+	return &target{
+		name: directTarget, version: "PostgreSQL " + p.server.version, port: p.server.manager.Port, password: p.server.password,
+		stop: func() error { return nil },
+	}
+}
+
+// pgtier builds pgtier from this checkout, unless a program is named, and starts it.
+func (p *proxies) pgtier(ctx context.Context, program string) (*target, error) {
+	if program == "" {
+		program = p.path("pgtier")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.commit="+commit(ctx), "-o", program, "pgtier/cmd/pgtier")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build pgtier: %w: %s", err, out)
+		}
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	file := p.path("pgtier.yaml")
+	if err := writeFor(file, p.pgtierConfig(port), nil); err != nil {
+		return nil, err
+	}
+	process := proxyProcess{name: pgtierTarget, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
+	t, err := process.start(ctx, p.server.password)
+	if err != nil {
+		return nil, err
+	}
+	t.version, err = versionLine(ctx, program, "version")
+	if err != nil {
+		return nil, stopAfter(err, t.stop)
+	}
+	return t, nil
+}
+
+// commit names the checkout for the report; "unknown" outside one.
+func commit(ctx context.Context) string {
+	described, err := versionLine(ctx, "git", "describe", "--always", "--dirty", "--exclude=*")
+	if err != nil {
+		return "unknown"
+	}
+	return described
+}
+
+func (p *proxies) pgtierConfig(port int) string {
+	return fmt.Sprintf(`listen: ["%[1]s"]
+http: ""
+auth:
+  method: scram-sha-256
+  users_file: %[2]q
+tls:
+  client: {mode: prefer, cert: %[3]q, key: %[4]q}
+  server: {mode: disable}
+pool: {mode: transaction, size: %[5]d, max_clients: %[6]d}
+databases:
+  %[7]s:
+    shards:
+      - name: s0
+        manager: "postgres://%[8]s:%[9]s@%[10]s/%[7]s?sslmode=disable"
+`, serverAddress(port), p.path("userlist.txt"), p.path("proxy.crt"), p.path("proxy.key"), poolSize, maxClients,
+		benchDatabase, benchRole, p.server.password, serverAddress(p.server.manager.Port))
+}
+
+// pgbouncer starts PgBouncer.
+func (p *proxies) pgbouncer(ctx context.Context, program string) (*target, error) {
+	version, err := versionLine(ctx, program, "--version")
+	if err != nil {
+		return nil, err
+	}
+	prepares, err := sharesPrepared(version)
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	file := p.path("pgbouncer.ini")
+	if err := writeFor(file, p.pgbouncerConfig(port, prepares), p.account); err != nil {
+		return nil, err
+	}
+	process := proxyProcess{name: pgbouncerTarget, program: program, args: []string{file}, port: port, dir: p.dir, account: p.account}
+	t, err := process.start(ctx, p.server.password)
+	if err != nil {
+		return nil, err
+	}
+	t.version = version
+	if !prepares {
+		t.preparedDatabase = sessionDatabase
+		t.note = version + " does not share prepared statements: its prepared workloads run with session pooling, which looks into less"
+	}
+	return t, nil
+}
+
+// sessionDatabase is PgBouncer's second name for benchDatabase, with session pooling.
+const sessionDatabase = benchDatabase + "_session"
+
+func (p *proxies) pgbouncerConfig(port int, prepares bool) string {
+	prepared := ""
+	if prepares {
+		prepared = "max_prepared_statements = 200\n"
+	}
+	return fmt.Sprintf(`[databases]
+%[1]s = host=%[2]s port=%[3]d
+%[4]s = host=%[2]s port=%[3]d dbname=%[1]s pool_mode=session
+[pgbouncer]
+listen_addr = %[2]s
+listen_port = %[5]d
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = %[6]s
+pool_mode = transaction
+default_pool_size = %[7]d
+max_client_conn = %[8]d
+client_tls_sslmode = allow
+client_tls_cert_file = %[9]s
+client_tls_key_file = %[10]s
+server_tls_sslmode = disable
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+%[11]s`, benchDatabase, loopback, p.server.manager.Port, sessionDatabase, port, p.path("userlist.txt"), poolSize, maxClients,
+		p.path("proxy.crt"), p.path("proxy.key"), prepared)
+}
+
+var pgbouncerVersion = regexp.MustCompile(`^PgBouncer (\d+)\.(\d+)`)
+
+// sharesPrepared tells whether a PgBouncer carries prepared statements through transaction pooling: since 1.21.
+func sharesPrepared(version string) (bool, error) {
+	parts := pgbouncerVersion.FindStringSubmatch(version)
+	if parts == nil {
+		return false, fmt.Errorf("read PgBouncer's version from %q", version)
+	}
+	major, errMajor := strconv.Atoi(parts[1])
+	minor, errMinor := strconv.Atoi(parts[2])
+	if errMajor != nil || errMinor != nil {
+		return false, fmt.Errorf("read PgBouncer's version from %q", version)
+	}
+	return major > 1 || minor >= 21, nil
+}
+
+// peer starts a proxy by a command with {…} for what it must know, run by a shell.
+func (p *proxies) peer(ctx context.Context, name, command string) (*target, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	command = strings.NewReplacer(
+		"{port}", strconv.Itoa(port), "{host}", loopback, "{server_port}", strconv.Itoa(p.server.manager.Port),
+		"{database}", benchDatabase, "{user}", benchRole, "{password}", p.server.password, "{pool}", strconv.Itoa(poolSize),
+		"{userlist}", p.path("userlist.txt"), "{cert}", p.path("proxy.crt"), "{key}", p.path("proxy.key"), "{dir}", p.dir,
+	).Replace(command)
+	// exec: the process that we measure must be the proxy, not its shell.
+	process := proxyProcess{name: name, program: "/bin/sh", args: []string{"-c", "exec " + command}, port: port, dir: p.dir, account: p.account}
+	t, err := process.start(ctx, p.server.password)
+	if err != nil {
+		return nil, err
+	}
+	t.version = command
+	return t, nil
+}

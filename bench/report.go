@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// report is everything that one series found, as it stands in the JSON file.
+type report struct {
+	Date      time.Time         `json:"date"`
+	Command   string            `json:"command"`
+	Machine   machine           `json:"machine"`
+	Versions  map[string]string `json:"versions"` // by target, and of Go
+	Notes     []string          `json:"notes,omitempty"`
+	Rounds    int               `json:"rounds"`
+	Seconds   int               `json:"seconds_per_run"`
+	Workloads []workloadResults `json:"workloads"`
+	Idle      []idleResult      `json:"idle_clients,omitempty"`
+}
+
+// workloadResults are the results of all targets in one workload.
+type workloadResults struct {
+	Name    string   `json:"name"`
+	What    string   `json:"what"`
+	Results []result `json:"results"`
+}
+
+// save writes the report as <name>.md and <name>.json into dir, and returns the first's path.
+func (r *report) save(dir, name string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make directory of results: %w", err)
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("encode results: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(text, '\n'), 0o644); err != nil {
+		return "", fmt.Errorf("write results: %w", err)
+	}
+	var markdown strings.Builder
+	r.markdown(&markdown)
+	path := filepath.Join(dir, name+".md")
+	if err := os.WriteFile(path, []byte(markdown.String()), 0o644); err != nil {
+		return "", fmt.Errorf("write results: %w", err)
+	}
+	return path, nil
+}
+
+// markdown writes the report for people.
+func (r *report) markdown(w io.Writer) {
+	fmt.Fprintf(w, "# Measured on %s\n\n", r.Date.Format("2 January 2006, 15:04 MST"))
+	fmt.Fprintf(w, "`%s`\n\n", r.Command)
+	fmt.Fprintf(w, "- Machine: %s, %d processors, %s memory, Linux %s; load average before: %s\n", r.Machine.Processor, r.Machine.Processors, mebibytes(r.Machine.Memory), r.Machine.Kernel, r.Machine.Load)
+	for _, name := range sortedKeys(r.Versions) {
+		fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])
+	}
+	fmt.Fprintf(w, "- %d rounds of %d s for each workload and target, the targets in turn. Clients, proxies and PostgreSQL share the machine; the commits are durable.\n", r.Rounds, r.Seconds)
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "- %s\n", note)
+	}
+	r.cpuTable(w)
+	for _, workload := range r.Workloads {
+		fmt.Fprintf(w, "\n## %s\n\n%s.\n\n", workload.Name, sentence(workload.What))
+		workload.table(w)
+	}
+	r.idleTable(w)
+}
+
+// cpuTable writes what the targets are first compared by: the proxy's processor time a transaction.
+func (r *report) cpuTable(w io.Writer) {
+	if len(r.Workloads) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n## Processor time of the proxy, µs a transaction\n\nMedian of the rounds; behind it the ratio to PgBouncer's.\n\n| workload |")
+	proxies := r.proxyNames()
+	for _, name := range proxies {
+		fmt.Fprintf(w, " %s |", name)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(proxies)))
+	for _, workload := range r.Workloads {
+		fmt.Fprintf(w, "| %s |", workload.Name)
+		for _, name := range proxies {
+			fmt.Fprintf(w, " %s |", workload.cpuCell(name))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// proxyNames lists the targets other than the server itself, in the order of the results.
+func (r *report) proxyNames() []string {
+	var names []string
+	for _, one := range r.Workloads[0].Results {
+		if one.Target != directTarget {
+			names = append(names, one.Target)
+		}
+	}
+	return names
+}
+
+func (wr workloadResults) cpuCell(target string) string {
+	for _, one := range wr.Results {
+		if one.Target != target || one.ProxyCPU.Median == 0 {
+			continue
+		}
+		if target == pgbouncerTarget || one.ToPgBouncer.ProxyCPU == 0 {
+			return number(one.ProxyCPU.Median)
+		}
+		return fmt.Sprintf("%s (%.2f ×)", number(one.ProxyCPU.Median), one.ToPgBouncer.ProxyCPU)
+	}
+	return "–"
+}
+
+// table writes the results of one workload.
+func (wr workloadResults) table(w io.Writer) {
+	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
+	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	var problems []string
+	for _, one := range wr.Results {
+		if one.Problem != "" {
+			problems = append(problems, fmt.Sprintf("%s: %s.", one.Target, one.Problem))
+		}
+		if one.Failed > 0 {
+			problems = append(problems, fmt.Sprintf("%s: %d transactions failed.", one.Target, one.Failed))
+		}
+		if one.Rounds == 0 {
+			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 11))
+			continue
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
+			withRange(one.Throughput), factor(one.ToDirect.Throughput), factor(one.ToPgBouncer.Throughput),
+			one.Latency.P50, one.Latency.P95, one.Latency.P99,
+			withRange(one.ProxyCPU), factor(one.ToPgBouncer.ProxyCPU),
+			number(one.ServerCPU.Median), factor(one.ToDirect.ServerCPU), mebibytes(one.Peak))
+	}
+	for _, problem := range problems {
+		fmt.Fprintf(w, "\n%s\n", problem)
+	}
+}
+
+// idleTable writes what clients that do nothing cost.
+func (r *report) idleTable(w io.Writer) {
+	if len(r.Idle) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n## Idle clients\n\nMemory of the proxy (PSS) for clients that each ran one query and then stay connected.\n\n")
+	fmt.Fprint(w, "| | clients | before | with them | kB a client | connected in |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, one := range r.Idle {
+		if one.Problem != "" {
+			fmt.Fprintf(w, "| %s | %d | – | – | %s | – |\n", one.Target, one.Clients, one.Problem)
+			continue
+		}
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %.1f | %.1f s |\n", one.Target, one.Clients, mebibytes(one.Before), mebibytes(one.After), one.BytesPerClient/1000, one.Seconds)
+	}
+}
+
+// number prints three digits that matter.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "–"
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+func withRange(s spread) string {
+	if s.Median == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
+}
+
+func factor(v float64) string {
+	if v == 0 {
+		return "–"
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+func mebibytes(bytes int64) string {
+	if bytes == 0 {
+		return "–"
+	}
+	return number(float64(bytes)/(1<<20)) + " MiB"
+}
+
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// progress says what is being done, one line a call.
+type progress func(format string, args ...any)
+
+// run is one run of pgbench.
+type run struct {
+	Throughput float64 // transactions a second
+	ProxyCPU   float64 // microseconds of processor time a transaction, of the proxy; 0 without one
+	ServerCPU  float64 // the same of the whole PostgreSQL server
+	Peak       int64   // bytes; 0 without a proxy
+	Failed     int     // transactions that the server refused
+
+	latencies []time.Duration
+}
+
+// series runs workloads against targets.
+type series struct {
+	pgbench pgbench
+	server  *server
+	targets []*target
+	rounds  int
+	seconds int // of one run
+	say     progress
+}
+
+// warmUp makes every target open its server connections and learn the statements.
+func (s *series) warmUp(ctx context.Context) error {
+	for _, t := range s.targets {
+		for _, mode := range []string{"simple", "prepared"} {
+			w := workload{name: "warm-up", mode: mode, clients: quickClients, args: []string{"-S"}, sampling: 0.1}
+			if _, err := s.pgbench.run(ctx, w, t, 1); err != nil {
+				return fmt.Errorf("warm %s up: %w", t.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// measure runs one workload against all targets in turn, round by round: what else the machine does meanwhile then
+// hits all of them. A target that fails is left out from there on; its result says why. A round without a transaction
+// is no failure of the target, because direct connections see it too.
+func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map[string]string) {
+	runs, problems := map[string][]run{}, map[string]string{}
+	for _, t := range s.targets {
+		if reason := t.unable(w); reason != "" {
+			problems[t.name] = reason
+		}
+	}
+	for round := range s.rounds {
+		for i := range s.targets {
+			t := s.targets[(i+round)%len(s.targets)] // nobody always runs behind the same one
+			if problems[t.name] != "" || ctx.Err() != nil {
+				continue
+			}
+			one, err := s.once(ctx, w, t)
+			if errors.Is(err, errNoTransaction) {
+				s.say("%-20s round %d %-10s %v, left out", w.name, round+1, t.name, err)
+				continue
+			}
+			if err != nil {
+				s.say("%-20s round %d %-10s failed: %v", w.name, round+1, t.name, err)
+				problems[t.name] = err.Error()
+				continue
+			}
+			runs[t.name] = append(runs[t.name], one)
+			s.say("%-20s round %d %-10s %8.0f tx/s  proxy %6.1f µs  PostgreSQL %6.1f µs of processor time each", w.name, round+1, t.name, one.Throughput, one.ProxyCPU, one.ServerCPU)
+		}
+	}
+	return runs, problems
+}
+
+// once is one run with the processor time around it.
+func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
+	if t.pid != 0 {
+		forgetPeak(t.pid)
+	}
+	proxyBefore, serverBefore, err := s.processorTimes(t)
+	if err != nil {
+		return run{}, err
+	}
+	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds))
+	if err != nil {
+		return run{}, err
+	}
+	proxyAfter, serverAfter, err := s.processorTimes(t)
+	if err != nil {
+		return run{}, err
+	}
+	one := run{
+		Throughput: result.throughput, Failed: result.failed, latencies: result.latencies,
+		ProxyCPU:  microseconds(proxyAfter-proxyBefore) / float64(result.transactions),
+		ServerCPU: microseconds(serverAfter-serverBefore) / float64(result.transactions),
+	}
+	if t.pid != 0 {
+		if one.Peak, err = peakMemory(t.pid); err != nil {
+			return run{}, err
+		}
+	}
+	return one, nil
+}
+
+// processorTimes is what the proxy and the server have used so far.
+func (s *series) processorTimes(t *target) (proxy, server time.Duration, err error) {
+	if t.pid != 0 {
+		stat, err := statOf(t.pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		proxy = stat.own
+	}
+	server, err = treeTime(s.server.pid)
+	return proxy, server, err
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

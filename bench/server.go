@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"pgtier/cmd/localpg"
+)
+
+// The server's side of every measurement.
+const (
+	loopback      = "127.0.0.1"
+	benchRole     = "bench"
+	benchDatabase = "app"
+	// scale is pgbench's: as many branches as clients, or TPC-B measures locks on branches (pgbench's documentation).
+	scale = 16
+	// serverConnections must hold 64 direct clients and the pools of all targets.
+	serverConnections = 300
+)
+
+// server is the PostgreSQL server that all targets lead to.
+type server struct {
+	cluster  *localpg.Cluster
+	manager  *localpg.Server
+	password string // of benchRole
+	verifier string // the SCRAM verifier of that password, as the server holds it
+	version  string // as the server tells it
+	pid      int    // the postmaster's
+}
+
+// startServer starts a manager that makes commits durable and fills it with pgbench's tables and those of rowScript.
+func startServer(ctx context.Context, say progress) (_ *server, err error) {
+	say("starting PostgreSQL, commits durable")
+	cluster, err := localpg.Start(ctx, localpg.Options{
+		Production: true, TLS: true,
+		Settings: map[string]string{"max_connections": strconv.Itoa(serverConnections)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = stopAfter(err, cluster.Stop)
+		}
+	}()
+	s := &server{cluster: cluster, manager: cluster.Shards[0].Manager, password: cluster.Password}
+	s.pid = s.manager.PID()
+	for _, step := range []struct{ database, sql string }{
+		{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
+		{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},
+	} {
+		if err := s.manager.Exec(ctx, step.database, step.sql); err != nil {
+			return nil, err
+		}
+	}
+	if s.verifier, err = s.manager.Value(ctx, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = '"+benchRole+"'"); err != nil {
+		return nil, err
+	}
+	if s.version, err = s.manager.Value(ctx, "postgres", "SHOW server_version"); err != nil {
+		return nil, err
+	}
+	say("loading pgbench's tables at scale %d", scale)
+	return s, s.load(ctx)
+}
+
+func (s *server) load(ctx context.Context) error {
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, binaries.Path("pgbench"), "-i", "-I", "dtGvp", "-q", "-s", strconv.Itoa(scale),
+		"-h", loopback, "-p", strconv.Itoa(s.manager.Port), "-U", benchRole, benchDatabase)
+	command.Env = clientEnv(false, s.password)
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("load pgbench's tables: %w: %s", err, out)
+	}
+	for _, table := range []struct {
+		name   string
+		hashes int // of 32 characters each
+	}{{"row_1kb", 32}, {"row_100kb", 3200}} {
+		// External storage: decompressing would be the server's work and not what is measured here.
+		sql := fmt.Sprintf(`SET ROLE %[1]s;
+			CREATE TABLE %[2]s (id int PRIMARY KEY, body text);
+			ALTER TABLE %[2]s ALTER body SET STORAGE external;
+			INSERT INTO %[2]s SELECT i, repeat(md5(i::text), %[3]d) FROM generate_series(1, %[4]d) i`,
+			benchRole, table.name, table.hashes, payloadRows)
+		if err := s.manager.Exec(ctx, benchDatabase, sql); err != nil {
+			return err
+		}
+	}
+	// Or the first target would pay for writing out what was loaded.
+	if err := s.manager.Exec(ctx, benchDatabase, "VACUUM ANALYZE"); err != nil {
+		return err
+	}
+	return s.manager.Exec(ctx, benchDatabase, "CHECKPOINT")
+}
+
+// installPgBouncer returns the path of pgbouncer, installed by apt where it is missing and we are root.
+func installPgBouncer(ctx context.Context, say progress) (string, error) {
+	const debianPath = "/usr/sbin/pgbouncer" // not in everybody's PATH
+	find := func() (string, error) {
+		if _, err := os.Stat(debianPath); err == nil {
+			return debianPath, nil
+		}
+		return exec.LookPath("pgbouncer")
+	}
+	path, err := find()
+	if err == nil {
+		return path, nil
+	}
+	if os.Geteuid() != 0 {
+		return "", fmt.Errorf("pgbouncer is missing: install it (apt-get install pgbouncer), name it with --pgbouncer, or leave it out with --targets")
+	}
+	say("installing pgbouncer")
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, "apt-get", "install", "-y", "-qq", "--no-install-recommends", "pgbouncer")
+	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("install pgbouncer: %w: %s", err, out)
+	}
+	return find()
+}
