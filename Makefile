@@ -44,7 +44,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
 regress: setup build ## run PostgreSQL's own regression tests through the proxy and compare
-	.ci/regress
+	go run ./bench/regress $(ARGS)
 
 setup: ## install what the machine lacks (PostgreSQL, by apt)
 	@.ci/setup

@@ -278,6 +278,15 @@ func (p *Proxy) Sessions() []*session.Session {
 	return out
 }
 
+// Load is how many clients are in and how many server connections serve them.
+func (p *Proxy) Load() (clients, servers int) {
+	p.registry.Each(func(pl *pool.Pool[*backend.Conn]) {
+		st := pl.Stats()
+		servers += st.Active + st.Idle + st.Used + st.Tested
+	})
+	return len(p.Sessions()), servers
+}
+
 // cancel carries out a CancelRequest; a key that fits nobody is ignored, as in
 // PostgreSQL.
 func (p *Proxy) cancel(k session.Key) {

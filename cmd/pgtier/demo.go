@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,11 +12,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"pgtier/cmd/demo"
 	"pgtier/cmd/localpg"
 	"pgtier/configs"
 	"pgtier/proxy"
+	"pgtier/router/topology"
 )
 
 const (
@@ -31,36 +34,43 @@ const (
 
 // demoFlags are the flags of demo.
 type demoFlags struct {
-	listen, dir string
-	keep        bool
+	listen, dir      string
+	shards, replicas int
+	keep             bool
 }
 
 func demoCommand() *cobra.Command {
 	var flags demoFlags
 	command := &cobra.Command{
-		Use:   "demo [--listen ADDR] [--dir DIR] [--keep]",
-		Short: "Start a local PostgreSQL server with sample data and serve it",
-		Long: "Start a real local PostgreSQL server from the installed binaries, load a sample application, serve it and print the\n" +
-			"DATABASE_URL. Ctrl-C stops and removes everything.",
+		Use:   "demo [--shards N] [--replicas N] [--listen ADDR] [--dir DIR] [--keep]",
+		Short: "Start local PostgreSQL servers with sample data and serve them",
+		Long: "Start real local PostgreSQL servers from the installed binaries, load a sample application, serve it and print the\n" +
+			"DATABASE_URL. Each further shard is served as a database of its own, each manager has as many streaming replicas as\n" +
+			"asked for; this version does not read from them. Ctrl-C stops and removes everything.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
+			if flags.shards < 1 || flags.replicas < 0 {
+				return usageError{errors.New("--shards takes a number from 1, --replicas one from 0")}
+			}
 			return runDemo(cmd.Context(), flags, cmd.OutOrStdout(), cmd.ErrOrStderr(), signals)
 		},
 	}
 	set := command.Flags()
 	set.StringVar(&flags.listen, "listen", "127.0.0.1:6432", "where clients connect")
+	set.IntVar(&flags.shards, "shards", 1, "managers to start")
+	set.IntVar(&flags.replicas, "replicas", 0, "streaming replicas of each manager")
 	set.StringVar(&flags.dir, "dir", "", "where the server's data goes (default a temporary directory)")
 	set.BoolVar(&flags.keep, "keep", false, "leave the data in --dir")
 	return command
 }
 
-// runDemo starts the server, loads it and serves it until a signal.
+// runDemo starts the servers, loads them and serves them until a signal.
 func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals <-chan os.Signal) (err error) {
 	fmt.Fprintln(out, "starting PostgreSQL …")
-	cluster, err := localpg.Start(ctx, localpg.Options{Dir: flags.dir, Keep: flags.keep})
+	cluster, err := localpg.Start(ctx, localpg.Options{Dir: flags.dir, Keep: flags.keep, Shards: flags.shards, Replicas: flags.replicas})
 	if err != nil {
 		return fmt.Errorf("start the demo's server: %w", err)
 	}
@@ -69,35 +79,64 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 			err = fmt.Errorf("stop the demo's server: %w", stopErr)
 		}
 	}()
-	manager := cluster.Shards[0].Manager
-	if err := demo.CreateDatabase(ctx, manager.URL("", "", ""), demoDatabase, demoRole, demoPassword); err != nil {
-		return err
-	}
-	url := manager.URL(demoDatabase, demoRole, demoPassword)
-	fmt.Fprintln(out, "loading the sample application …")
-	if err := demo.Load(ctx, []string{url}, nil); err != nil {
-		return err
-	}
-	load := func() (*configs.Config, error) {
-		config, err := configs.FromURLs(url, nil, flags.listen, "off", nil)
-		if err == nil {
-			config.Log = configs.Log{Level: "warn", Format: "console"}
+	var urls []string
+	for _, shard := range cluster.Shards {
+		if err := demo.CreateDatabase(ctx, shard.Manager.URL("", "", ""), demoDatabase, demoRole, demoPassword); err != nil {
+			return err
 		}
-		return config, err
+		urls = append(urls, shard.Manager.URL(demoDatabase, demoRole, demoPassword))
 	}
+	fmt.Fprintln(out, "loading the sample application …")
+	if err := demo.Load(ctx, urls, nil); err != nil {
+		return err
+	}
+	load := func() (*configs.Config, error) { return demoConfig(urls, flags.listen) }
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer wg.Wait()
 	defer cancel()
 	return serve(ctx, load, logs, signals, func(p *proxy.Proxy) {
 		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, p.Addrs()[0], demoDatabase)
-		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\nCtrl-C stops and removes everything.\n\n", url, demo.Examples(url))
-		wg.Go(func() { showTraffic(ctx, url, out) }) // ends by cancel
+		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, demo.Examples(url))
+		showServers(out, cluster, p.Addrs()[0].String())
+		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
+		wg.Go(func() { showTraffic(ctx, url, out, p) }) // ends by cancel
 	})
 }
 
+// demoConfig serves the first URL's database under its own name and each further one as shop_s1, shop_s2, …
+func demoConfig(urls []string, listen string) (*configs.Config, error) {
+	config, err := configs.FromURLs(urls[0], nil, listen, "off", nil)
+	if err != nil {
+		return nil, err
+	}
+	config.Log = configs.Log{Level: "warn", Format: "console"}
+	for i, url := range urls[1:] {
+		server, err := topology.ParseURL(url)
+		if err != nil {
+			return nil, fmt.Errorf("read the URL of shard %d: %w", i+1, err)
+		}
+		database := proxy.DefaultDatabase(config.Proxy.Pool)
+		database.Shards = []proxy.Shard{{Manager: server}}
+		config.Proxy.Databases[fmt.Sprintf("%s_s%d", demoDatabase, i+1)] = database
+	}
+	return config, nil
+}
+
+// showServers prints what there is beside the one database of the plain demo.
+func showServers(out io.Writer, cluster *localpg.Cluster, proxyAddr string) {
+	for i, shard := range cluster.Shards {
+		if i > 0 {
+			fmt.Fprintf(out, "shard %s: postgres://%s:%s@%s/%s_s%d\n", shard.Name, demoRole, demoPassword, proxyAddr, demoDatabase, i)
+		}
+		for _, replica := range shard.Replicas {
+			fmt.Fprintf(out, "replica of %s, past the proxy: %s\n", shard.Name, replica.URL(demoDatabase, demoRole, demoPassword))
+		}
+	}
+}
+
 // showTraffic runs the sample application and keeps a line about it up to date until ctx ends.
-func showTraffic(ctx context.Context, url string, out io.Writer) {
+func showTraffic(ctx context.Context, url string, out io.Writer, p *proxy.Proxy) {
 	traffic, err := demo.NewTraffic(url, demoRate)
 	if err != nil {
 		fmt.Fprintf(out, "no sample traffic: %v\n", err)
@@ -108,13 +147,19 @@ func showTraffic(ctx context.Context, url string, out io.Writer) {
 	wg.Go(func() { traffic.Run(ctx) }) // ends with ctx
 	ticker := time.NewTicker(demoStatus)
 	defer ticker.Stop()
+	end := "\n"
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		end = "\x1b[K\r" // one line, renewed in place
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			counts := traffic.Counts()
-			fmt.Fprintf(out, "sample application: %d reads, %d writes, %d notifications, %d failures %s\n", counts.Reads, counts.Writes, counts.Notifications, counts.Failures, counts.LastError)
+			clients, servers := p.Load()
+			fmt.Fprintf(out, "%d clients on %d server connections; sample application: %d reads, %d writes, %d notifications, %d failures %s%s",
+				clients, servers, counts.Reads, counts.Writes, counts.Notifications, counts.Failures, counts.LastError, end)
 		}
 	}
 }

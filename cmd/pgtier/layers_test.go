@@ -18,6 +18,7 @@ func levels() map[string]int {
 		"cmd/pgtier":         7,
 		"bench":              7,
 		"proxy/wiretest":     7, // tests only: conversations held against a server and a whole proxy
+		"bench/regress":      7,
 		"configs":            6,
 		"proxy":              5,
 		"proxy/session":      4,
@@ -63,7 +64,7 @@ func sources(t *testing.T, root string) []source {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "bin") {
+		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "bin" || entry.Name() == "out") {
 			return filepath.SkipDir
 		}
 		if entry.IsDir() || !strings.HasSuffix(path, ".go") {
