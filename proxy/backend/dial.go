@@ -37,12 +37,12 @@ type Dialer struct {
 // loginFrame bounds a message of the login phase.
 const loginFrame = 64 << 10
 
-// LoginError is a server's refusal to let us in. It is not worth retrying with
-// the same credential.
+// LoginError is a server's refusal to let us in, or a proof that we cannot give
+// with what we know. It is not worth retrying with the same credential.
 type LoginError struct{ Refusal *wire.Error }
 
 // Error names the refusal.
-func (e *LoginError) Error() string { return "server refuses the login: " + e.Refusal.Message }
+func (e *LoginError) Error() string { return "log in: " + e.Refusal.Message }
 
 // SQLState is the refusal's code.
 func (e *LoginError) SQLState() string { return e.Refusal.Code }
@@ -174,6 +174,11 @@ func (c *Conn) authenticate() error {
 	}
 }
 
+// unable says that the credential does not do for what the server asks.
+func unable(format string, args ...any) error {
+	return &LoginError{Refusal: wire.Fatal(wire.CodeInvalidPassword, fmt.Sprintf(format, args...))}
+}
+
 // login drives one login exchange.
 type login struct {
 	c        *Conn
@@ -231,7 +236,7 @@ func (l *login) answer(body []byte) error {
 	case wire.AuthCleartext:
 		password, ok := c.target.Credential.Password()
 		if !ok {
-			return fmt.Errorf("log in to %s as %q: the server asks for a clear-text password and only a hash is known", c.target.Name, c.target.User)
+			return unable("the server asks for a clear-text password and none is known for this role")
 		}
 		return c.Write(wire.AppendPassword(nil, password))
 	case wire.AuthMD5:
@@ -240,7 +245,7 @@ func (l *login) answer(body []byte) error {
 		}
 		response, err := auth.MD5Response(c.target.Credential, c.target.User, [4]byte(data))
 		if err != nil {
-			return fmt.Errorf("log in to %s: %w", c.target.Name, err)
+			return unable("%s", err)
 		}
 		return c.Write(wire.AppendPassword(nil, response))
 	case wire.AuthSASL, wire.AuthSASLContinue, wire.AuthSASLFinal:
@@ -258,7 +263,7 @@ func (l *login) sasl(code uint32, data []byte) (err error) {
 		}
 		l.scram, err = auth.NewScramClientBinding(c.target.Credential, wire.ParseStrings(data), binding, c.target.Binding)
 		if err != nil {
-			return fmt.Errorf("log in to %s as %q: %w", c.target.Name, c.target.User, err)
+			return unable("%s", err)
 		}
 		return c.Write(wire.AppendSASLInitial(nil, l.scram.Mechanism(), l.scram.First()))
 	}
@@ -274,7 +279,7 @@ func (l *login) sasl(code uint32, data []byte) (err error) {
 	}
 	final, err := l.scram.Next(data)
 	if err != nil {
-		return fmt.Errorf("log in to %s as %q: %w", c.target.Name, c.target.User, err)
+		return unable("%s", err)
 	}
 	return c.Write(wire.AppendSASLResponse(nil, final))
 }

@@ -157,20 +157,21 @@ func (s *Session) cancelWait() time.Duration {
 	return cleanupTimeout
 }
 
-// asError turns what went wrong into what the client is told.
+// asError turns what went wrong into what the client is told: the words of the
+// outermost error that has an SQLSTATE, so that a server's refusal of the
+// proxy's own login is not mistaken for an answer to the client.
 func asError(err error) *wire.Error {
-	var we *wire.Error
-	if errors.As(err, &we) {
-		return we
-	}
-	e := &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection failed", Cause: err}
 	var stated interface {
 		error
 		SQLState() string
 	}
-	if errors.As(err, &stated) {
-		e.Code, e.Message, e.Cause = stated.SQLState(), stated.Error(), nil
+	if !errors.As(err, &stated) {
+		return &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection failed", Cause: err}
 	}
+	if we, ok := stated.(*wire.Error); ok {
+		return we
+	}
+	e := &wire.Error{Code: stated.SQLState(), Message: stated.Error()}
 	var detailed interface{ Detail() string }
 	if errors.As(err, &detailed) {
 		e.Detail = detailed.Detail()

@@ -166,11 +166,18 @@ func (s *Session) account(began int64, queries int) {
 	}
 }
 
-// refuseAll answers every request in s.items with e, without a server.
+// refuseAll answers every request in s.items with e, without a server. It is an
+// ERROR even where a server that ended its own connection said FATAL: the
+// session goes on.
 func (s *Session) refuseAll(e *wire.Error) bool {
+	if s.checkKilled() != nil {
+		return false
+	}
 	if s.tx != wire.TxIdle {
 		return s.fatal(e)
 	}
+	plain := *e
+	plain.Severity, e = "", &plain
 	var out []byte
 	answered := false
 	for _, it := range s.items {
