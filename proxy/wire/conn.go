@@ -11,7 +11,7 @@ import (
 )
 
 // Handler is told that its connection can be read. It takes what is there with
-// Conn.Take and returns false when the loop shall end.
+// Conn.Take, once a call is enough, and returns false when the loop shall end.
 type Handler interface {
 	Readable() bool
 }
@@ -30,6 +30,7 @@ type Conn struct {
 	// Owned by the goroutine in Loop.
 	fd      int // valid inside the RawConn callback, -1 outside
 	handler Handler
+	full    bool   // the last Take left no room in its buffer: more may be there
 	first   []byte // to be written inside the next RawConn.Read
 	rest    chan error
 	err     error
@@ -131,7 +132,8 @@ func (c *Conn) Loop(first []byte, h Handler) error {
 	return err
 }
 
-// readCallback runs inside RawConn.Read: true ends the wait.
+// readCallback runs inside RawConn.Read: true ends the wait. The poller tells of
+// new input only, so it must not wait while some may be left unread.
 func (c *Conn) readCallback(fd uintptr) bool {
 	c.fd = int(fd)
 	if c.first != nil {
@@ -141,7 +143,15 @@ func (c *Conn) readCallback(fd uintptr) bool {
 		}
 		return false
 	}
-	return !c.handler.Readable()
+	for {
+		c.full = false
+		if !c.handler.Readable() {
+			return true
+		}
+		if !c.full {
+			return false
+		}
+	}
 }
 
 // sendFirst writes the request inside the callback that will wait for its
@@ -195,6 +205,7 @@ func (c *Conn) Take(p []byte) (int, error) {
 		n, err := rawRead(c.fd, p)
 		switch {
 		case n > 0:
+			c.full = n == len(p)
 			return n, nil
 		case err == nil:
 			return 0, io.EOF
