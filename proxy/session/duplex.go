@@ -47,7 +47,8 @@ func (s *Session) startDuplex() bool {
 	s.enter(StateActive)
 	s.relay.begin(c, 0, 0)
 	s.goDuplex(&duplex{c: c})
-	return s.pump()
+	s.pump()
+	return !s.leaving
 }
 
 // duplexForCopy goes on in duplex after the server asked for COPY data.

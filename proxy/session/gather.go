@@ -45,7 +45,8 @@ func (s *Session) requests() bool {
 			return false
 		}
 		if s.dx != nil {
-			return true
+			s.pump() // COPY data may have come along with its query
+			return !s.leaving
 		}
 	}
 	return true

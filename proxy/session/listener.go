@@ -34,6 +34,7 @@ type SharedListener struct {
 	channels map[string]map[*Session]bool
 	sessions map[*Session]map[string]bool
 	conn     *backend.Conn
+	waiting  bool // conn is in Loop, or about to be: only then may it be kicked
 	queue    []*listenRequest
 	running  bool
 	stopped  bool
@@ -97,7 +98,13 @@ func (l *SharedListener) submit(req *listenRequest) {
 		go l.run() // ends when no session listens any more, or with the connection
 		return
 	}
-	if l.conn != nil {
+	l.wake()
+}
+
+// wake has the goroutine look at the queue again. A kick while it talks to the
+// server would break that off. mu is held.
+func (l *SharedListener) wake() {
+	if l.waiting {
 		l.conn.Kick()
 	}
 }
@@ -139,9 +146,7 @@ func (l *SharedListener) Forget(s *Session) {
 func (l *SharedListener) Close() {
 	l.mu.Lock()
 	l.stopped = true
-	if l.conn != nil {
-		l.conn.Kick()
-	}
+	l.wake()
 	l.mu.Unlock()
 	l.wg.Wait()
 }
@@ -192,6 +197,7 @@ func (l *SharedListener) serve(c *backend.Conn) error {
 		queue := l.queue
 		l.queue = nil
 		idle := len(queue) == 0 && len(l.sessions) == 0 || l.stopped
+		l.waiting = !idle && len(queue) == 0
 		if idle {
 			l.running, l.conn = false, nil
 			l.mu.Unlock()
@@ -214,8 +220,11 @@ func (l *SharedListener) serve(c *backend.Conn) error {
 			continue
 		}
 		err := c.Loop(nil, w)
+		l.mu.Lock()
+		l.waiting = false
+		c.Unkick()
+		l.mu.Unlock()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.Unkick()
 			continue
 		}
 		if err == nil {

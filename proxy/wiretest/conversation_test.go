@@ -18,6 +18,7 @@ import (
 //	dial NAME                connect and say nothing yet
 //	> Message …              send; lines that follow each other go out in one write
 //	read TYPE [n]            read to the n-th message of that type ("close": to the end)
+//	read Z+A [n]             read a ReadyForQuery and n notifications, in any order
 //	read byte                read the one byte that answers an SSLRequest
 //	loosely                  the next read compares errors by severity and SQLSTATE
 //	await "SQL"              straight on the server, until it says t
@@ -152,4 +153,4 @@ func (c *conversation) rewrite(t transcript) error {
 }
 
 // stepLimit bounds one step; the machine may be busy with other packages' tests.
-const stepLimit = 15 * time.Second
+const stepLimit = 6 * time.Second

@@ -7,7 +7,8 @@
 //
 //   - BackendKeyData, which is the proxy's own;
 //   - the order of ParameterStatus messages at login;
-//   - the process number in a NotificationResponse;
+//   - the process number in a NotificationResponse, and its place before or
+//     behind the ReadyForQuery of the statement that sent it;
 //   - numbers of tables and types that users made (OIDs from 16384), because
 //     every run makes its own;
 //   - source file, line and routine of an error that is marked "loosely" in the

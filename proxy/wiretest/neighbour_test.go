@@ -10,8 +10,9 @@ import (
 // neighbour is another client of the same pool. Each visit changes everything
 // that a server connection remembers, as far as one transaction may.
 type neighbour struct {
-	peer  *peer
-	tasks chan chan struct{}
+	connect func() *peer
+	peer    *peer
+	tasks   chan chan struct{}
 
 	mu    sync.Mutex
 	wrong error
@@ -22,7 +23,8 @@ type neighbour struct {
 const visitWait = 4 * time.Millisecond
 
 func newNeighbour(t *testing.T, address string) *neighbour {
-	n := &neighbour{peer: connect(t, address, "application_name=neighbour"), tasks: make(chan chan struct{}, 1)}
+	n := &neighbour{connect: func() *peer { return connect(t, address, "application_name=neighbour") }, tasks: make(chan chan struct{}, 1)}
+	n.peer = n.connect()
 	go n.serve() // ends with tasks
 	t.Cleanup(func() { close(n.tasks) })
 	return n
@@ -60,6 +62,8 @@ func (n *neighbour) serve() {
 			n.mu.Lock()
 			n.wrong = err
 			n.mu.Unlock()
+			n.peer.close()
+			n.peer = n.connect() // what it missed would come as the answer to its next question
 		}
 		close(done)
 	}

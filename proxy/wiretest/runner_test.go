@@ -245,7 +245,27 @@ func (p *peer) read(args []word) ([][]byte, error) {
 			return nil, err
 		}
 	}
+	if args[0].text == "Z+A" {
+		return p.readNotified(n)
+	}
 	return p.readUntil(args[0].text, n)
+}
+
+// readNotified reads a ReadyForQuery and n notifications in any order, and puts the notifications last.
+func (p *peer) readNotified(n int) (frames [][]byte, err error) {
+	var notes [][]byte
+	for ready := false; !ready || len(notes) < n; {
+		f, err := p.readFrame()
+		if err != nil {
+			return append(frames, notes...), err
+		}
+		if f[0] == 'A' {
+			notes = append(notes, f)
+			continue
+		}
+		frames, ready = append(frames, f), ready || f[0] == 'Z'
+	}
+	return append(frames, notes...), nil
 }
 
 // await asks the server until it says t.
