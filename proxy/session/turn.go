@@ -97,10 +97,11 @@ func (s *Session) exchange(c *backend.Conn, out []byte) error {
 // the transaction is over, and only then sends the last of the answer.
 func (s *Session) settle(c *backend.Conn, err error) bool {
 	r := &s.relay
+	if r.copyIn && err == nil && r.err == nil {
+		return s.duplexForCopy(c) // what came behind the CopyInResponse is still in the relay
+	}
 	defer r.free()
 	switch {
-	case r.copyIn && err == nil && r.err == nil:
-		return s.duplexForCopy(c)
 	case r.clientGone:
 		s.leaving = true
 		s.abandon(c)
