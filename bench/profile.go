@@ -76,27 +76,40 @@ func (s *series) countCalls(ctx context.Context, w workload, t *target, path str
 // sampleStacks runs a workload under perf and prints where the proxy spends its time.
 func (s *series) sampleStacks(ctx context.Context, w workload, t *target, base string) error {
 	_, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds) },
-		"perf", "record", "-q", "-g", "-F", "499", "-p", strconv.Itoa(t.pid), "-o", base+".perf")
+		"perf", "record", "-q", "-g", "-F", sampleRate, "-p", strconv.Itoa(t.pid), "-o", base+".perf")
 	if err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "perf", "report", "-i", base+".perf", "--stdio", "--no-children", "-g", "none", "--percent-limit", "1").Output()
-	if err != nil {
-		return fmt.Errorf("read perf's samples: %w", err)
-	}
-	var lines []string
-	for line := range strings.Lines(string(out)) {
-		if trimmed := strings.TrimSpace(line); trimmed != "" && !strings.HasPrefix(trimmed, "#") {
-			lines = append(lines, "          "+trimmed)
+	for _, table := range []struct {
+		by    string // perf's sort key
+		what  string
+		lines int
+	}{{"dso", "program or library", 5}, {"symbol", "function", 25}} {
+		out, err := exec.CommandContext(ctx, "perf", "report", "-i", base+".perf", "--stdio", "--no-children", "-g", "none", "--sort", table.by).Output()
+		if err != nil {
+			return fmt.Errorf("read perf's samples: %w", err)
 		}
-	}
-	text := strings.Join(lines[:min(len(lines), 25)], "\n") + "\n"
-	s.say("%s %s, share of the processor time by function:\n%s", w.name, t.name, text)
-	if err := os.WriteFile(base+".txt", out, 0o644); err != nil {
-		return fmt.Errorf("write profile: %w", err)
+		s.say("%s %s, share of the processor time by %s:\n%s", w.name, t.name, table.what, perfLines(string(out), table.lines))
+		if err := os.WriteFile(base+"."+table.by, out, 0o644); err != nil {
+			return fmt.Errorf("write profile: %w", err)
+		}
 	}
 	return nil
 }
+
+// perfLines are the first lines of perf's table, without its remarks.
+func perfLines(table string, n int) string {
+	var kept []string
+	for line := range strings.Lines(table) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && len(kept) < n {
+			kept = append(kept, "          "+line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
+// sampleRate is a second's samples: enough for functions of one percent within seconds, few enough to disturb little.
+const sampleRate = "1999"
 
 // attachTime is how long strace and perf get to attach to every thread.
 const attachTime = 500 * time.Millisecond

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"pgtier/cmd/localpg"
+	"pgtier/configs"
+)
+
+func names(all []workload) []string {
+	var found []string
+	for _, w := range all {
+		found = append(found, w.name)
+	}
+	return found
+}
+
+func TestFlagsChooseWorkloads(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"quick":                  {[]string{"--quick"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16", "tpcb-prepared-16"}},
+		"only":                   {[]string{"--only", "row,tls"}, []string{"tls-prepared-16", "row-1kB-16", "row-100kB-16"}},
+		"only of the quick ones": {[]string{"--quick", "--only", "reconnect"}, []string{"reconnect-16"}},
+		"clients":                {[]string{"--clients", "3", "--only", "select"}, []string{"select-simple-3", "select-extended-3", "select-prepared-3"}},
+		"idle":                   {[]string{"--only", "idle"}, nil},
+	} {
+		o, err := parseOptions(tc.args)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := names(chosen(workloads(o.clients), o.only, o.quick)); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+	if got := len(workloads([]int{1, 16, 64})); got != 14 {
+		t.Errorf("got %d workloads by default, want 14", got)
+	}
+}
+
+func TestBadFlagsAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"extra"},
+	} {
+		if _, err := parseOptions(args); err == nil {
+			t.Errorf("%q: accepted", args)
+		}
+	}
+}
+
+func TestPgBouncerSharesPreparedStatementsSince121(t *testing.T) {
+	for version, want := range map[string]bool{"PgBouncer 1.18.0": false, "PgBouncer 1.20.1": false, "PgBouncer 1.21.0": true, "PgBouncer 1.25.0": true, "PgBouncer 2.0": true} {
+		if got, err := sharesPrepared(version); err != nil || got != want {
+			t.Errorf("%s: got %v, %v, want %v", version, got, err, want)
+		}
+	}
+	if _, err := sharesPrepared("pgbouncer"); err == nil {
+		t.Error("no version: accepted")
+	}
+}
+
+func TestSessionPoolingTakesNoMoreClientsThanConnections(t *testing.T) {
+	pooled := &target{preparedDatabase: sessionDatabase}
+	for _, tc := range []struct {
+		w    workload
+		able bool
+	}{
+		{workload{mode: "prepared", clients: poolSize}, true},
+		{workload{mode: "prepared", clients: poolSize + 1}, false},
+		{workload{mode: "simple", clients: 64}, true},
+	} {
+		if reason := pooled.unable(tc.w); (reason == "") != tc.able {
+			t.Errorf("%+v: got %q, want able %v", tc.w, reason, tc.able)
+		}
+	}
+}
+
+// TestSeriesAgainstRealProxies runs a short series against the server, PgBouncer and, as a peer, one more PgBouncer,
+// and reads the configuration that pgtier would get as pgtier does.
+func TestSeriesAgainstRealProxies(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	say := t.Logf
+	s, err := startServer(ctx, say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	// Not t.TempDir: every directory above must be open to the proxies' account.
+	dir, err := os.MkdirTemp("", "pgtier-bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p, err := newProxies(s, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := installPgBouncer(ctx, say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pgbouncer, err := p.pgbouncer(ctx, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pgbouncer.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	peer, err := p.peer(ctx, "second", "sh -c 'sed s/^listen_port.*/listen_port={port}/ {dir}/pgbouncer.ini > second.ini && exec "+program+" second.ini'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := peer.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	peer.preparedDatabase = pgbouncer.preparedDatabase
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := &series{
+		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s,
+		targets: []*target{p.direct(), pgbouncer, peer}, rounds: 1, seconds: 1, say: say,
+	}
+	t.Run("workloads", func(t *testing.T) { checkWorkloads(ctx, t, short) })
+	t.Run("idle clients", func(t *testing.T) {
+		got, err := idle(ctx, pgbouncer, 50)
+		if err != nil || got.Before <= 0 || got.After <= 0 || got.Clients != 50 {
+			t.Errorf("got %+v, %v, want memory before and after", got, err)
+		}
+	})
+	t.Run("a peer that cannot start", func(t *testing.T) {
+		if _, err := p.peer(ctx, "broken", "echo no such proxy on {port}; exit 3"); err == nil {
+			t.Error("started")
+		}
+	})
+	t.Run("pgtier's file", func(t *testing.T) {
+		file := filepath.Join(dir, "test.yaml")
+		if err := os.WriteFile(file, []byte(p.pgtierConfig(6432)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := configs.Load(file, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := exec.LookPath("git"); err == nil && commit(ctx) == "" {
+		t.Error("the commit has no name")
+	}
+}
+
+// checkWorkloads runs one workload of each kind: a built-in one, TLS, a script of our own.
+func checkWorkloads(ctx context.Context, t *testing.T, s *series) {
+	for _, w := range chosen(workloads([]int{2}), "select-prepared,tls,row-1kB", false) {
+		runs, problems := s.measure(ctx, w)
+		for _, target := range s.targets {
+			if problems[target.name] != "" || len(runs[target.name]) != 1 {
+				t.Errorf("%s against %s: %d runs, %s", w.name, target.name, len(runs[target.name]), problems[target.name])
+				continue
+			}
+			one := runs[target.name][0]
+			if one.Throughput <= 0 || one.ServerCPU <= 0 || len(one.latencies) == 0 {
+				t.Errorf("%s against %s: got %+v, want throughput, the server's time and latencies", w.name, target.name, one)
+			}
+			if proxied := target.pid != 0; proxied != (one.ProxyCPU > 0) || proxied != (one.Peak > 0) {
+				t.Errorf("%s against %s: got %.1f µs and %d bytes of the proxy, process %d", w.name, target.name, one.ProxyCPU, one.Peak, target.pid)
+			}
+		}
+	}
+}
