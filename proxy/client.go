@@ -29,6 +29,7 @@ func (p *Proxy) client(nc net.Conn) {
 	h, err := p.door.Greet(nc, p.face.Load().cfg.Pool.ClientLoginTimeout)
 	p.greeted()
 	if err != nil {
+		p.loginFailed(err)
 		p.log.Info("login failed", zap.String("client", nc.RemoteAddr().String()), zap.Error(err))
 		return
 	}
@@ -43,6 +44,7 @@ func (p *Proxy) client(nc net.Conn) {
 
 // welcome gives an authenticated client what it asked for.
 func (p *Proxy) welcome(h *session.Hello) error {
+	p.ops.logins.Add(1)
 	if isAdmin(h.Database) {
 		return p.console(h)
 	}
@@ -50,6 +52,11 @@ func (p *Proxy) welcome(h *session.Hello) error {
 	if err != nil {
 		h.Refuse(session.AsError(err))
 		return err
+	}
+	if d.disabled.Load() {
+		e := &wire.Error{Code: wire.CodeCannotConnectNow, Message: fmt.Sprintf("database %q is disabled", d.name)}
+		h.Refuse(e)
+		return e
 	}
 	conf := &d.conf.Load().Pool
 	if err := p.limits.Admit(d.name, h.User, conf); err != nil {

@@ -40,9 +40,6 @@ func (p *Proxy) find(name string) (*database, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if d := p.databases[name]; d != nil {
-		if d.disabled.Load() {
-			return nil, &wire.Error{Code: wire.CodeCannotConnectNow, Message: fmt.Sprintf("database %q is disabled", name)}
-		}
 		return d, nil
 	}
 	cfg := p.face.Load().cfg

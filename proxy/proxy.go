@@ -36,6 +36,7 @@ type Proxy struct {
 	registry *pool.Registry[*backend.Conn]
 	reload   func() ([]string, error)
 	started  time.Time
+	ops      operations
 
 	face atomic.Pointer[face] // what a reload replaces as a whole
 
@@ -92,6 +93,7 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 		Cancel:      p.cancel,
 	}
 	p.apply(f)
+	p.prepareOperations()
 	return p, nil
 }
 
@@ -145,6 +147,10 @@ func (p *Proxy) Start(ctx context.Context) error {
 	}
 	for _, w := range p.face.Load().auth.Warnings() {
 		p.log.Warn(w)
+	}
+	if err := p.operate(ctx); err != nil {
+		p.closeListeners()
+		return err
 	}
 	p.warm()
 	p.running.Go(func() { p.face.Load().auth.Prepare(ctx) }) // ends by itself, early with ctx
@@ -295,7 +301,9 @@ func (p *Proxy) cancel(k session.Key) {
 	p.mu.Unlock()
 	if s != nil {
 		s.CancelBy(k)
+		return
 	}
+	p.cancelVisit(k)
 }
 
 // shutdown is what clients are told when the proxy goes.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 
 	"pgtier/proxy/wire"
 )
@@ -21,4 +22,9 @@ func (e *Env) NextKey(version uint32) (id uint64, key Key) {
 	secret := make([]byte, secretBytes(version))
 	_, _ = rand.Read(secret)
 	return id, Key{PID: uint32(id), Secret: string(secret)}
+}
+
+// Matches reports whether both keys are the same, in constant time.
+func (k Key) Matches(o Key) bool {
+	return k.PID == o.PID && subtle.ConstantTimeCompare([]byte(k.Secret), []byte(o.Secret)) == 1
 }
