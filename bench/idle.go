@@ -37,7 +37,7 @@ func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 	conns, err := t.connectMany(ctx, clients)
 	defer func() {
 		for _, conn := range conns {
-			conn.Close(ctx)
+			_ = conn.Close(ctx) // what we came for has been measured
 		}
 	}()
 	if err != nil {
