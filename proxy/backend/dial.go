@@ -82,41 +82,68 @@ func (t *Target) dialSocket(ctx context.Context) (net.Conn, error) {
 
 func (d *Dialer) login(ctx context.Context, nc net.Conn, t Target) (*Conn, error) {
 	c := &Conn{Conn: wire.NewConn(nc), id: d.ids.Add(1), target: t, bufs: d.Bufs}
-	first := t.Network == "tcp" && t.TLS.EffectiveMode() != wire.TLSAllow
-	secured := false
-	if first {
-		var err error
-		if secured, err = t.startTLS(ctx, c.Conn, false); err != nil {
+	mode := t.TLS.EffectiveMode()
+	if t.Network == "tcp" && mode != wire.TLSAllow {
+		secured, err := t.startTLS(ctx, c.Conn, false)
+		if err != nil {
+			if mode == wire.TLSPrefer && errors.As(err, new(*handshakeError)) {
+				return d.again(ctx, c, t, wire.TLSDisable)
+			}
 			return nil, fmt.Errorf("start TLS with %s: %w", t.Name, err)
+		}
+		if !secured && mode == wire.TLSPrefer {
+			mode = wire.TLSDisable // there is no other way to try
 		}
 	}
 	err := c.authenticate()
-	if err == nil || secured || !t.mayRetryTLS(err) {
+	if err == nil || t.Network != "tcp" || !errors.As(err, new(*LoginError)) {
 		return c, err
 	}
-	return d.retryTLS(ctx, c, t)
+	// As in libpq, the modes that leave TLS open try the other way once refused.
+	var other *Conn
+	var otherErr error
+	switch mode {
+	case wire.TLSAllow:
+		other, otherErr = d.again(ctx, c, t, wire.TLSRequire)
+	case wire.TLSPrefer:
+		other, otherErr = d.again(ctx, c, t, wire.TLSDisable)
+	default:
+		return nil, err
+	}
+	if otherErr != nil {
+		return nil, err // what the first choice was told
+	}
+	return other, nil
 }
 
-// mayRetryTLS: mode allow asks for TLS only after a plain login was refused.
-func (t *Target) mayRetryTLS(err error) bool {
-	return t.Network == "tcp" && t.TLS.EffectiveMode() == wire.TLSAllow && errors.As(err, new(*LoginError))
-}
-
-func (d *Dialer) retryTLS(ctx context.Context, plain *Conn, t Target) (*Conn, error) {
-	_ = plain.Conn.Close()
-	t.TLS.Mode = wire.TLSRequire
+// again logs in once more, in another mode.
+func (d *Dialer) again(ctx context.Context, first *Conn, t Target, mode string) (*Conn, error) {
+	_ = first.Conn.Close()
+	t.TLS.Mode = mode
 	nc, err := t.dialSocket(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", t.Name, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	c, err := d.login(ctx, nc, t)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		_ = nc.Close()
+		return nil, err
 	}
-	return c, err
+	return c, nil
 }
+
+// handshakeError is TLS that was begun and failed.
+type handshakeError struct{ err error }
+
+// Error is the handshake's own.
+func (e *handshakeError) Error() string { return e.err.Error() }
+
+// Unwrap is the handshake's own.
+func (e *handshakeError) Unwrap() error { return e.err }
 
 // startTLS asks for TLS as the mode says. must makes a refusal an error whatever the mode.
 func (t *Target) startTLS(ctx context.Context, c *wire.Conn, must bool) (bool, error) {
@@ -135,7 +162,7 @@ func (t *Target) startTLS(ctx context.Context, c *wire.Conn, must bool) (bool, e
 	case 'S':
 		tc := tls.Client(c.NetConn(), conf)
 		if err := tc.HandshakeContext(ctx); err != nil {
-			return false, err
+			return false, &handshakeError{err}
 		}
 		c.StartTLS(tc)
 		return true, nil

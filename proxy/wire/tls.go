@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // ClientTLS builds what the proxy shows to clients. nil without a certificate:
@@ -18,6 +19,10 @@ func (c TLSConfig) ClientTLS() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("load certificate %s: %w", c.Cert, err)
+	}
+	if end := pair.Leaf.NotAfter; time.Now().After(end) {
+		// No client that looks would come in; the one in force may still be good.
+		return nil, fmt.Errorf("load certificate %s: it expired on %s", c.Cert, end.Format(time.RFC3339))
 	}
 	conf := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
 		NextProtos: []string{ALPN}}
@@ -60,8 +65,9 @@ func (c TLSConfig) ServerTLS(host string) (*tls.Config, error) {
 	}
 	switch {
 	case mode == TLSVerifyFull:
-	case mode == TLSVerifyCA || mode == TLSRequire && c.CA != "":
-		// libpq: require with a root certificate behaves like verify-ca.
+	case mode == TLSVerifyCA || c.CA != "":
+		// libpq: with a root certificate every weaker mode verifies like verify-ca
+		// where it speaks TLS, and prefer then goes on without.
 		roots := conf.RootCAs
 		conf.InsecureSkipVerify = true
 		conf.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, roots) }
