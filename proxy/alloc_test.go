@@ -1,0 +1,147 @@
+package proxy_test
+
+import (
+	"crypto/tls"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"pgtier/proxy"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// TestRelayedQueriesAllocateNothing relays queries in each protocol and counts the allocations of the whole process, in
+// which the client's own are none.
+func TestRelayedQueriesAllocateNothing(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates by itself: nothing is counted")
+	}
+	r := newRig(t)
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
+	extended := wire.AppendParse(nil, "", []byte("SELECT $1::int + 1"), nil)
+	number := "41"
+	extended = wire.AppendSync(wire.AppendExecute(wire.AppendBindText(extended, "", []*string{&number})))
+	prepare := wire.AppendSync(wire.AppendParse(nil, "named", []byte("SELECT $1::int + 2"), nil))
+	prepared := wire.AppendSync(wire.AppendExecute(wire.AppendBindText(nil, "named", []*string{&number})))
+	for name, tc := range map[string]struct{ before, msgs []byte }{
+		"simple":      {nil, wire.AppendQuery(nil, "SELECT 1")},
+		"extended":    {nil, extended},
+		"prepared":    {prepare, prepared},
+		"transaction": {nil, append(append(wire.AppendQuery(nil, "BEGIN"), wire.AppendQuery(nil, "SELECT 1")...), wire.AppendQuery(nil, "COMMIT")...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := p.rawDial(t, wire.Protocol30)
+			rounds := 1
+			if name == "transaction" {
+				rounds = 3
+			}
+			if tc.before != nil {
+				if err := c.round(tc.before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run := func(queries int) {
+				for range queries {
+					if _, err := c.nc.Write(tc.msgs); err != nil {
+						t.Fatal(err)
+					}
+					for range rounds {
+						if err := c.ready(); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			run(500) // caches fill, buffers grow
+			queries := 10000
+			if raceEnabled {
+				queries = 500
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			run(queries)
+			runtime.ReadMemStats(&after)
+			each := float64(after.Mallocs-before.Mallocs) / float64(queries)
+			t.Logf("%.4f allocations a query", each)
+			if each >= 0.05 && !raceEnabled {
+				t.Errorf("%.4f allocations a query, want fewer than 0.05", each)
+			}
+		})
+	}
+}
+
+// inUse is the memory of all that lives, goroutines' stacks included.
+func inUse() uint64 {
+	runtime.GC()
+	runtime.GC() // pools give up what they hold in two rounds
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
+}
+
+// TestIdleClientsAreSmall measures what a client costs that ran a query and is idle, its own end in this process included.
+func TestIdleClientsAreSmall(t *testing.T) {
+	r := newRig(t)
+	for name, tc := range map[string]struct {
+		tls     bool
+		clients int
+		most    uint64
+	}{
+		"plain": {false, 2000, 20 << 10},
+		"TLS":   {true, 500, 60 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if raceEnabled {
+				tc.clients /= 20
+			}
+			p := r.serve(t, func(cfg *proxy.Config) {
+				cfg.Pool.Size = 4
+				cfg.TLS.Client = r.clientTLS("prefer")
+			})
+			query := wire.AppendQuery(nil, "SELECT 1")
+			before := inUse()
+			for range tc.clients {
+				nc, err := net.DialTimeout("tcp", p.address, limit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = nc.Close() })
+				if tc.tls {
+					nc = mustTLS(t, nc)
+				}
+				c, err := rawLogin(nc, wire.Protocol30, []wire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: r.database}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.round(query); err != nil {
+					t.Fatal(err)
+				}
+			}
+			each := (inUse() - before) / uint64(tc.clients)
+			t.Logf("%d clients, %d bytes each, the test's ends included", tc.clients, each)
+			if each > tc.most && !raceEnabled {
+				t.Errorf("an idle client holds %d bytes, want at most %d", each, tc.most)
+			}
+		})
+	}
+}
+
+// mustTLS asks for TLS and begins it, believing any certificate.
+func mustTLS(t testing.TB, nc net.Conn) net.Conn {
+	t.Helper()
+	_ = nc.SetDeadline(time.Now().Add(limit))
+	if _, err := nc.Write(wire.AppendSSLRequest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	var answer [1]byte
+	if _, err := nc.Read(answer[:]); err != nil || answer[0] != 'S' {
+		t.Fatalf("answer to SSLRequest: %q, %v", answer, err)
+	}
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
