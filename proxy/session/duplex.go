@@ -22,12 +22,16 @@ type duplex struct {
 
 	mu      sync.Mutex // guards the session's relay.expect, names, and what follows
 	open    bool       // messages were sent since the last Sync
-	copying bool       // an extended-protocol COPY takes data: the server ignores Sync
+	copying bool       // a COPY takes data: the server ignores Sync
 	done    bool       // everything is answered and the relay stops
+	ignored int        // Syncs sent into the COPY
 }
 
 // answered handles a ReadyForQuery; mu is held.
 func (d *duplex) answered(r *relay) (stop bool) {
+	if r.owed < 0 { // a Sync that a COPY should have ignored, see copyFailed
+		r.owed, d.open = 0, false
+	}
 	d.done = r.owed <= 0 && !d.open
 	return d.done
 }
@@ -54,28 +58,27 @@ func (s *Session) startDuplex() bool {
 // duplexForCopy goes on in duplex after the server asked for COPY data.
 func (s *Session) duplexForCopy(c *backend.Conn) bool {
 	d := &duplex{c: c}
-	r := &s.relay
-	r.copyIn = false
-	s.copyStarted(d, r)
+	s.relay.copyIn = false
+	d.copyStarts(s.relay.copyExtended)
 	s.goDuplex(d)
 	return true
 }
 
-// copyStarted accounts for the Syncs that a server in COPY FROM STDIN ignores:
-// those of the extended protocol that were sent before the data.
-func (s *Session) copyStarted(d *duplex, r *relay) {
-	extended, dropped := r.expect.copyStarts()
-	if s.raw {
-		extended = true
-		for _, it := range s.items {
-			extended = extended && it.typ != wire.MsgQuery
-		}
-		dropped = r.owed
+// copyStarts notes that the server takes data. The mutex is held, or the
+// relay's goroutine does not run yet.
+func (d *duplex) copyStarts(extended bool) {
+	d.copying, d.ignored = true, 0
+	d.open = d.open || extended
+}
+
+// copyFailed notes that the server takes no more data. Whether it came to the
+// Syncs sent into the COPY before or after it gave up, nobody can know from here,
+// so the connection is not used again. mu is held.
+func (d *duplex) copyFailed() {
+	if d.copying && d.ignored > 0 {
+		d.c.Spoil("a COPY failed with a Sync before its end")
 	}
-	if extended {
-		r.owed = max(0, r.owed-dropped)
-		d.open, d.copying = true, true
-	}
+	d.copying = false
 }
 
 func (s *Session) goDuplex(d *duplex) {
@@ -84,7 +87,7 @@ func (s *Session) goDuplex(d *duplex) {
 	r.hold, r.watch = true, true
 	s.dx = d
 	go func() { // ends with the last answer, or when the connection is closed
-		for {
+		for r.step() { // first what is there already
 			d.err = d.c.Loop(nil, r)
 			if !errors.Is(d.err, os.ErrDeadlineExceeded) || s.isKilled() {
 				break
@@ -236,10 +239,14 @@ func (s *Session) pumpNext(b []byte) (item, gathered) {
 func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	switch it.typ {
 	case wire.MsgCopyDone, wire.MsgCopyFail:
-		d.copying = false
+		if d.copying {
+			d.copying = false
+			it.typ = wire.MsgFlush // its COPY is known to have begun: nothing to expect
+		}
 	case wire.MsgSync:
 		if d.copying {
 			it.typ = wire.MsgFlush // ignored by the server: nothing is owed for it
+			d.ignored++
 			return
 		}
 		d.open = false

@@ -8,10 +8,11 @@ import (
 // expectation is what must become of a ParseComplete or CloseComplete to come,
 // and how to take back what was assumed if the server skips its message.
 type expectation struct {
-	kind expectKind
-	st   *backend.Statement // the statement sent for preparation, or closed
-	name string             // the client's name for it
-	old  *backend.Statement // what name meant before
+	kind   expectKind
+	st     *backend.Statement // the statement sent for preparation, or closed
+	name   string             // the client's name for it
+	old    *backend.Statement // what name meant before
+	simple bool               // expectCopyEnd: it follows a Query rather than an Execute
 }
 
 type expectKind uint8
@@ -25,6 +26,7 @@ const (
 	expectClose                        // the client's Close
 	expectCloseOwn                     // a Close of ours: drop its answer
 	expectUnnamed                      // the client's Parse of the unnamed statement
+	expectCopyEnd                      // CopyDone or CopyFail; nothing answers it by itself
 )
 
 // expectations is a queue in the order of the messages sent. The zero value is empty.
@@ -46,8 +48,11 @@ func (e *expectations) acknowledge(r *relay, frame []byte) (keep bool) {
 	if r.skip > 0 {
 		return false
 	}
+	for e.head < len(e.list) && e.list[e.head].kind == expectCopyEnd {
+		e.head++ // a stray one: the server ignored it
+	}
 	if e.head >= len(e.list) {
-		return true // raw mode keeps no queue
+		return true // raw mode keeps ends only
 	}
 	x := &e.list[e.head]
 	if x.kind == expectEnd || x.kind == expectQueryEnd {
@@ -77,26 +82,40 @@ func (e *expectations) synced(r *relay) {
 	for i := end - 1; i >= e.head; i-- {
 		r.undo(&e.list[i])
 	}
-	if e.head = min(end+1, len(e.list)); e.head == len(e.list) {
+	e.head = min(end+1, len(e.list))
+	for e.head < len(e.list) && e.list[e.head].kind == expectCopyEnd && e.list[e.head].simple {
+		e.head++ // the query did not take data after all
+	}
+	if e.head == len(e.list) {
 		e.clear()
 	}
 }
 
-// copyStarts drops the ends that a server in COPY FROM STDIN ignores: Syncs sent
-// before the data. It reports whether the COPY runs in the extended protocol and
-// how many ends were dropped.
-func (e *expectations) copyStarts() (extended bool, dropped int) {
-	for i := e.head; i < len(e.list); i++ {
+// copyStarts follows a CopyInResponse. A server that takes data ignores Syncs
+// until CopyDone or CopyFail, so those sent before it are dropped from the queue.
+// extended tells that no Query asked for the COPY, ended that its end has been sent.
+func (e *expectations) copyStarts() (extended, ended bool, dropped int) {
+	i := e.head
+	for i < len(e.list) && e.list[i].kind != expectEnd && e.list[i].kind != expectQueryEnd && e.list[i].kind != expectCopyEnd {
+		i++
+	}
+	extended = i == len(e.list) || e.list[i].kind != expectQueryEnd
+	if !extended {
+		i++
+	}
+	kept := e.list[:i]
+	for ; i < len(e.list) && !ended; i++ {
 		switch e.list[i].kind {
-		case expectQueryEnd:
-			return extended, dropped
 		case expectEnd:
-			extended = true
 			dropped++
+		case expectCopyEnd:
+			ended = true
+		default:
+			kept = append(kept, e.list[i])
 		}
 	}
-	e.clear()
-	return extended, dropped
+	e.list = append(kept, e.list[i:]...)
+	return extended, ended, dropped
 }
 
 func (r *relay) undo(x *expectation) {

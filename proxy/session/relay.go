@@ -31,19 +31,21 @@ type relay struct {
 	rename rename // how the query's text differs from the client's
 	shrunk int    // bytes by which inspect made the frame shorter
 
-	tx         byte
-	failed     bool // an ErrorResponse since the last ReadyForQuery
-	fatal      bool // the server said goodbye
-	copyIn     bool // the server asks for COPY data
-	discarded  bool // DISCARD ALL was executed
-	reset      bool // a RESET was executed
-	unlistened bool
-	clientGone bool
-	own        *wire.Error // the error of a message of ours
-	err        error
-	remain     int // bytes to come of a frame that is being streamed
-	need       int // size of a frame that must be whole before it is looked at
-	out        int // end of what is kept of the buffer's unread part, after drops
+	tx           byte
+	failed       bool // an ErrorResponse since the last ReadyForQuery
+	fatal        bool // the server said goodbye
+	copyIn       bool // the server asks for COPY data that is not there yet
+	copyExtended bool // the COPY was asked for in the extended protocol
+	ignored      int  // Syncs taken for ignored by a COPY
+	discarded    bool // DISCARD ALL was executed
+	reset        bool // a RESET was executed
+	unlistened   bool
+	clientGone   bool
+	own          *wire.Error // the error of a message of ours
+	err          error
+	remain       int // bytes to come of a frame that is being streamed
+	need         int // size of a frame that must be whole before it is looked at
+	out          int // end of what is kept of the buffer's unread part, after drops
 }
 
 // begin readies the relay for skip answers of our own and owed of the client's.
@@ -52,6 +54,7 @@ func (r *relay) begin(c *backend.Conn, skip, owed int) {
 	r.drain, r.large, r.hold = false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.unlistened, r.clientGone = false, false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
+	r.copyExtended, r.ignored = false, 0
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
 
@@ -241,15 +244,25 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgCommandComplete:
 		r.command(frame)
 	case wire.MsgCopyInResponse:
-		switch {
-		case r.s.dx != nil:
-			r.s.copyStarted(r.s.dx, r)
-		case r.skip == 0:
-			r.copyIn = true
-			return true, true
-		}
+		return true, r.skip == 0 && r.copyStarts()
 	}
 	return true, false
+}
+
+// copyStarts accounts for the Syncs that a server in COPY FROM STDIN ignores.
+// stop tells that a turn must go on in duplex, because the data is still to come.
+func (r *relay) copyStarts() (stop bool) {
+	extended, ended, dropped := r.expect.copyStarts()
+	r.owed = max(0, r.owed-dropped)
+	r.ignored += dropped
+	switch d := r.s.dx; {
+	case ended:
+	case d != nil:
+		d.copyStarts(extended)
+	default:
+		r.copyIn, r.copyExtended = true, extended
+	}
+	return r.copyIn
 }
 
 func (r *relay) ready(frame []byte) (keep, stop bool) {
@@ -297,6 +310,13 @@ func (r *relay) failure(frame []byte) (keep bool) {
 			severity = v
 		}
 	})
+	if d := r.s.dx; d != nil {
+		d.copyFailed()
+	}
+	if r.ignored > 0 {
+		// The COPY may have failed before it came to them; then each is answered after all.
+		r.c.Spoil("a COPY failed with a Sync before its end")
+	}
 	switch {
 	case severity == "FATAL" || severity == "PANIC":
 		r.fatal = true

@@ -11,12 +11,13 @@ import (
 // translator turns the client's messages into those for one server connection.
 // Only what differs is copied: without a rename the client's own bytes go out.
 type translator struct {
-	s    *Session
-	c    *backend.Conn
-	req  []byte
-	from int // bytes of req already in out
-	buf  *wire.Buffer
-	out  []byte
+	s      *Session
+	c      *backend.Conn
+	req    []byte
+	from   int // bytes of req already in out
+	buf    *wire.Buffer
+	out    []byte
+	simple bool // a Query came last that may start a COPY, not an Execute
 }
 
 // absent is a prepared statement name that no session and no server has; closing
@@ -66,10 +67,20 @@ func (t *translator) flushTo(off int) {
 
 func (t *translator) message(it *item, frame []byte) {
 	s, c := t.s, t.c
+	expect := &s.relay.expect
+	if it.typ == wire.MsgCopyDone || it.typ == wire.MsgCopyFail {
+		expect.add(expectation{kind: expectCopyEnd, simple: t.simple})
+	}
+	t.simple = it.typ == wire.MsgQuery || t.simple && it.typ != wire.MsgExecute
 	if s.raw {
+		switch it.typ {
+		case wire.MsgQuery, wire.MsgFunction:
+			expect.add(expectation{kind: expectQueryEnd})
+		case wire.MsgSync:
+			expect.add(expectation{kind: expectEnd})
+		}
 		return
 	}
-	expect := &s.relay.expect
 	switch it.typ {
 	case wire.MsgQuery:
 		// A simple query destroys the unnamed statement.

@@ -93,6 +93,7 @@ func TestGoldenConversationsAreTheSameThroughTheProxy(t *testing.T) {
 					got, err := r.converse(t, c, with)
 					if diff := diff(c, want[c], got); diff != "" || err != nil {
 						t.Errorf("%v\n%s", err, diff)
+						return
 					}
 					if n != nil {
 						n.check(t)
