@@ -33,24 +33,27 @@ func (h *Hello) Replication() bool {
 }
 
 // Settings are the session settings in the startup packet: every parameter that
-// is not about the connection itself, and those inside options.
+// is not about the connection itself, over those inside options, whatever their
+// order (PostgreSQL's process_startup_options).
 func (h *Hello) Settings() ([]wire.Param, error) {
-	var out []wire.Param
+	out, err := parseOptions(h.Startup.Value("options"))
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range h.Startup.Params {
-		switch {
-		case p.Name == "user", p.Name == "database", p.Name == "replication", strings.HasPrefix(p.Name, "_pq_."):
-		case p.Name == "options":
-			more, err := parseOptions(p.Value)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, more...)
+		switch p.Name {
+		case "user", "database", "replication", "options":
 		default:
-			out = append(out, wire.Param{Name: strings.ToLower(p.Name), Value: p.Value})
+			if !strings.HasPrefix(p.Name, "_pq_.") {
+				out = append(out, wire.Param{Name: strings.ToLower(p.Name), Value: p.Value})
+			}
 		}
 	}
 	return out, nil
 }
+
+// serverOptions are the option letters that PostgreSQL takes (process_postgres_switches).
+const serverOptions = "BbCDdEeFfhijklNnOPprSsTtvW"
 
 // parseOptions reads the command-line options that PostgreSQL takes in a
 // startup packet, as far as they set parameters: -c name=value and --name=value.
@@ -59,22 +62,24 @@ func parseOptions(s string) ([]wire.Param, error) {
 	words := splitOptions(s)
 	for i := 0; i < len(words); i++ {
 		word := words[i]
-		var assign string
+		var assign, dash string
 		switch {
 		case word == "-c" && i+1 < len(words):
 			i++
-			assign = words[i]
-		case strings.HasPrefix(word, "-c"):
-			assign = word[2:]
+			dash, assign = "-c ", words[i]
+		case strings.HasPrefix(word, "-c") && len(word) > 2:
+			dash, assign = "-c ", word[2:]
 		case strings.HasPrefix(word, "--"):
-			assign = word[2:]
-		default:
+			dash, assign = "--", word[2:]
+		case len(word) > 1 && word[0] == '-' && strings.IndexByte(serverOptions, word[1]) >= 0:
 			return nil, &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("startup option %q is not supported", word),
 				Hint: "Use -c name=value."}
+		default:
+			return nil, &wire.Error{Code: wire.CodeSyntaxError, Message: "invalid command-line argument for server process: " + word}
 		}
 		name, value, ok := strings.Cut(assign, "=")
 		if !ok {
-			return nil, &wire.Error{Code: wire.CodeInvalidParameter, Message: fmt.Sprintf("startup option %q requires a value", assign)}
+			return nil, &wire.Error{Code: wire.CodeSyntaxError, Message: dash + assign + " requires a value"}
 		}
 		out = append(out, wire.Param{Name: strings.ToLower(strings.ReplaceAll(name, "-", "_")), Value: value})
 	}

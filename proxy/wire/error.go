@@ -14,6 +14,7 @@ const (
 	CodeInvalidAuth         = "28000"
 	CodeInvalidPassword     = "28P01"
 	CodeInvalidStatement    = "26000"
+	CodeSyntaxError         = "42601"
 	CodeInvalidDatabase     = "3D000"
 	CodeTooManyConnections  = "53300"
 	CodeOutOfMemory         = "53200"
