@@ -78,6 +78,7 @@ func (p *Proxy) welcome(h *session.Hello) error {
 	if fresh {
 		pl.Retry()
 	}
+	p.watchCatalog(d)
 	s := session.New(p.env, d.shared, h, pl)
 	if !p.register(s) {
 		h.Refuse(shutdown())

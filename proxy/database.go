@@ -14,6 +14,7 @@ import (
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
+	"pgtier/router/catalog"
 	"pgtier/router/topology"
 )
 
@@ -32,6 +33,13 @@ type database struct {
 	creds    map[string]auth.Credential // by role: what its last login proved
 	welcomes map[string]*session.Welcomes
 	listener *session.SharedListener
+
+	// The catalog is watched from the first client on; stop ends that.
+	catalog  *catalog.Watcher
+	querier  *catalogQuerier
+	watching sync.Once
+	ctx      context.Context
+	stop     context.CancelFunc
 }
 
 // find returns the database that clients call name, making one for a wildcard
@@ -60,12 +68,15 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 	d := &database{name: name, log: p.log.With(zap.String("database", name)),
 		creds: make(map[string]auth.Credential), welcomes: make(map[string]*session.Welcomes)}
 	d.configure(conf)
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.querier = &catalogQuerier{dial: func(ctx context.Context) (*backend.Conn, error) { return p.dialAs(ctx, d, d.ownRole()) }}
+	d.catalog = catalog.NewWatcher(d.querier, catalogInterval, d.log)
 	d.shared = &session.Database{
 		Name:       name,
 		Statements: backend.NewStatements(int64(p.face.Load().cfg.Limits.PreparedStatements)),
-		Hazards:    noHazards{},
+		Hazards:    d.catalog,
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
-		OnDDL:      func() {},
+		OnDDL:      d.catalog.Touch,
 	}
 	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
 		return p.dialAs(ctx, d, d.ownRole())
@@ -151,7 +162,11 @@ func (d *database) forgetWelcomes() {
 	}
 }
 
-func (d *database) close() { d.listener.Close() }
+func (d *database) close() {
+	d.stop()
+	d.querier.Close()
+	d.listener.Close()
+}
 
 func (p *Proxy) allDatabases() []*database {
 	p.mu.Lock()

@@ -86,23 +86,15 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 	}
 	p.registry = pool.New(p.dial, p.limits, log)
 	p.door = &session.Door{Env: p.env,
-		Auth:        func() *auth.Authenticator { return p.face.Load().auth },
-		TLS:         func() *tls.Config { return p.face.Load().tls },
-		TLSRequired: func() bool { return requiresTLS(p.face.Load().cfg.TLS.Client) },
-		Query:       p.querySecret,
-		Cancel:      p.cancel,
+		Auth:    func() *auth.Authenticator { return p.face.Load().auth },
+		TLS:     func() *tls.Config { return p.face.Load().tls },
+		TLSMode: func() string { return p.face.Load().cfg.TLS.Client.EffectiveMode() },
+		Query:   p.querySecret,
+		Cancel:  p.cancel,
 	}
 	p.apply(f)
 	p.prepareOperations()
 	return p, nil
-}
-
-func requiresTLS(c wire.TLSConfig) bool {
-	switch c.EffectiveMode() {
-	case wire.TLSRequire, wire.TLSVerifyCA, wire.TLSVerifyFull:
-		return true
-	}
-	return false
 }
 
 // load reads the files that cfg names. old hands its mock secrets on, so that a

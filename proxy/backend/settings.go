@@ -2,6 +2,7 @@ package backend
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"pgtier/proxy/wire"
@@ -176,13 +177,31 @@ func (c *Conn) Adopted(want *Settings) {
 }
 
 // AppendCapture adds the messages that ask for the values of names, ending in
-// one Sync; the answer is one DataRow with a field a name, NULL where unknown.
+// one Sync; the answer is one DataRow with a field a name, NULL where the session
+// has not set it or it is unknown.
+//
+// A SET that was refused leaves a value that this role may not be able to set at
+// all, and whose replay would fail for everybody who gets the connection. So the
+// server is asked where the value comes from, except for names that always replay.
 func AppendCapture(dst []byte, names []string) []byte {
-	params := make([]*string, len(names))
+	sql, params := []byte("SELECT "), make([]*string, len(names))
 	for i := range names {
 		params[i] = &names[i]
+		if i > 0 {
+			sql = append(sql, ',')
+		}
+		n := strconv.Itoa(i + 1)
+		value := "pg_catalog.current_setting($" + n + "::text,true)"
+		if !replaysSafely(names[i]) {
+			row := "(SELECT source FROM pg_catalog.pg_settings WHERE name=pg_catalog.lower($" + n + "::text))"
+			// What the view does not show: settings that no loaded module knows, and the role.
+			value = "CASE coalesce(" + row + ",CASE WHEN $" + n + "='" + roleSetting + "' OR $" + n + " LIKE '%.%' THEN 'session' END) WHEN 'session' THEN " + value + " END"
+		}
+		sql = append(sql, value...)
 	}
-	return appendCalls(dst, "pg_catalog.current_setting", ",true", 1, params)
+	dst = wire.AppendParse(dst, "", sql, nil)
+	dst = wire.AppendBindText(dst, "", params)
+	return wire.AppendSync(wire.AppendExecute(dst))
 }
 
 // SettingsAre records that the session's own statements left the server with s.

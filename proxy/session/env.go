@@ -12,6 +12,7 @@ import (
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // Env is what all sessions of a proxy share. Immutable after New, but for what
@@ -66,11 +67,13 @@ type Listener interface {
 	Forget(s *Session)
 }
 
-// Hazards knows which functions and relations may change session state where
-// the text does not show it.
+// Hazards is the router's, kept current behind it.
 type Hazards interface {
-	// Pins returns why a statement with these names must keep its connection, "" if it need not.
-	Pins(st *parser.Statement) string
+	router.Hazards
+	// Pending reports whether the catalog is being read again after a change;
+	// Wait returns when that is done.
+	Pending() bool
+	Wait(ctx context.Context) error
 }
 
 // Stats are the totals of one database. Safe for concurrent use.

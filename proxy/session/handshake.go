@@ -34,8 +34,8 @@ type Door struct {
 	Auth func() *auth.Authenticator
 	// TLS returns what clients are met with; nil when TLS is off.
 	TLS func() *tls.Config
-	// TLSRequired tells whether a client without TLS is turned away.
-	TLSRequired func() bool
+	// TLSMode is the mode of tls.client.
+	TLSMode func() string
 	// Query asks a server for the secret of a user that is not known beforehand.
 	Query func(ctx context.Context, database, user string) (auth.Secret, bool, error)
 	// Cancel carries out a CancelRequest.
@@ -206,9 +206,6 @@ func (d *Door) startTLS(h *Hello) error {
 
 // begin checks the startup packet and settles the protocol version.
 func (d *Door) begin(h *Hello) error {
-	if _, secured := h.Conn.TLS(); !secured && d.TLSRequired() && h.Conn.LocalAddr().Network() != "unix" {
-		return wire.Fatal(wire.CodeInvalidAuth, "this server accepts only connections with TLS")
-	}
 	h.User, h.Database = h.Startup.Value("user"), h.Startup.Value("database")
 	if h.User == "" {
 		return wire.Fatal(wire.CodeInvalidAuth, "no PostgreSQL user name specified in startup packet")
@@ -216,12 +213,30 @@ func (d *Door) begin(h *Hello) error {
 	if h.Database == "" {
 		h.Database = h.User
 	}
+	if err := d.checkTLS(h); err != nil {
+		return err
+	}
 	h.Version = min(h.Startup.Version, wire.Protocol32)
 	if options := h.Startup.ProtocolOptions(); len(options) > 0 || h.Version != h.Startup.Version || h.Startup.Version == 3<<16|1 {
 		if h.Startup.Version == 3<<16|1 {
 			h.Version = wire.Protocol30 // 3.1 was never released
 		}
 		return h.Conn.Write(wire.AppendNegotiate(nil, h.Version, options))
+	}
+	return nil
+}
+
+// checkTLS holds the client to the mode of tls.client. Unix sockets need no TLS.
+func (d *Door) checkTLS(h *Hello) error {
+	mode := d.TLSMode()
+	if h.Conn.LocalAddr().Network() == "unix" || mode != wire.TLSRequire && mode != wire.TLSVerifyCA && mode != wire.TLSVerifyFull {
+		return nil
+	}
+	if _, secured := h.Conn.TLS(); !secured {
+		return wire.Fatal(wire.CodeInvalidAuth, "this server accepts only connections with TLS")
+	}
+	if c := h.connection(); mode == wire.TLSVerifyFull && (!c.CertVerified || c.CertName != h.User) {
+		return wire.Fatal(wire.CodeInvalidAuth, fmt.Sprintf("the client certificate is not that of user %q", h.User))
 	}
 	return nil
 }

@@ -118,6 +118,7 @@ type transaction struct {
 	capture    []string // settings to read back
 	captureAll bool     // RESET ALL inside a transaction: read back everything we know
 	ddl        bool
+	code       bool // functions, triggers, views or rules were made
 	listening  bool // a LISTEN ran on the leased connection
 	unlisten   []string
 	began      int64
@@ -128,7 +129,7 @@ func (t *transaction) empty() bool {
 }
 
 func (t *transaction) clear() {
-	t.capture, t.captureAll, t.ddl, t.listening, t.unlisten = t.capture[:0], false, false, false, nil
+	*t = transaction{capture: t.capture[:0]}
 }
 
 // ID identifies the session within the process.

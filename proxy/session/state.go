@@ -11,11 +11,12 @@ import (
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
-// stateful are the effects that a session must do something about.
-const stateful = parser.Notifies | parser.ChangesSettings | parser.ResetsAll | parser.DiscardsAll | parser.DDL | parser.Listens |
-	parser.Unlistens | parser.AdvancesSequence | parser.ReadsSequenceState
+// hazardWait bounds how long a statement waits for the catalog to be read after
+// a change of it; unread, the statement pins.
+const hazardWait = 2 * time.Second
 
 // note records what st may do to the session and returns why the session must
 // keep its connection from here on, "" if it need not.
@@ -24,52 +25,52 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		s.noteRaw(st)
 		return ""
 	}
-	if s.tx != wire.TxFailed {
-		switch {
-		case st.Pin != "":
-			pin = st.Pin
-		case st.Conforming && s.params.Value("standard_conforming_strings") == "off":
-			pin = "backslashes in plain literals while standard_conforming_strings is off"
-		case st.Effects&parser.ReadsSessionViews != 0:
-			pin = "reads views of this very connection"
-		}
+	if s.db.Hazards.Pending() && router.MayRunCode(st) {
+		ctx, stop := context.WithTimeout(context.Background(), hazardWait)
+		_ = s.db.Hazards.Wait(ctx) // unread, it pins
+		stop()
 	}
-	if pin == "" && s.tx != wire.TxFailed {
-		pin = s.db.Hazards.Pins(st)
+	plan := router.Route(st, s.routeFacts(), s.db.Hazards)
+	if plan.Effects != 0 {
+		s.follow(&plan)
 	}
-	if st.Effects&stateful == 0 {
-		return pin
+	return plan.Pin
+}
+
+// routeFacts is what the router asks about the session.
+func (s *Session) routeFacts() router.Facts {
+	return router.Facts{
+		TxFailed:      s.tx == wire.TxFailed,
+		Backslashes:   s.params.Value("standard_conforming_strings") == "off",
+		SequencesRead: s.db.SequencesRead.Load(),
+		NewCode:       s.txn.code,
 	}
+}
+
+// follow remembers what must be done about a statement's effects.
+func (s *Session) follow(plan *router.Plan) {
 	t := &s.txn
-	for i := range st.Commands {
-		cmd := &st.Commands[i]
-		for _, name := range cmd.Settings {
+	for i := range plan.Commands {
+		for _, name := range plan.Commands[i].Settings {
 			if !slices.Contains(t.capture, name) {
 				t.capture = append(t.capture, name)
 			}
 		}
 	}
-	if st.Effects&parser.Unlistens != 0 {
-		s.noteUnlisten(st)
+	e := plan.Effects
+	if e&parser.Unlistens != 0 {
+		s.noteUnlisten(plan.Commands)
 	}
-	t.captureAll = t.captureAll || st.Effects&parser.ResetsAll != 0
-	t.ddl = t.ddl || st.Effects&parser.DDL != 0
-	t.listening = t.listening || st.Effects&parser.Listens != 0
-	if pin == "" && st.Effects&parser.ReadsSequenceState != 0 {
+	if e&parser.ReadsSequenceState != 0 {
 		s.db.SequencesRead.Store(true)
-		pin = pinSequence
 	}
-	if pin == "" && st.Effects&parser.AdvancesSequence != 0 && s.db.SequencesRead.Load() {
-		pin = "a sequence may advance, and this database's clients read currval() or lastval()"
-	}
-	s.notifies = s.notifies || st.Effects&parser.Notifies != 0
-	s.advances = s.advances || st.Effects&parser.AdvancesSequence != 0
-	return pin
+	t.captureAll = t.captureAll || e&parser.ResetsAll != 0
+	t.ddl = t.ddl || e&parser.DDL != 0
+	t.code = t.code || plan.MakesCode
+	t.listening = t.listening || e&parser.Listens != 0
+	s.notifies = s.notifies || e&parser.Notifies != 0
+	s.advances = s.advances || e&parser.AdvancesSequence != 0
 }
-
-// pinSequence is the pin of currval and lastval: they answer from what this very
-// connection did before.
-const pinSequence = "currval() or lastval()"
 
 // noteRaw keeps what still matters on a connection that is the client's own.
 func (s *Session) noteRaw(st *parser.Statement) {
@@ -80,14 +81,14 @@ func (s *Session) noteRaw(st *parser.Statement) {
 		s.rawListens, s.txn.listening = true, true
 	}
 	if st.Effects&parser.Unlistens != 0 {
-		s.noteUnlisten(st)
+		s.noteUnlisten(st.Commands)
 	}
 }
 
 // noteUnlisten remembers the channels of UNLISTEN; "" is all of them.
-func (s *Session) noteUnlisten(st *parser.Statement) {
-	for i := range st.Commands {
-		if cmd := &st.Commands[i]; cmd.Kind == parser.Unlisten || cmd.Kind == parser.UnlistenAll {
+func (s *Session) noteUnlisten(commands []parser.Command) {
+	for i := range commands {
+		if cmd := &commands[i]; cmd.Kind == parser.Unlisten || cmd.Kind == parser.UnlistenAll {
 			s.txn.unlisten = append(s.txn.unlisten, cmd.Channel)
 		}
 	}
@@ -134,7 +135,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 		*replay = nil
 		s.tellParams(c, func(b []byte) bool { return s.send(b) })
 	}
-	if why == pinSequence {
+	if why == router.PinSequences {
 		if err := s.keepSequences(c); err != nil {
 			return err
 		}
