@@ -193,7 +193,7 @@ func AppendCapture(dst []byte, names []string) []byte {
 		n := strconv.Itoa(i + 1)
 		value := "pg_catalog.current_setting($" + n + "::text,true)"
 		if !replaysSafely(names[i]) {
-			row := "(SELECT source FROM pg_catalog.pg_settings WHERE name=pg_catalog.lower($" + n + "::text))"
+			row := "(SELECT source FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name)=pg_catalog.lower($" + n + "::text))"
 			// What the view does not show: settings that no loaded module knows, and the role.
 			value = "CASE coalesce(" + row + ",CASE WHEN $" + n + "='" + roleSetting + "' OR $" + n + " LIKE '%.%' THEN 'session' END) WHEN 'session' THEN " + value + " END"
 		}
