@@ -162,6 +162,21 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+func TestOneRolesRefusalLeavesTheProxyReady(t *testing.T) {
+	r := newRig(t)
+	p := r.serve(t, withHTTP)
+	if _, err := p.dial(t, p.dsn("norole", "")); err == nil {
+		t.Fatal("a role that does not exist got in")
+	}
+	families := scrape(t, p)
+	if got := sample(t, families, "pgtier_pool_down", "user", "norole"); got != 1 {
+		t.Errorf("pgtier_pool_down: got %v", got)
+	}
+	if status, body := get(t, p, "/readyz"); status != http.StatusOK {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
 func TestDashboard(t *testing.T) {
 	r := newRig(t)
 	p := r.serve(t, withHTTP)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -57,7 +58,7 @@ func (p *Proxy) faults(ctx context.Context) map[string]string {
 	all := p.listed()
 	down, up := map[string]error{}, map[string]bool{}
 	p.registry.Each(func(pl *pool.Pool[*backend.Conn]) {
-		if st := pl.Stats(); st.Down {
+		if st := pl.Stats(); st.Down && !answered(st.LastErr) {
 			down[pl.Key().Database] = st.LastErr
 		} else if st.Active+st.Idle+st.Used > 0 {
 			up[pl.Key().Database] = true
@@ -77,6 +78,17 @@ func (p *Proxy) faults(ctx context.Context) map[string]string {
 		}
 	}
 	return out
+}
+
+// answered reports whether err is the word of a server that serves others: one
+// role's wrong password or missing database must not take the proxy out of use.
+func answered(err error) bool {
+	var stated interface{ SQLState() string }
+	if !errors.As(err, &stated) {
+		return false
+	}
+	code := stated.SQLState()
+	return len(code) == 5 && !strings.HasPrefix(code, "57") && !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "53")
 }
 
 // ask connects to every server, and hangs up before saying anything, which
