@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -103,6 +104,9 @@ func (s *Session) gather() (n int, next gathered) {
 			}
 		}
 		if typ == wire.MsgTerminate {
+			if whole == 0 {
+				return 0, gatherQuit // what was begun would be rolled back
+			}
 			break
 		}
 		it := item{typ: typ, off: off, size: size}
@@ -113,10 +117,7 @@ func (s *Session) gather() (n int, next gathered) {
 			flush = true
 		}
 		if typ == wire.MsgQuery {
-			text, ok := queryText(rest[:size])
-			if !ok {
-				return 0, s.refuse("invalid string in message")
-			}
+			text, _ := queryText(rest[:size]) // a broken one does nothing, the server says so
 			it.st = s.facts(text)
 			if s.alone(it.st) {
 				if whole > 0 {
@@ -171,8 +172,12 @@ func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool)
 // alone reports whether a simple query is served by itself, because it is
 // renamed, answered here, or needs its outcome known before the next.
 func (s *Session) alone(st *parser.Statement) bool {
-	return !s.raw && st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|
-		parser.DiscardsAll|parser.ResetsAll|parser.Listens|parser.Unlistens) != 0
+	if s.raw {
+		return false
+	}
+	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|
+		parser.DiscardsAll|parser.ResetsAll|parser.Listens|parser.Unlistens) != 0 ||
+		len(st.Commands) == 1 && st.Commands[0].Kind == parser.Reset
 }
 
 // refuse ends the session with a protocol violation.
@@ -196,12 +201,7 @@ func queryText(frame []byte) ([]byte, bool) {
 		return nil, false
 	}
 	text := body[:len(body)-1]
-	for _, c := range text {
-		if c == 0 {
-			return nil, false
-		}
-	}
-	return text, true
+	return text, bytes.IndexByte(text, 0) < 0
 }
 
 // parseFields splits a Parse message.
@@ -249,10 +249,9 @@ func splitTarget(frame []byte) (kind byte, name []byte, ok bool) {
 }
 
 func cutZero(b []byte) (head, rest []byte, ok bool) {
-	for i, c := range b {
-		if c == 0 {
-			return b[:i], b[i+1:], true
-		}
+	i := bytes.IndexByte(b, 0)
+	if i < 0 {
+		return nil, nil, false
 	}
-	return nil, nil, false
+	return b[:i], b[i+1:], true
 }
