@@ -107,6 +107,10 @@ func (p *Proxy) replication(d *database, h *session.Hello) error {
 		h.Refuse(session.AsError(err))
 		return err
 	}
+	defer context.AfterFunc(p.ctx, func() { // Close ends both
+		_ = h.Conn.Close()
+		_ = c.Conn.Close()
+	})()
 	return session.PassThrough(h, c, p.env.Bufs)
 }
 

@@ -47,6 +47,7 @@ type Proxy struct {
 	greeting  int                         // clients that have not logged in yet
 	draining  bool
 	closed    bool
+	ctx       context.Context // of Start; ends with Close
 	stop      context.CancelFunc
 
 	running sync.WaitGroup
@@ -129,6 +130,7 @@ func (p *Proxy) apply(f *face) {
 // Start listens, warms the pools and returns; ctx ends everything at once.
 func (p *Proxy) Start(ctx context.Context) error {
 	ctx, p.stop = context.WithCancel(ctx)
+	p.ctx = ctx
 	for _, entry := range p.face.Load().cfg.Listen {
 		l, err := listen(ctx, entry)
 		if err != nil {

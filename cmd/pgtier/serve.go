@@ -122,7 +122,7 @@ func newDaemon(load func() (*configs.Config, error), stderr io.Writer) (*daemon,
 		return nil, fmt.Errorf("log.level: %w", err)
 	}
 	d.log = newLogger(config, d.level, stderr)
-	if d.proxy, err = proxy.New(config.Proxy, d.log, proxy.WithReload(d.reload)); err != nil {
+	if d.proxy, err = proxy.New(config.Proxy, d.log, proxy.WithReload(d.reload), proxy.WithVersion(version)); err != nil {
 		return nil, fmt.Errorf("set up the proxy: %w", err)
 	}
 	return d, nil
@@ -196,6 +196,9 @@ func (d *daemon) untilStopped(ctx context.Context, signals <-chan os.Signal) err
 		select {
 		case <-ctx.Done():
 			d.log.Info("stopping now")
+			return nil
+		case <-d.proxy.ShutdownRequested():
+			d.log.Info("stopping: SHUTDOWN by an admin")
 			return nil
 		case err := <-drained:
 			d.log.Info("all clients are gone, stopping")

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"pgtier/parser"
@@ -42,7 +43,7 @@ type Statements struct {
 	idle   Statement // list head
 	bytes  int64
 	lastID uint64
-	epoch  uint64
+	epoch  atomic.Uint64 // changed under mu
 }
 
 // NewStatements returns a store for about maxBytes bytes of unused statements.
@@ -67,7 +68,7 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.byHash[h] {
-		if st.matches(key, s.epoch) {
+		if st.matches(key, s.epoch.Load()) {
 			s.hold(st)
 			return st
 		}
@@ -76,13 +77,18 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
 		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Path: key.Path,
-		Facts: facts, hash: h, epoch: s.epoch, refs: 1,
+		Facts: facts, hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
 	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Path)) + int64(unsafe.Sizeof(*st)) + 64
 	s.byHash[h] = append(s.byHash[h], st)
 	s.bytes += st.bytes
 	s.evict()
 	return st
+}
+
+// Current reports whether Acquire of key would return st. It takes no lock.
+func (s *Statements) Current(st *Statement, key StatementKey) bool {
+	return st.matches(key, s.epoch.Load())
 }
 
 // Release counts one holder less.
@@ -103,7 +109,7 @@ func (s *Statements) Release(st *Statement) {
 // server refuses a prepared plan whose result type has changed.
 func (s *Statements) Expire() {
 	s.mu.Lock()
-	s.epoch++
+	s.epoch.Add(1)
 	s.mu.Unlock()
 }
 

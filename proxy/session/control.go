@@ -62,8 +62,9 @@ func (s *Session) KeepLimits() {
 		if over(cfg.IdleTransactionTimeout, in) {
 			s.Kill(wire.Fatal(wire.CodeIdleInTransaction, "terminating connection due to idle-in-transaction timeout"))
 		}
-	case StateActive:
-		if over(cfg.QueryTimeout, in) && s.overdue.CompareAndSwap(false, true) {
+	case StateWaiting, StateActive:
+		late := State(s.state.Load()) == StateActive && over(cfg.QueryTimeout, in)
+		if (late || in > goneAfter && s.client.PeerGone()) && s.overdue.CompareAndSwap(false, true) {
 			go s.timeOut(cfg.CancelWaitTimeout) // ends within twice the cancel's own limit
 		}
 	}
@@ -72,7 +73,12 @@ func (s *Session) KeepLimits() {
 	}
 }
 
-// timeOut cancels a statement that ran too long; a server that does not react is given up.
+// goneAfter is how long a statement runs before the sweeper looks whether its
+// client is still there: rarely enough to cost nothing, soon enough that nobody
+// who hangs up and comes again fills the pool.
+const goneAfter = time.Second
+
+// timeOut cancels a statement that ran too long, or whose client is gone; a server that does not react is given up.
 func (s *Session) timeOut(wait time.Duration) {
 	defer s.overdue.Store(false)
 	since := s.since.Load()

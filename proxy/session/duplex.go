@@ -328,7 +328,6 @@ func (s *Session) joinDuplex() error {
 	if s.tx == wire.TxIdle && !s.finish(c) {
 		return errors.New("session could not be carried on")
 	}
-	s.inTransaction()
 	s.rest()
 	if !s.send(wire.AppendReady(nil, s.tx)) {
 		return io.ErrUnexpectedEOF

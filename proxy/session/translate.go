@@ -117,11 +117,7 @@ func (t *translator) parse(it *item, frame []byte) {
 	s.db.Stats.ClientParses.Add(1)
 	expect := &s.relay.expect
 	if len(p.name) == 0 {
-		st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}, it.st)
-		s.setUnnamed(st)
-		c.SetUnnamed(st)
-		s.db.Stats.ServerParses.Add(1)
-		expect.add(expectation{kind: expectUnnamed})
+		t.parseUnnamed(p, it.st)
 		return
 	}
 	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}, it.st)
@@ -145,6 +141,19 @@ func (t *translator) parse(it *item, frame []byte) {
 	}
 	t.prepare(st)
 	expect.add(expectation{kind: expectParse, st: st, name: name, old: old})
+}
+
+// parseUnnamed notes what the unnamed statement will be, for connections to come.
+// A client that parses the same text again and again costs no look-up.
+func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
+	s := t.s
+	key := backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}
+	if s.unnamed == nil || !s.db.Statements.Current(s.unnamed, key) {
+		s.setUnnamed(s.db.Statements.Acquire(key, facts))
+	}
+	t.c.SetUnnamed(s.unnamed)
+	s.db.Stats.ServerParses.Add(1)
+	s.relay.expect.add(expectation{kind: expectUnnamed})
 }
 
 // duplicate lets the server itself refuse a name that the client uses already:
@@ -276,7 +285,7 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 			if !ok {
 				continue
 			}
-			it.st = s.facts(p.text)
+			it.st = s.factsOf(p.text)
 			if why := s.note(it.st); why != "" && pin == "" {
 				pin = why
 			}

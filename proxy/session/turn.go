@@ -123,16 +123,8 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	if s.tx == wire.TxIdle && !s.finish(c) {
 		return false
 	}
-	s.inTransaction()
 	s.rest()
 	return s.send(r.Tail())
-}
-
-// inTransaction notes when the transaction under way began.
-func (s *Session) inTransaction() {
-	if s.tx != wire.TxIdle && s.txSince.Load() == 0 {
-		s.txSince.Store(s.since.Load())
-	}
 }
 
 // finish runs when the server is outside a transaction: what its statements may

@@ -232,12 +232,17 @@ func (s *Session) settleStartup(asked *backend.Settings) (*welcome, error) {
 	s.mu.Unlock()
 	defer s.release(c)
 	w := &welcome{asked: asked}
-	msgs, needed := c.AppendAdopt(nil, asked)
-	if needed {
+	// From the server's own defaults: a value such as DateStyle's "SQL" keeps the
+	// part it does not name.
+	for _, want := range []*backend.Settings{nil, asked} {
+		msgs, needed := c.AppendAdopt(nil, want)
+		if !needed {
+			continue
+		}
 		if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
 			return nil, err
 		}
-		c.Adopted(asked)
+		c.Adopted(want)
 	}
 	w.settings, err = s.spelled(c, asked)
 	if err != nil {

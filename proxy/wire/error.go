@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/jackc/pgproto3/v2"
+import (
+	"bytes"
+
+	"github.com/jackc/pgproto3/v2"
+)
 
 // SQLSTATEs that pgtier itself raises.
 const (
@@ -109,11 +113,4 @@ func ParseError(body []byte) *Error {
 	return e
 }
 
-func indexZero(b []byte) int {
-	for i, c := range b {
-		if c == 0 {
-			return i
-		}
-	}
-	return -1
-}
+func indexZero(b []byte) int { return bytes.IndexByte(b, 0) }
