@@ -153,3 +153,5 @@ func (c *rawClient) wantFarewell(t testing.TB, state string) {
 		t.Errorf("got %+v, %v; want FATAL %s and the end of the connection", told, err, state)
 	}
 }
+
+func dialTCP(address string) (net.Conn, error) { return net.DialTimeout("tcp", address, limit) }
