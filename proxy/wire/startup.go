@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,7 +46,7 @@ type Startup struct {
 
 // Value returns the parameter called name, "" when absent.
 func (s *Startup) Value(name string) string {
-	for _, p := range s.Params {
+	for _, p := range slices.Backward(s.Params) {
 		if p.Name == name {
 			return p.Value
 		}

@@ -14,10 +14,12 @@ import (
 //	# comment
 //	setup "SQL"              before anything else, straight on the server
 //	needs 2                  fewer server connections would make it wait for itself
+//	shared                   not in session mode, where RESET gives the server's value, not that of the startup packet
 //	conn NAME [key=value …]  log in, or speak through NAME from here on
 //	dial NAME                connect and say nothing yet
 //	> Message …              send; lines that follow each other go out in one write
 //	read TYPE [n]            read to the n-th message of that type ("close": to the end)
+//	read end                 read to the end; a last word about why is not compared, PostgreSQL often says none
 //	read Z+A [n]             read a ReadyForQuery and n notifications, in any order
 //	read byte                read the one byte that answers an SSLRequest
 //	loosely                  the next read compares errors by severity and SQLSTATE
@@ -28,6 +30,7 @@ import (
 type conversation struct {
 	path   string
 	needs  int
+	shared bool // not for session mode
 	setup  []string
 	steps  []step
 	source []string
@@ -102,6 +105,8 @@ func (c *conversation) add(i int, line string) error {
 	}
 	verb, args := words[0].text, words[1:]
 	switch verb {
+	case "shared":
+		c.shared = true
 	case "setup":
 		c.setup = append(c.setup, args[0].text)
 	case "needs":

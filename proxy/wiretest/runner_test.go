@@ -218,6 +218,9 @@ func (r *runner) run(c *conversation) (transcript, error) {
 		case "hangup":
 			_ = now.nc.Close()
 		}
+		if loosely && s.verb == "conn" { // a refusal may come before or behind AuthenticationOk
+			t[i] = slices.DeleteFunc(t[i], func(f []byte) bool { return f[0] == 'R' })
+		}
 		for j, f := range t[i] {
 			t[i][j] = normalise(f)
 			if loosely {
@@ -244,6 +247,10 @@ func (p *peer) read(args []word) ([][]byte, error) {
 		if n, err = strconv.Atoi(args[1].text); err != nil {
 			return nil, err
 		}
+	}
+	if args[0].text == "end" {
+		frames, err := p.readUntil("close", 1)
+		return slices.DeleteFunc(frames, func(f []byte) bool { return f[0] == 'E' && bytes.Contains(f, []byte("VFATAL\x00")) }), err
 	}
 	if args[0].text == "Z+A" {
 		return p.readNotified(n)
