@@ -1,8 +1,11 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"os"
+
+	"go.uber.org/zap"
 
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
@@ -184,6 +187,17 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	return s.send(out)
 }
 
+// stop has the server end what it does for a session that was killed: closing
+// the connection alone would let the statement run on, and commit.
+func (s *Session) stop(c *backend.Conn) {
+	ctx, done := context.WithTimeout(context.Background(), killWriteTimeout)
+	defer done()
+	c.BeginCancel()
+	if err := c.Cancel(ctx); err != nil {
+		s.log.Warn("cancel for a session that was ended failed", zap.Error(err))
+	}
+}
+
 // lost ends what was running when the server connection failed. Outside a
 // transaction the session goes on: its state does not live on the connection.
 func (s *Session) lost(c *backend.Conn, err error) bool {
@@ -198,6 +212,9 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	s.server = nil
 	killed := s.killed
 	s.mu.Unlock()
+	if killed != nil && !r.fatal {
+		s.stop(c)
+	}
 	s.pool.Discard(c, "lost: "+err.Error())
 	if killed != nil {
 		return s.fatal(killed)

@@ -164,7 +164,7 @@ func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session
 	}
 	s.in, h.in = h.in, wire.Input{}
 	s.relay.s = s
-	s.log = env.Log.With(zap.Uint64("session", s.id), zap.String("database", db.Name), zap.String("role", h.User))
+	s.log = env.Log.WithLazy(zap.Uint64("session", s.id), zap.String("database", db.Name), zap.String("role", h.User))
 	secret := make([]byte, secretBytes(h.Version))
 	_, _ = rand.Read(secret)
 	s.key = Key{PID: uint32(s.id), Secret: string(secret)}
