@@ -151,6 +151,37 @@ func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]b
 	return c.Exec(wire.AppendSync(backend.AppendPrepare(nil, st)), adoptTimeout, nil)
 }
 
+// prepareSQL makes the statements exist on c that were made by PREPARE and that
+// requests of the extended protocol name: no message can do it among theirs.
+func (s *Session) prepareSQL(c *backend.Conn, req []byte, replay *[]byte) error {
+	if s.raw || s.tx == wire.TxFailed || len(s.names) == 0 {
+		return nil
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		var name []byte
+		switch frame := req[it.off : it.off+it.size]; it.typ {
+		case wire.MsgBind:
+			_, name, _, _ = splitBind(frame)
+		case wire.MsgDescribe:
+			if kind, target, ok := splitTarget(frame); ok && kind == 'S' {
+				name = target
+			}
+		}
+		if len(name) == 0 {
+			continue
+		}
+		st := s.names[string(name)]
+		if st == nil || !st.SQL || c.HasPrepared(st) {
+			continue
+		}
+		if err := s.prepareNow(c, st, replay); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sqlDeallocate forgets a name; the shared statement stays on the servers.
 func (s *Session) sqlDeallocate(cmd *parser.Command) (done, ok bool) {
 	st := s.names[cmd.Name]

@@ -77,9 +77,7 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 
 // release gives the server connection back for the next session.
 func (s *Session) release(c *backend.Conn) {
-	s.mu.Lock()
-	s.server = nil
-	s.mu.Unlock()
+	s.unlease(c)
 	if c.Spoiled() == "" {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())
@@ -92,6 +90,16 @@ func (s *Session) release(c *backend.Conn) {
 	s.pool.Release(c)
 }
 
+// unlease makes c nobody's: a kill of this session no longer reaches it.
+func (s *Session) unlease(c *backend.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = nil
+	if s.killed != nil {
+		_ = c.SetDeadline(time.Time{})
+	}
+}
+
 // cleanupTimeout bounds rolling back and resetting a connection whose client left.
 const cleanupTimeout = 10 * time.Second
 
@@ -102,6 +110,7 @@ func (s *Session) dropServer() {
 	if c == nil {
 		return
 	}
+	_ = c.SetDeadline(time.Time{}) // a kill may have set one
 	if c.Spoiled() == "" && s.tx != wire.TxIdle {
 		tx, err := c.ExecTx(wire.AppendQuery(nil, "ROLLBACK"), cleanupTimeout, nil)
 		if err != nil || tx != wire.TxIdle {

@@ -249,14 +249,14 @@ func (s *Session) Kill(e *wire.Error) {
 	if s.killed == nil {
 		s.killed = e
 	}
-	server := s.server
+	if s.server != nil {
+		// Under mu: the connection is still this session's, and unlease lifts the deadline.
+		_ = s.server.SetDeadline(time.Unix(1, 0))
+	}
 	s.mu.Unlock()
 	s.waiter.Close(e)
 	s.client.Kick()
 	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(killWriteTimeout))
-	if server != nil {
-		_ = server.SetDeadline(time.Unix(1, 0))
-	}
 }
 
 // killWriteTimeout is how long a killed session may try to tell its client why.

@@ -41,6 +41,9 @@ func (s *Session) turn(req []byte) bool {
 			return s.pinFailed(c, err)
 		}
 	}
+	if err := s.prepareSQL(c, req, &replay); err != nil {
+		return s.lost(c, err)
+	}
 	if s.advances {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
 	}
