@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -99,6 +100,8 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, p.Addrs()[0], demoDatabase)
 		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, demo.Examples(url))
 		showServers(out, cluster, p.Addrs()[0].String())
+		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
+			strings.TrimSuffix(url, demoDatabase)+"pgtier", p.HTTPAddr())
 		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
 		wg.Go(func() { showTraffic(ctx, url, out, p) }) // ends by cancel
 	})
@@ -106,7 +109,7 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 
 // demoConfig serves the first URL's database under its own name and each further one as shop_s1, shop_s2, …
 func demoConfig(urls []string, listen string) (*configs.Config, error) {
-	config, err := configs.FromURLs(urls[0], nil, listen, "off", nil)
+	config, err := configs.FromURLs(urls[0], nil, listen, "127.0.0.1:0", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,11 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 		return s.server, nil, nil
 	}
 	s.enter(StateWaiting)
-	c, err = s.pool.Acquire(s.waiter, pool.Want[*backend.Conn]{Prefer: s.last, Fingerprint: s.settings.Fingerprint()})
+	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint()}
+	if s.seqOn != 0 {
+		want.Prefer = s.last // currval and lastval may be asked there
+	}
+	c, err = s.pool.Acquire(s.waiter, want)
 	s.db.Stats.WaitTime.Add(uint64(s.env.now() - s.since.Load()))
 	if err != nil {
 		s.rest()

@@ -162,11 +162,12 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 			return fmt.Errorf("prepare statements on a kept connection: %w", err)
 		}
 	}
-	for name, st := range s.names {
+	for _, st := range s.names {
 		if !st.SQL {
 			continue
 		}
-		if err := c.Exec(backend.AppendSQLPrepare(nil, st, quoteIdent(name)), adoptTimeout, nil); err != nil {
+		// The client's own text, which pg_prepared_statements shows: a shared one has its name in it.
+		if err := c.Exec(wire.AppendQuery(nil, string(st.Text)), adoptTimeout, nil); err != nil {
 			return fmt.Errorf("prepare statements on a kept connection: %w", err)
 		}
 	}
@@ -250,7 +251,7 @@ func (s *Session) readBack(c *backend.Conn) error {
 		return nil
 	}
 	if t.captureAll {
-		for _, p := range s.settings.All() {
+		for _, p := range append(slices.Clone(s.settings.All()), s.startup.All()...) {
 			if !slices.Contains(t.capture, p.Name) {
 				t.capture = append(t.capture, p.Name)
 			}
@@ -339,6 +340,8 @@ func (s *Session) wasReset(c *backend.Conn) {
 		on = on.Without(name)
 		if v, ok := s.startup.Value(name); ok {
 			s.settings = s.settings.With(name, v)
+		} else if strings.Contains(name, ".") {
+			s.settings = s.settings.With(name, "") // a name that no module owns stays known, and empty
 		} else {
 			s.settings = s.settings.Without(name)
 		}

@@ -126,6 +126,9 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		s.leaving = true
 		return false
 	}
+	if err := s.restoreStartup(c); err != nil {
+		return s.lost(c, err)
+	}
 	if s.tx == wire.TxIdle && !s.finish(c) {
 		return false
 	}
