@@ -25,7 +25,8 @@ func MD5Response(cred Credential, user string, salt [4]byte) (string, error) {
 // CheckMD5 checks a client's answer to AuthenticationMD5Password in constant
 // time. Secrets that md5 cannot check (none, SCRAM verifiers, mocks) never match.
 func CheckMD5(secret Secret, user string, salt [4]byte, response string) bool {
-	possible, hash := 1, ""
+	possible := 1
+	var hash string
 	switch secret.Kind() {
 	case SecretMD5:
 		hash = *secret.data.text

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -77,7 +78,7 @@ func (c *Conn) Cancel(ctx context.Context) error {
 		return fmt.Errorf("send cancel: %w", err)
 	}
 	var b [1]byte
-	if _, err := conn.Read(b[:]); err != nil && err != io.EOF {
+	if _, err := conn.Read(b[:]); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("wait for cancel: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -199,6 +200,24 @@ func AppendCapture(dst []byte, names []string) []byte {
 		}
 		sql = append(sql, value...)
 	}
+	dst = wire.AppendParse(dst, "", sql, nil)
+	dst = wire.AppendBindText(dst, "", params)
+	return wire.AppendSync(wire.AppendExecute(dst))
+}
+
+// AppendRestore adds the messages that set those of values that the session does
+// not set itself now, ending in one Sync: what a RESET that was undone, or a SET
+// that came behind it, left alone stays.
+func AppendRestore(dst []byte, values []wire.Param) []byte {
+	sql, params := []byte("SELECT pg_catalog.set_config(s.name,v.value,false) FROM (VALUES "), make([]*string, 0, 2*len(values))
+	for i := range values {
+		if i > 0 {
+			sql = append(sql, ',')
+		}
+		sql = fmt.Appendf(sql, "($%d::text,$%d::text)", 2*i+1, 2*i+2)
+		params = append(params, &values[i].Name, &values[i].Value)
+	}
+	sql = append(sql, ") v(name,value) JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name)=pg_catalog.lower(v.name) WHERE s.source<>'session'"...)
 	dst = wire.AppendParse(dst, "", sql, nil)
 	dst = wire.AppendBindText(dst, "", params)
 	return wire.AppendSync(wire.AppendExecute(dst))

@@ -122,7 +122,6 @@ type transaction struct {
 	code       bool // functions, triggers, views or rules were made
 	listening  bool // a LISTEN ran on the leased connection
 	unlisten   []string
-	began      int64
 }
 
 func (t *transaction) empty() bool {
