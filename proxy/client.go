@@ -27,7 +27,7 @@ func (p *Proxy) client(nc net.Conn) {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6})
 	}
 	h, err := p.door.Greet(nc, p.face.Load().cfg.Pool.ClientLoginTimeout)
-	p.greeted()
+	p.greeted(nc)
 	if err != nil {
 		p.loginFailed(err)
 		p.log.Info("login failed", zap.String("client", nc.RemoteAddr().String()), zap.Error(err))

@@ -44,7 +44,7 @@ type Proxy struct {
 	listeners []net.Listener
 	databases map[string]*database
 	sessions  map[uint32]*session.Session // by cancel key's PID
-	greeting  int                         // clients that have not logged in yet
+	greeting  map[net.Conn]struct{}       // clients that have not logged in yet
 	draining  bool
 	closed    bool
 	ctx       context.Context // of Start; ends with Close
@@ -79,7 +79,7 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 	bufs := wire.NewBuffers()
 	p := &Proxy{
 		log: log, limits: pool.NewLimits(), dialer: &backend.Dialer{Bufs: bufs}, started: time.Now(),
-		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session),
+		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), greeting: make(map[net.Conn]struct{}),
 		env: &session.Env{Bufs: bufs, Parser: parser.NewCache(int64(cfg.Limits.StatementCache)), Log: log, Epoch: time.Now()},
 	}
 	for _, option := range options {
@@ -215,7 +215,7 @@ func (p *Proxy) accept(l net.Listener) {
 			continue
 		}
 		pause = 0
-		if !p.mayGreet() {
+		if !p.mayGreet(nc) {
 			p.turnAway(nc)
 			continue
 		}
@@ -225,20 +225,20 @@ func (p *Proxy) accept(l net.Listener) {
 
 // mayGreet counts a client in that has not logged in. As many may knock as may
 // be in.
-func (p *Proxy) mayGreet() bool {
+func (p *Proxy) mayGreet(nc net.Conn) bool {
 	limit := p.face.Load().cfg.Pool.MaxClients
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.draining || limit > 0 && p.greeting >= limit {
+	if p.draining || limit > 0 && len(p.greeting) >= limit {
 		return false
 	}
-	p.greeting++
+	p.greeting[nc] = struct{}{}
 	return true
 }
 
-func (p *Proxy) greeted() {
+func (p *Proxy) greeted(nc net.Conn) {
 	p.mu.Lock()
-	p.greeting--
+	delete(p.greeting, nc)
 	p.mu.Unlock()
 }
 
@@ -350,6 +350,9 @@ func (p *Proxy) Close() {
 		return
 	}
 	p.closed, p.draining = true, true
+	for nc := range p.greeting {
+		_ = nc.Close() // it may have a minute left to say who it is
+	}
 	p.mu.Unlock()
 	p.closeListeners()
 	for _, s := range p.Sessions() {

@@ -223,7 +223,7 @@ func (p *Proxy) viewUsers() []admin.User {
 
 func (p *Proxy) viewCounts() admin.Counts {
 	p.mu.Lock()
-	greeting := p.greeting
+	greeting := len(p.greeting)
 	p.mu.Unlock()
 	pools := 1 // the console's
 	p.registry.Each(func(*pool.Pool[*backend.Conn]) { pools++ })
