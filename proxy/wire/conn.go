@@ -30,7 +30,9 @@ type Conn struct {
 	// Owned by the goroutine in Loop.
 	fd      int // valid inside the RawConn callback, -1 outside
 	handler Handler
-	full    bool   // the last Take left no room in its buffer: more may be there
+	full    bool // the last Take left no room in its buffer: more may be there
+	took    bool // the last Readable read something
+	peek    [1]byte
 	first   []byte // to be written inside the next RawConn.Read
 	rest    chan error
 	err     error
@@ -144,11 +146,13 @@ func (c *Conn) readCallback(fd uintptr) bool {
 		return false
 	}
 	for {
-		c.full = false
+		c.full, c.took = false, false
 		if !c.handler.Readable() {
 			return true
 		}
-		if !c.full {
+		// The peer's end may have come with the data, in one edge: nothing would
+		// wake us for it again.
+		if !c.full && !(c.took && rawPending(c.fd, &c.peek)) {
 			return false
 		}
 	}
@@ -205,7 +209,7 @@ func (c *Conn) Take(p []byte) (int, error) {
 		n, err := rawRead(c.fd, p)
 		switch {
 		case n > 0:
-			c.full = n == len(p)
+			c.full, c.took = n == len(p), true
 			return n, nil
 		case err == nil:
 			return 0, io.EOF

@@ -47,3 +47,10 @@ func errnoErr(e syscall.Errno) error {
 	}
 	return e
 }
+
+// rawPending reports whether a read would not block: data, the peer's end or an error is there.
+func rawPending(fd int, b *[1]byte) bool {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(b)), 1,
+		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	return e != syscall.EAGAIN
+}

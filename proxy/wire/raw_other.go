@@ -9,3 +9,5 @@ const rawCalls = false
 
 func rawRead(int, []byte) (int, error)  { return -1, syscall.ENOSYS }
 func rawWrite(int, []byte) (int, error) { return -1, syscall.ENOSYS }
+
+func rawPending(int, *[1]byte) bool { return false }
