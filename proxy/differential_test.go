@@ -1,0 +1,127 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgtier/cmd/localpg"
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
+)
+
+// scriptLimit bounds one run of psql while many run.
+const scriptLimit = 60 * time.Second
+
+// actor is one client of a differential run: its schema and role have names of one length, so that the tables that psql
+// draws have one width.
+type actor string
+
+func actorOf(n int) actor { return actor(fmt.Sprintf("actor_%02d", n)) }
+
+// run has psql run a script as the actor and returns all it printed, with the actor's own names taken out.
+func (a actor) run(t testing.TB, psql, address, database, script string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), scriptLimit)
+	defer stop()
+	cmd := exec.CommandContext(ctx, psql, "-X", "-a", "-v", "schema="+string(a), "-v", "role=role_of_"+string(a))
+	cmd.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGDATABASE="+database, "PGUSER=postgres",
+		"PGSSLMODE=disable", "PGAPPNAME=differential", "PGTZ=UTC", "PGCLIENTENCODING=UTF8",
+		"PGOPTIONS=-c search_path="+string(a), "PGPASSWORD="+servers.Cluster(t).Password)
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(text), &printed, &printed
+	if err := cmd.Run(); err != nil && ctx.Err() != nil {
+		fmt.Fprintf(&printed, "\npsql did not end within %s\n", scriptLimit)
+	}
+	return a.anonymous(printed.String())
+}
+
+// processID is what a notification says of its sender, which no two runs share.
+var processID = regexp.MustCompile(`PID \d+`)
+
+func (a actor) anonymous(s string) string {
+	return processID.ReplaceAllString(strings.ReplaceAll(s, string(a), "actor"), "PID")
+}
+
+// prepare makes the actor's schema anew.
+func (a actor) prepare(t testing.TB, server *localpg.Server, database string) {
+	t.Helper()
+	pgtest.Exec(t, server, database, fmt.Sprintf("DROP SCHEMA IF EXISTS %s CASCADE; CREATE SCHEMA %s", a, a))
+}
+
+// psqlProgram is psql itself, without Debian's wrapper.
+func psqlProgram(t testing.TB) string {
+	t.Helper()
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binaries.Path("psql")
+}
+
+// firstDifference shows where two outputs part.
+func firstDifference(want, got string) string {
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	around := func(lines []string) string {
+		const before, after = 6, 4 // enough to see the statement
+		return strings.Join(lines[max(0, i-before):min(len(lines), i+after)], "\n")
+	}
+	return fmt.Sprintf("line %d\n--- direct\n%s\n--- through the proxy\n%s", i+1, around(a), around(b))
+}
+
+// TestScriptsPrintTheSameThroughTheProxy runs psql scripts directly, and through the proxy by several clients at once
+// that share 1, 2 and 20 server connections: what they print must be equal byte for byte.
+func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
+	const actors = 4
+	scripts, err := filepath.Glob("testdata/differential/*.sql")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	r, psql := newRig(t), psqlProgram(t)
+	want := map[string]string{}
+	for _, script := range scripts {
+		a := actorOf(0)
+		a.prepare(t, r.manager, r.database)
+		want[script] = a.run(t, psql, r.manager.Address(), r.database, script)
+	}
+	for _, size := range []int{1, 2, 20} {
+		t.Run(fmt.Sprintf("pool of %d", size), func(t *testing.T) {
+			p := r.serve(t, func(cfg *proxy.Config) { cfg.Pool.Size = size })
+			var all sync.WaitGroup
+			for n := range actors {
+				all.Go(func() {
+					for i := range scripts {
+						script := scripts[(i+n*len(scripts)/actors)%len(scripts)] // each begins elsewhere
+						a := actorOf(n + 1)
+						a.prepare(t, r.manager, r.database)
+						if got := a.run(t, psql, p.address, r.database, script); got != want[script] {
+							t.Errorf("%s differs in %s", filepath.Base(script), firstDifference(want[script], got))
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}

@@ -1,0 +1,30 @@
+-- Reading and writing rows, one statement a transaction and several.
+CREATE TABLE stock (item text PRIMARY KEY, n int NOT NULL, seen int DEFAULT 0);
+INSERT INTO stock SELECT 'item ' || i, i * 10 FROM generate_series(1, 5) i RETURNING *;
+INSERT INTO stock VALUES ('item 1', 1) ON CONFLICT (item) DO UPDATE SET n = stock.n + excluded.n RETURNING item, n;
+INSERT INTO stock VALUES ('item 1', 1) ON CONFLICT DO NOTHING;
+INSERT INTO stock VALUES ('item 1', 1);
+UPDATE stock SET seen = seen + 1 WHERE n > 20 RETURNING item, seen;
+DELETE FROM stock WHERE item = 'item 5' RETURNING *;
+WITH moved AS (DELETE FROM stock WHERE n = 20 RETURNING *) INSERT INTO stock SELECT item || ' moved', n FROM moved RETURNING *;
+MERGE INTO stock s USING (VALUES ('item 3', 5), ('item 9', 9)) v(item, n) ON s.item = v.item
+  WHEN MATCHED THEN UPDATE SET n = v.n WHEN NOT MATCHED THEN INSERT VALUES (v.item, v.n);
+TABLE stock ORDER BY item;
+BEGIN;
+SELECT item FROM stock ORDER BY item LIMIT 1 FOR UPDATE;
+UPDATE stock SET n = 0;
+SELECT sum(n) FROM stock;
+ROLLBACK;
+SELECT sum(n) FROM stock;
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SHOW transaction_isolation;
+UPDATE stock SET n = 1;
+SELECT 1;
+COMMIT;
+SHOW transaction_isolation;
+SELECT 1 \; INSERT INTO stock VALUES ('multi', 1) \; SELECT count(*) FROM stock;
+SELECT 1 \; INSERT INTO stock VALUES ('multi', 1) \; SELECT count(*) FROM stock;
+BEGIN \; INSERT INTO stock VALUES ('chain', 1) \; COMMIT \; SELECT count(*) FROM stock;
+TRUNCATE stock;
+SELECT count(*) FROM stock;
+EXPLAIN (COSTS OFF) SELECT * FROM stock WHERE item = 'a';

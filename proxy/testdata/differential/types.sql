@@ -1,0 +1,31 @@
+-- How values are written depends on settings, which must follow the session.
+SELECT 1::smallint, 2::bigint, 3.14::numeric, 1.5::float4, 0.1::float8 + 0.2, true, NULL, 'x'::char(3), ''::text;
+SELECT '\x00ff'::bytea, '2024-02-29'::date, '2024-02-29 12:34:56+02'::timestamptz, '1 day 02:03'::interval;
+SET datestyle = 'German, DMY';
+SET bytea_output = 'escape';
+SET intervalstyle = 'iso_8601';
+SET extra_float_digits = 0;
+SET timezone = 'Asia/Tokyo';
+SELECT '\x00ff'::bytea, '2024-02-29'::date, '2024-02-29 12:34:56+02'::timestamptz, '1 day 02:03'::interval, 0.1::float8 + 0.2;
+SELECT '01/02/2024'::date;
+RESET datestyle;
+SELECT '01/02/2024'::date;
+SET lc_monetary = 'C';
+SELECT 12.5::money;
+SELECT ARRAY[1, NULL, 3], ARRAY[['a', 'b'], ['c', 'd,e']], ROW(1, 'two', NULL), int4range(1, 5), '{"a": [1, 2]}'::jsonb;
+SELECT '{"a": 1, "a": 2}'::json, '10.0.0.1/8'::inet, '08:00:2b:01:02:03'::macaddr, B'101', point '(1,2)', xmlparse(content '<a/>');
+SELECT 'a'::"char", 'name'::name, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid, 'fat & cat'::tsquery, 'a fat cat'::tsvector;
+SELECT 'abc'::int;
+SELECT 1000000::smallint;
+SELECT '{1,2'::int[];
+SELECT U&'d\0061t\+000061', E'tab\there', $$dollar$$, 'it''s';
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SELECT 'a\'b', 'back\\slash';
+RESET standard_conforming_strings;
+SELECT 'a\b';
+SET client_encoding = 'LATIN1';
+SELECT convert_to('é', 'UTF8') = '\xc383c2a9'::bytea;
+SHOW client_encoding;
+\encoding UTF8
+SHOW client_encoding;
