@@ -128,6 +128,9 @@ func TestServerTLSModes(t *testing.T) {
 		"verify-full" + ca, "verify-full" + foreignCA, "prefer" + foreignCA,
 	} {
 		for role, password := range roles {
+			if role != "app" && !strings.HasPrefix(options, "allow") && !strings.HasPrefix(options, "prefer") {
+				continue // only modes that leave TLS open can go the other way
+			}
 			t.Run(strings.SplitN(options, "=", 2)[0]+" as "+role, func(t *testing.T) {
 				const question = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 				server := r.url(t, role, password, "sslmode="+options)
