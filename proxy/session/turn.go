@@ -231,6 +231,11 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		e.Message = "server sent an invalid message"
 	}
 	s.logLost(err)
+	if r.remain > 0 {
+		// The client waits for the rest of a message: whatever came now would be read as that.
+		s.leaving, r.err = true, e
+		return false
+	}
 	if !clean || !wasIdle || r.tx == wire.TxActive || r.tx == wire.TxFailed {
 		if clean {
 			s.send(tail)
