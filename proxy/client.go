@@ -23,9 +23,6 @@ func (p *Proxy) client(nc net.Conn) {
 			_ = nc.Close()
 		}
 	}()
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6})
-	}
 	h, err := p.door.Greet(nc, p.face.Load().cfg.Pool.ClientLoginTimeout)
 	p.greeted(nc)
 	if err != nil {

@@ -162,7 +162,7 @@ func listen(ctx context.Context, entry string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 6}}
 	if network == "unix" {
 		if err := os.MkdirAll(filepath.Dir(address), 0o755); err != nil {
 			return nil, fmt.Errorf("make socket directory: %w", err)
