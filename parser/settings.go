@@ -58,6 +58,10 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 		return
 	case pg.VariableSetKind_VAR_RESET:
 		c.Kind = Reset
+	case pg.VariableSetKind_VAR_SET_DEFAULT:
+		if !s.IsLocal {
+			c.Kind = Reset // another spelling of it
+		}
 	}
 	if name == "search_path" && mentionsTemp(s.Args) {
 		c.pin("SET search_path to pg_temp") // CREATE then makes temporary objects without a word of it

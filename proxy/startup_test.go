@@ -134,6 +134,19 @@ func TestResetGoesBackToTheStartupValues(t *testing.T) {
 		mustValue(t, c, "RESET "+name)
 	}
 	check("after RESET of each")
+	change()
+	for _, name := range []string{"application_name", "timezone", "search_path", "statement_timeout"} {
+		mustValue(t, c, "SET "+name+" TO DEFAULT")
+	}
+	check("after SET TO DEFAULT of each")
+	change()
+	mustValue(t, c, "BEGIN")
+	mustValue(t, c, "SET timezone TO DEFAULT")
+	wantValue(t, c, "SHOW timezone", "Europe/Paris")
+	mustValue(t, c, "RESET ALL")
+	wantValue(t, c, "SHOW search_path", "other")
+	mustValue(t, c, "COMMIT")
+	check("after a transaction with both")
 	mustValue(t, c, "BEGIN; SET LOCAL timezone = 'UTC'; COMMIT")
 	check("after SET LOCAL")
 	if _, err := value(c, "BEGIN; SET timezone = 'UTC'; SELECT 1/0"); err == nil {

@@ -368,7 +368,7 @@ func (r *relay) command(frame []byte) {
 	switch tag := frame[wire.HeaderBytes : len(frame)-1]; string(tag) {
 	case "DISCARD ALL":
 		r.discarded = true
-	case "RESET":
+	case "RESET", "SET": // SET … TO DEFAULT is a RESET
 		r.reset = true
 	case "UNLISTEN":
 		r.unlistened = true
