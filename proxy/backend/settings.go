@@ -12,8 +12,9 @@ import (
 // Settings is an immutable set of session settings that differ from a server
 // connection's own defaults, sorted by name. nil is the empty set.
 type Settings struct {
-	values []wire.Param
-	fp     uint64
+	values  []wire.Param
+	fp      uint64
+	reading string
 }
 
 // NewSettings returns the set of values; the last of equal names wins.
@@ -32,6 +33,28 @@ func (s *Settings) Fingerprint() uint64 {
 		return 0
 	}
 	return s.fp
+}
+
+// Reading is equal for sets under which a server reads the same text as the same
+// statement: PostgreSQL computes the constants of a statement when it prepares it,
+// by the time zone, the encoding, the date style and others, of which extensions
+// may have more. Only settings known to have no part in that are left out.
+func (s *Settings) Reading() string {
+	if s == nil {
+		return ""
+	}
+	return s.reading
+}
+
+// plainReading lists settings that say nothing about what a text means.
+func plainReading(name string) bool {
+	switch name {
+	case "application_name", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
+		"client_min_messages", "work_mem", "default_transaction_isolation", "default_transaction_read_only",
+		"default_transaction_deferrable", "synchronous_commit":
+		return true
+	}
+	return false
 }
 
 // Value returns the value of name.
@@ -99,16 +122,24 @@ func seal(values []wire.Param) *Settings {
 		}
 		h = (h ^ 0xff) * 1099511628211
 	}
+	var reading []byte
 	for _, v := range values {
 		add(v.Name)
 		add(v.Value)
+		if !plainReading(v.Name) {
+			reading = append(append(append(append(reading, v.Name...), 0), v.Value...), 0)
+		}
 	}
-	return &Settings{values: values, fp: h}
+	return &Settings{values: values, fp: h, reading: string(reading)}
 }
 
 // roleSetting is replayed in a round trip of its own: a statement must never
 // run as somebody else because a replay failed.
 const roleSetting = "role"
+
+// encodingSetting is replayed before all others: a server reads their values in
+// the encoding that is in force when they come.
+const encodingSetting = "client_encoding"
 
 // AppendAdopt adds the messages that bring this connection from its settings to
 // want, ending in one Sync. ok is false when nothing has to be sent. A role is
@@ -120,25 +151,42 @@ func (c *Conn) AppendAdopt(dst []byte, want *Settings) (out []byte, ok bool) {
 	}
 	var params []*string
 	set := func(name string, value *string) { params = append(params, &name, value) }
+	encoding, hasEncoding := want.Value(encodingSetting)
+	had, hadEncoding := c.settings.Value(encodingSetting)
+	recoded := hasEncoding != hadEncoding || encoding != had
+	if recoded {
+		if hasEncoding {
+			set(encodingSetting, &encoding)
+		} else {
+			set(encodingSetting, nil)
+		}
+		dst, params = appendSetConfig(dst, params), nil
+	}
 	role, hasRole := want.Value(roleSetting)
 	if had, ok := c.settings.Value(roleSetting); ok && (!hasRole || had != role || len(want.All()) > 1) {
 		none := "none"
 		set(roleSetting, &none)
 	}
 	for _, p := range c.settings.All() {
-		if _, keep := want.Value(p.Name); !keep && p.Name != roleSetting {
+		if _, keep := want.Value(p.Name); !keep && p.Name != roleSetting && p.Name != encodingSetting {
 			set(p.Name, nil)
 		}
 	}
 	for _, p := range want.All() {
-		if have, ok := c.settings.Value(p.Name); p.Name != roleSetting && (!ok || have != p.Value) {
+		if p.Name == roleSetting || p.Name == encodingSetting {
+			continue
+		}
+		if have, ok := c.settings.Value(p.Name); !ok || have != p.Value || recoded {
 			set(p.Name, &p.Value)
 		}
 	}
 	if hasRole {
 		set(roleSetting, &role)
 	}
-	return appendCalls(dst, "pg_catalog.set_config", ",false", 2, params), true
+	if len(params) > 0 {
+		dst = appendSetConfig(dst, params)
+	}
+	return wire.AppendSync(dst), true
 }
 
 // NeedsRoundTrip reports whether adopting want must succeed before anything
@@ -229,25 +277,16 @@ func (c *Conn) SettingsAre(s *Settings) {
 	c.fingerprint.Store(s.Fingerprint())
 }
 
-// appendCalls adds Parse, Bind, Execute and Sync of a SELECT that calls fn once
-// for each group of arity parameters.
-func appendCalls(dst []byte, fn, last string, arity int, params []*string) []byte {
+// appendSetConfig adds Parse, Bind and Execute of a SELECT that sets each name in
+// params to the value behind it, nil for the connection's default.
+func appendSetConfig(dst []byte, params []*string) []byte {
 	sql := []byte("SELECT ")
-	for i := 0; i < len(params); i += arity {
+	for i := 0; i < len(params); i += 2 {
 		if i > 0 {
 			sql = append(sql, ',')
 		}
-		sql = append(append(sql, fn...), '(')
-		for j := range arity {
-			if j > 0 {
-				sql = append(sql, ',')
-			}
-			sql = append(sql, '$')
-			sql = appendInt(sql, i+j+1)
-		}
-		sql = append(append(sql, last...), ')')
+		sql = fmt.Appendf(sql, "pg_catalog.set_config($%d,$%d,false)", i+1, i+2)
 	}
 	dst = wire.AppendParse(dst, "", sql, nil)
-	dst = wire.AppendBindText(dst, "", params)
-	return wire.AppendSync(wire.AppendExecute(dst))
+	return wire.AppendExecute(wire.AppendBindText(dst, "", params))
 }

@@ -36,7 +36,7 @@ func TestParamsTellOnlyChanges(t *testing.T) {
 	}
 }
 
-func TestStatementsAreSharedByTextTypesAndPath(t *testing.T) {
+func TestStatementsAreSharedByTextTypesAndSettings(t *testing.T) {
 	s := NewStatements(1 << 20)
 	facts := &parser.Statement{}
 	key := StatementKey{Text: []byte("SELECT $1"), Types: []byte{0, 0, 0, 23}}
@@ -46,7 +46,7 @@ func TestStatementsAreSharedByTextTypesAndPath(t *testing.T) {
 	}
 	for name, other := range map[string]StatementKey{
 		"types": {Text: key.Text, Types: []byte{0, 0, 0, 20}},
-		"path":  {Text: key.Text, Types: key.Types, Path: "tenant"},
+		"under": {Text: key.Text, Types: key.Types, Under: "search_path\x00tenant"},
 		"text":  {Text: []byte("SELECT $1 "), Types: key.Types},
 		"SQL":   {Text: key.Text, Types: key.Types, SQL: true},
 	} {

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"strconv"
 	"sync"
@@ -19,7 +20,7 @@ type Statement struct {
 	Text  []byte
 	Types []uint32
 	SQL   bool   // made by PREPARE: Text is the whole PREPARE statement under Name
-	Path  string // search_path it was prepared under
+	Under string // Settings.Reading it was prepared under
 	Facts *parser.Statement
 
 	refs   int // guarded by Statements.mu
@@ -57,7 +58,7 @@ func NewStatements(maxBytes int64) *Statements {
 type StatementKey struct {
 	Text  []byte
 	Types []byte // parameter type OIDs as they stand in a Parse message
-	Path  string
+	Under string // Settings.Reading: equal texts mean the same only under equal settings
 	SQL   bool
 }
 
@@ -76,10 +77,10 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	s.lastID++
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
-		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Path: key.Path,
+		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under,
 		Facts: facts, hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
-	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Path)) + int64(unsafe.Sizeof(*st)) + 64
+	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Under)) + int64(unsafe.Sizeof(*st)) + 64
 	s.byHash[h] = append(s.byHash[h], st)
 	s.bytes += st.bytes
 	s.evict()
@@ -155,12 +156,12 @@ func (s *Statements) hash(key StatementKey) uint64 {
 	_, _ = h.Write(key.Text)
 	_ = h.WriteByte(0)
 	_, _ = h.Write(key.Types)
-	_, _ = h.WriteString(key.Path)
+	_, _ = h.WriteString(key.Under)
 	return h.Sum64()
 }
 
 func (st *Statement) matches(key StatementKey, epoch uint64) bool {
-	if st.epoch != epoch || st.SQL != key.SQL || st.Path != key.Path || len(key.Types) != 4*len(st.Types) ||
+	if st.epoch != epoch || st.SQL != key.SQL || st.Under != key.Under || len(key.Types) != 4*len(st.Types) ||
 		string(st.Text) != string(key.Text) {
 		return false
 	}
@@ -170,6 +171,15 @@ func (st *Statement) matches(key StatementKey, epoch uint64) bool {
 		}
 	}
 	return true
+}
+
+// OIDs are the parameter types as they stand in a Parse message.
+func (st *Statement) OIDs() []byte {
+	var out []byte
+	for _, oid := range st.Types {
+		out = binary.BigEndian.AppendUint32(out, oid)
+	}
+	return out
 }
 
 func decodeOIDs(b []byte) []uint32 {
@@ -184,5 +194,3 @@ func oidAt(b []byte, i int) uint32 {
 	b = b[4*i:]
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
-
-func appendInt(b []byte, n int) []byte { return strconv.AppendInt(b, int64(n), 10) }

@@ -44,7 +44,7 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		return true, s.pinnedTurn(req, "PREPARE of a name in use")
 	}
 	text, _ := queryText(req)
-	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Path: s.path(), SQL: true}, st)
+	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Under: s.settings.Reading(), SQL: true}, st)
 	if s.server != nil && s.server.HasPrepared(shared) {
 		s.setName(cmd.Name, shared)
 		return true, s.answer("PREPARE")
@@ -102,6 +102,9 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	c, replay, err := s.lease()
 	if err != nil {
 		return true, s.refuseAll(asError(err))
+	}
+	if !c.HasPrepared(st) {
+		st = s.reread(cmd.Name, st)
 	}
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, &replay); err != nil {
@@ -173,6 +176,9 @@ func (s *Session) prepareSQL(c *backend.Conn, req []byte, replay *[]byte) error 
 		}
 		st := s.names[string(name)]
 		if st == nil || !st.SQL || c.HasPrepared(st) {
+			continue
+		}
+		if st = s.reread(string(name), st); c.HasPrepared(st) {
 			continue
 		}
 		if err := s.prepareNow(c, st, replay); err != nil {

@@ -120,7 +120,7 @@ func (t *translator) parse(it *item, frame []byte) {
 		t.parseUnnamed(p, it.st)
 		return
 	}
-	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}, it.st)
+	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}, it.st)
 	name := string(p.name)
 	old := s.names[name]
 	t.flushTo(it.off)
@@ -147,7 +147,7 @@ func (t *translator) parse(it *item, frame []byte) {
 // A client that parses the same text again and again costs no look-up.
 func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
 	s := t.s
-	key := backend.StatementKey{Text: p.text, Types: p.types, Path: s.path()}
+	key := backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}
 	if s.unnamed == nil || !s.db.Statements.Current(s.unnamed, key) {
 		s.setUnnamed(s.db.Statements.Acquire(key, facts))
 	}
@@ -161,6 +161,9 @@ func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
 // connection is not used again afterwards.
 func (t *translator) duplicate(name string, st *backend.Statement) {
 	t.s.forget(st)
+	// An earlier refusal in the same transaction may have made it already.
+	t.out = wire.AppendCloseStatement(t.out, name)
+	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.out = wire.AppendParse(t.out, name, nil, nil)
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.c.Spoil("a client used a prepared statement name twice")
@@ -189,8 +192,17 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 		return nil // the server says that it does not exist
 	}
 	if !c.HasPrepared(st) && !st.SQL {
+		if st = s.reread(string(name), st); c.HasPrepared(st) {
+			return st
+		}
 		t.flushTo(it.off)
 		t.prepare(st)
+		s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
+	}
+	if st.SQL && s.tx == wire.TxFailed && !c.HasPrepared(st) {
+		// Nothing can be prepared in a failed transaction, and trying says what PostgreSQL would.
+		t.flushTo(it.off)
+		t.out = wire.AppendParse(t.out, st.Name, []byte("SELECT 1"), nil)
 		s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
 	}
 	return st
@@ -208,6 +220,10 @@ func (t *translator) needUnnamed(it *item) {
 		s.relay.expect.add(expectation{kind: expectCloseOwn})
 		c.SetUnnamed(nil)
 		return
+	}
+	if s.unnamed.Under != s.settings.Reading() {
+		u := s.unnamed
+		s.setUnnamed(s.db.Statements.Acquire(backend.StatementKey{Text: u.Text, Types: u.OIDs(), Under: s.settings.Reading()}, u.Facts))
 	}
 	t.out = wire.AppendParse(t.out, "", s.unnamed.Text, s.unnamed.Types)
 	c.SetUnnamed(s.unnamed)
