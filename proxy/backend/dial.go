@@ -82,6 +82,7 @@ func (t *Target) dialSocket(ctx context.Context) (net.Conn, error) {
 
 func (d *Dialer) login(ctx context.Context, nc net.Conn, t Target) (*Conn, error) {
 	c := &Conn{Conn: wire.NewConn(nc), id: d.ids.Add(1), target: t, bufs: d.Bufs}
+	c.WatchEnd(true)
 	mode := t.TLS.EffectiveMode()
 	if t.Network == "tcp" && mode != wire.TLSAllow {
 		secured, err := t.startTLS(ctx, c.Conn, false)

@@ -53,6 +53,7 @@ func (s *Session) KeepLimits() {
 	now, cfg := s.env.now(), s.db.Config()
 	in := time.Duration(now - s.since.Load())
 	over := func(limit, took time.Duration) bool { return limit > 0 && took > limit }
+	s.probe(in)
 	switch State(s.state.Load()) {
 	case StateIdle:
 		if over(cfg.ClientIdleTimeout, in) {
@@ -77,6 +78,19 @@ func (s *Session) KeepLimits() {
 // client is still there: rarely enough to cost nothing, soon enough that nobody
 // who hangs up and comes again fills the pool.
 const goneAfter = time.Second
+
+// probeAfter is how long a session rests before it is looked after once.
+const probeAfter = 3 * time.Second
+
+// probe has a resting session read once more: the end of a client that hung up
+// behind its last request may have come in the same wake-up as the request.
+func (s *Session) probe(rested time.Duration) {
+	st, since := State(s.state.Load()), s.since.Load()
+	if rested < probeAfter || st != StateIdle && st != StateIdleTx || s.probed.Swap(since) == since {
+		return
+	}
+	s.client.Kick()
+}
 
 // timeOut cancels a statement that ran too long, or whose client is gone; a server that does not react is given up.
 func (s *Session) timeOut(wait time.Duration) {

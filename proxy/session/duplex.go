@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
+	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
@@ -86,6 +88,7 @@ func (s *Session) goDuplex(d *duplex) {
 	r := &s.relay
 	r.hold, r.watch = true, true
 	s.dx = d
+	s.client.WatchEnd(true)
 	go func() { // ends with the last answer, or when the connection is closed
 		for r.step() { // first what is there already
 			d.err = d.c.Loop(nil, r)
@@ -257,6 +260,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
 			s.keepFor(s.note(it.st))
+			s.pumpDeallocate(d, it.st)
 		}
 		s.relay.owed++
 	case wire.MsgParse:
@@ -264,6 +268,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		if p, ok := splitParse(frame); ok {
 			it.st = s.facts(p.text)
 			s.keepFor(s.note(it.st))
+			s.pumpDeallocate(d, it.st)
 		}
 	case wire.MsgBind:
 		d.open = true
@@ -279,6 +284,21 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
 		d.open = true
 	}
+}
+
+// pumpDeallocate follows a DEALLOCATE ALL into a pipeline: the shared statements
+// of the connection go with the client's own, so what follows prepares anew. If it
+// fails they stay, so the connection is not used again. mu is held.
+func (s *Session) pumpDeallocate(d *duplex, st *parser.Statement) {
+	if s.raw || !slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.DeallocateAll }) {
+		return
+	}
+	for name, st := range s.names {
+		s.setName(name, nil)
+		s.forget(st)
+	}
+	d.c.ForgetPrepared()
+	d.c.Spoil("DEALLOCATE ALL in a pipeline")
 }
 
 // keepFor pins the session from the middle of a pipeline. Names keep being
@@ -306,6 +326,7 @@ func (s *Session) joinDuplex() error {
 		return nil
 	}
 	s.dx = nil
+	s.client.WatchEnd(false)
 	c, r := d.c, &s.relay
 	defer r.free()
 	switch {

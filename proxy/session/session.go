@@ -75,6 +75,7 @@ type Session struct {
 	mailbox []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
+	probed   atomic.Int64 // the rest (since) in which the sweeper has looked after it
 	held     atomic.Int32 // prepared statements in names
 	overdue  atomic.Bool  // a query timeout is being carried out
 	state    atomic.Int32 // State

@@ -27,6 +27,8 @@ type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil: TLS, or a platform without raw calls
 
+	watchEnd bool // WatchEnd was called
+
 	// Owned by the goroutine in Loop.
 	fd      int // valid inside the RawConn callback, -1 outside
 	handler Handler
@@ -43,6 +45,11 @@ type Conn struct {
 	werr    error
 	onWrite func(uintptr) bool
 }
+
+// WatchEnd makes Loop look for the peer's end after every read that it waits
+// behind. Without it, an end that came together with data is noticed by the next
+// Loop or failing write. It belongs to the goroutine that runs Loop.
+func (c *Conn) WatchEnd(on bool) { c.watchEnd = on }
 
 // largeWrite is the size from which a write may fill the socket while the peer
 // waits for us to read; it then runs beside the reading.
@@ -151,8 +158,9 @@ func (c *Conn) readCallback(fd uintptr) bool {
 			return true
 		}
 		// The peer's end may have come with the data, in one edge: nothing would
-		// wake us for it again.
-		if !c.full && !(c.took && rawPending(c.fd, &c.peek)) {
+		// wake us for it again. Looking costs a system call, so only those pay who
+		// seldom wait twice for one answer.
+		if !c.full && !(c.took && c.watchEnd && rawPending(c.fd, &c.peek)) {
 			return false
 		}
 	}
