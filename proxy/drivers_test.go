@@ -447,3 +447,34 @@ func TestPgxCancelHitsOnlyItsOwnQuery(t *testing.T) {
 	})
 	wantValue(t, p.client(t), "SELECT 1", "1")
 }
+
+// A DEALLOCATE ALL in the middle of a pipeline, as psycopg sends it, is the client's own business.
+func TestDeallocateAllInAPipelineSparesNeighbours(t *testing.T) {
+	p := narrow(t, newRig(t), 1)
+	neighbour, c, ctx := p.client(t), p.client(t), bounded(t)
+	if _, err := neighbour.Prepare(ctx, "mine", "SELECT 'still here'"); err != nil {
+		t.Fatal(err)
+	}
+	pipe := c.PgConn().StartPipeline(ctx)
+	pipe.SendQueryParams("DEALLOCATE ALL", nil, nil, nil, nil)
+	pipe.SendFlushRequest()
+	if err := pipe.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	result, err := pipe.GetResults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, ok := result.(*pgconn.ResultReader); ok {
+		if _, err := read.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(pipe.Sync(), pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	if err := neighbour.QueryRow(ctx, "mine").Scan(&got); err != nil || got != "still here" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
