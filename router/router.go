@@ -42,6 +42,19 @@ type Plan struct {
 // very connection did before.
 const PinSequences = "currval() or lastval()"
 
+// Outlives reports whether what pin stands for may outlive DISCARD ALL: loaded
+// libraries, the schema of temporary objects, connections and variables inside
+// functions and extensions. A server connection with such a past is closed
+// rather than lent again. Only what DISCARD ALL is known to end is not.
+func Outlives(pin string) bool {
+	for _, ended := range []string{"advisory", "WITH HOLD", "sequence", PinSequences, "views of this", "prepared", "PREPARE", "backslashes"} {
+		if strings.Contains(pin, ended) {
+			return false
+		}
+	}
+	return pin != ""
+}
+
 // Followed are the effects that a session must do something about.
 const Followed = parser.Notifies | parser.ChangesSettings | parser.ResetsAll | parser.DiscardsAll | parser.DDL |
 	parser.Listens | parser.Unlistens | parser.AdvancesSequence | parser.ReadsSequenceState

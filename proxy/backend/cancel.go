@@ -17,6 +17,7 @@ type cancelGate struct {
 	mu      sync.Mutex
 	running int
 	sent    bool
+	doubted bool // a request was sent, and whether the server has acted on it is not known
 	idle    *sync.Cond
 }
 
@@ -26,9 +27,10 @@ func (g *cancelGate) enter() {
 	g.mu.Unlock()
 }
 
-func (g *cancelGate) leave() {
+func (g *cancelGate) leave(doubted bool) {
 	g.mu.Lock()
 	g.running--
+	g.doubted = g.doubted || doubted
 	g.sent = true
 	if g.idle != nil && g.running == 0 {
 		g.idle.Broadcast()
@@ -36,8 +38,9 @@ func (g *cancelGate) leave() {
 	g.mu.Unlock()
 }
 
-// settle waits until no cancel is under way and reports whether there was one.
-func (g *cancelGate) settle() bool {
+// settle waits until no cancel is under way and reports whether there was one,
+// and whether one may still strike.
+func (g *cancelGate) settle() (sent, doubted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.running > 0 {
@@ -46,9 +49,9 @@ func (g *cancelGate) settle() bool {
 		}
 		g.idle.Wait()
 	}
-	sent := g.sent
+	sent = g.sent
 	g.sent = false
-	return sent
+	return sent, g.doubted
 }
 
 // BeginCancel announces a cancel. The caller holds a lock that proves that the
@@ -59,7 +62,8 @@ func (c *Conn) BeginCancel() { c.cancels.enter() }
 // has it), to cancel what this connection runs. BeginCancel comes first. It
 // returns when the server has closed that connection: the signal is then sent.
 func (c *Conn) Cancel(ctx context.Context) error {
-	defer c.cancels.leave()
+	doubted := false
+	defer func() { c.cancels.leave(doubted) }()
 	nc, err := c.target.dialSocket(ctx)
 	if err != nil {
 		return fmt.Errorf("dial for cancel: %w", err)
@@ -74,6 +78,7 @@ func (c *Conn) Cancel(ctx context.Context) error {
 			return fmt.Errorf("start TLS for cancel: %w", err)
 		}
 	}
+	doubted = true
 	if err := conn.Write(wire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
 		return fmt.Errorf("send cancel: %w", err)
 	}
@@ -81,14 +86,20 @@ func (c *Conn) Cancel(ctx context.Context) error {
 	if _, err := conn.Read(b[:]); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("wait for cancel: %w", err)
 	}
+	doubted = false
 	return nil
 }
 
 // SettleCancels waits for cancels under way. If one was sent, a round trip makes
-// sure that its signal has been consumed: it must not hit the next statement.
+// sure that its signal has been consumed: it must not hit the next statement. One
+// that the server may yet act on is an error: the connection must be closed.
 // Called by the lease holder before the connection is given back.
 func (c *Conn) SettleCancels(timeout time.Duration) error {
-	if !c.cancels.settle() {
+	sent, doubted := c.cancels.settle()
+	switch {
+	case doubted:
+		return errors.New("the server has not answered a cancel request")
+	case !sent:
 		return nil
 	}
 	err := c.Check(timeout)

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"errors"
+
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
@@ -54,7 +56,11 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		s.forget(shared)
 		return true, s.refuseAll(asError(err))
 	}
-	if c.HasPrepared(shared) && replay == nil {
+	if c.HasPrepared(shared) {
+		if err := s.replayNow(c, &replay); err != nil {
+			s.forget(shared)
+			return true, s.lost(c, err)
+		}
 		s.setName(cmd.Name, shared)
 		ok := s.answer("PREPARE")
 		if s.tx == wire.TxIdle {
@@ -63,13 +69,16 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		return true, ok
 	}
 	s.enter(StateActive)
+	c.SetUnnamed(nil)
+	s.setUnnamed(nil)
+	if err := s.makeRoom(c, shared, &replay); err != nil {
+		s.forget(shared)
+		return true, s.lost(c, err)
+	}
 	skip := 0
 	if replay != nil {
 		skip = 1
 	}
-	c.SetUnnamed(nil)
-	s.setUnnamed(nil)
-	c.AddPrepared(shared)
 	s.setName(cmd.Name, shared)
 	s.relay.begin(c, skip, 1)
 	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, shared.Name)
@@ -108,7 +117,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	}
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, &replay); err != nil {
-			return true, s.lost(c, err)
+			return true, s.notPrepared(c, err)
 		}
 	}
 	s.enter(StateActive)
@@ -135,23 +144,74 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 
 // prepareNow makes st exist on c in a round trip of its own.
 func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]byte) error {
-	msgs := *replay
-	if msgs != nil {
-		if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
-			return err
+	if err := s.replayNow(c, replay); err != nil {
+		return err
+	}
+	if err := s.makeRoom(c, st, replay); err != nil {
+		return err
+	}
+	msgs := backend.AppendSQLPrepare(nil, st, st.Name)
+	if !st.SQL {
+		msgs = wire.AppendSync(backend.AppendPrepare(nil, st))
+	}
+	err := c.Exec(msgs, adoptTimeout, nil)
+	if err != nil {
+		c.DropPrepared(st)
+	}
+	return err
+}
+
+// notPrepared answers a request whose statement could not be made to exist on c:
+// where the server refused it, as it would have refused to run it.
+func (s *Session) notPrepared(c *backend.Conn, err error) bool {
+	var refusal *wire.Error
+	if !errors.As(err, &refusal) || c.Spoiled() != "" || s.tx != wire.TxIdle && s.ends() > 1 {
+		return s.lost(c, err)
+	}
+	if s.tx == wire.TxIdle {
+		s.txn.clear()
+		s.release(c)
+		return s.refuseAll(refusal)
+	}
+	s.tx = wire.TxFailed
+	s.rest()
+	return s.send(wire.AppendReady(refusal.Append(nil), s.tx))
+}
+
+// ends is the number of ReadyForQuery that the requests under way bring.
+func (s *Session) ends() (n int) {
+	for i := range s.items {
+		if s.items[i].end {
+			n++
 		}
-		*replay = nil
-		s.tellParams(c, func(b []byte) bool { return s.send(b) })
 	}
-	if evicted := c.AddPrepared(st); evicted != nil {
-		if err := c.Exec(wire.AppendSync(wire.AppendCloseStatement(nil, evicted.Name)), adoptTimeout, nil); err != nil {
-			return err
-		}
+	return n
+}
+
+// makeRoom notes st as prepared on c and closes what has to go for it, in a round
+// trip of its own. A pending replay goes before it, to be in the transaction first.
+func (s *Session) makeRoom(c *backend.Conn, st *backend.Statement, replay *[]byte) error {
+	evicted := c.AddPrepared(st)
+	if evicted == nil {
+		return nil
 	}
-	if st.SQL {
-		return c.Exec(backend.AppendSQLPrepare(nil, st, st.Name), adoptTimeout, nil)
+	if err := s.replayNow(c, replay); err != nil {
+		return err
 	}
-	return c.Exec(wire.AppendSync(backend.AppendPrepare(nil, st)), adoptTimeout, nil)
+	return c.Exec(wire.AppendSync(wire.AppendCloseStatement(nil, evicted.Name)), adoptTimeout, nil)
+}
+
+// replayNow sends a pending settings replay in a round trip of its own.
+func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
+	if *replay == nil {
+		return nil
+	}
+	if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
+		return err
+	}
+	*replay = nil
+	s.tellParams(c, s.send)
+	return nil
 }
 
 // prepareSQL makes the statements exist on c that were made by PREPARE and that

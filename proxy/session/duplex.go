@@ -346,8 +346,13 @@ func (s *Session) joinDuplex() error {
 		return errors.New("the server ended the session")
 	}
 	s.items = s.items[:0]
-	if s.tx == wire.TxIdle && !s.finish(c) {
-		return errors.New("session could not be carried on")
+	if s.tx == wire.TxIdle {
+		if err := s.finish(c); err != nil {
+			if !s.unfinished(c, err) {
+				return err
+			}
+			return nil
+		}
 	}
 	s.rest()
 	if !s.send(wire.AppendReady(nil, s.tx)) {

@@ -62,6 +62,8 @@ type Database struct {
 type Listener interface {
 	// Listen returns when channel is being listened to for s.
 	Listen(ctx context.Context, s *Session, channel string) error
+	// Barrier returns when every notification of transactions that have ended is with its sessions.
+	Barrier(ctx context.Context) error
 	// Unlisten ends one channel of s; Forget ends all of them.
 	Unlisten(s *Session, channel string)
 	Forget(s *Session)

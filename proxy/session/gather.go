@@ -172,11 +172,13 @@ func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool)
 // alone reports whether a simple query is served by itself, because it is
 // renamed, answered here, or needs its outcome known before the next.
 func (s *Session) alone(st *parser.Statement) bool {
+	if st.Effects&(parser.Listens|parser.Unlistens) != 0 {
+		return true
+	}
 	if s.raw {
 		return false
 	}
-	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|
-		parser.DiscardsAll|parser.ResetsAll|parser.Listens|parser.Unlistens) != 0 ||
+	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|parser.DiscardsAll|parser.ResetsAll) != 0 ||
 		len(st.Commands) == 1 && st.Commands[0].Kind == parser.Reset
 }
 

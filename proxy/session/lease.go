@@ -122,14 +122,11 @@ func (s *Session) dropServer() {
 		}
 		s.tx = wire.TxIdle
 	}
-	if c.Spoiled() == "" && (s.raw || s.pinned() != "") {
-		if err := c.Exec(wire.AppendQuery(nil, "DISCARD ALL"), cleanupTimeout, nil); err != nil {
-			c.Spoil("DISCARD ALL for a client that left failed")
-		}
-		c.Reset()
+	if s.outlives {
+		c.Spoil("was a session's own, whose state may outlive DISCARD ALL")
 	}
-	if c.Spoiled() == "" && !s.txn.empty() {
-		// Something may have changed settings and nobody read them back.
+	if c.Spoiled() == "" && (s.raw || s.pinned() != "" || !s.txn.empty()) {
+		// Its own, or something may have changed settings and nobody read them back.
 		if err := c.Exec(wire.AppendQuery(nil, "DISCARD ALL"), cleanupTimeout, nil); err != nil {
 			c.Spoil("DISCARD ALL for a client that left failed")
 		}

@@ -78,6 +78,25 @@ func (l *SharedListener) Listen(ctx context.Context, s *Session, channel string)
 	}
 }
 
+// Barrier returns when every notification of transactions that have ended
+// before the call is with its sessions: one round trip on the connection.
+func (l *SharedListener) Barrier(ctx context.Context) error {
+	l.mu.Lock()
+	if l.stopped || !l.running {
+		l.mu.Unlock()
+		return errors.New("nobody listens")
+	}
+	req := &listenRequest{done: make(chan error, 1)}
+	l.submit(req)
+	l.mu.Unlock()
+	select {
+	case err := <-req.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (l *SharedListener) add(s *Session, channel string) {
 	if l.channels[channel] == nil {
 		l.channels[channel] = make(map[*Session]bool)
@@ -174,7 +193,10 @@ func (l *SharedListener) run() {
 	l.running, l.conn = false, nil
 	queue := l.queue
 	l.queue = nil
-	orphans := slices.Collect(maps.Keys(l.sessions))
+	var orphans []*Session
+	if c != nil { // without a connection nobody has listened yet: who asks gets the error
+		orphans = slices.Collect(maps.Keys(l.sessions))
+	}
 	l.mu.Unlock()
 	l.log.Warn("listening connection lost", zap.Error(err), zap.Int("sessions", len(orphans)))
 	for _, req := range queue {

@@ -37,9 +37,8 @@ type relay struct {
 	copyIn       bool // the server asks for COPY data that is not there yet
 	copyExtended bool // the COPY was asked for in the extended protocol
 	ignored      int  // Syncs taken for ignored by a COPY
-	discarded    bool // DISCARD ALL was executed
+	discarded    bool // DISCARD ALL was executed last
 	reset        bool // a RESET was executed
-	unlistened   bool
 	clientGone   bool
 	own          *wire.Error // the error of a message of ours
 	err          error
@@ -52,7 +51,7 @@ type relay struct {
 func (r *relay) begin(c *backend.Conn, skip, owed int) {
 	r.c, r.skip, r.owed = c, skip, owed
 	r.drain, r.large, r.hold = false, false, false
-	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.unlistened, r.clientGone = false, false, false, false, false, false, false
+	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
@@ -238,9 +237,11 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgParameterStatus:
 		return r.parameter(frame), false
 	case wire.MsgParseComplete, wire.MsgCloseComplete:
+		r.discarded = false
 		return r.expect.acknowledge(r, frame), false
 	case wire.MsgNotification:
-		return r.s.raw, false // a LISTEN of this transaction: the shared listener delivers it
+		// The shared listener delivers it, unless it does not listen yet.
+		return r.s.txn.listening, false
 	case wire.MsgCommandComplete:
 		r.command(frame)
 	case wire.MsgCopyInResponse:
@@ -281,6 +282,9 @@ func (r *relay) ready(frame []byte) (keep, stop bool) {
 	}
 	r.expect.synced(r)
 	r.owed--
+	if t := &r.s.txn; t.unlistened && r.tx == wire.TxIdle {
+		t.unlistened, t.silenced = false, true
+	}
 	if r.s.dx != nil {
 		return true, r.s.dx.answered(r)
 	}
@@ -310,6 +314,7 @@ func (r *relay) failure(frame []byte) (keep bool) {
 			severity = v
 		}
 	})
+	r.s.txn.unlistened = false
 	if d := r.s.dx; d != nil {
 		d.copyFailed()
 	}
@@ -365,12 +370,15 @@ func (r *relay) command(frame []byte) {
 	if r.watchPrepare && r.skip == 0 {
 		r.expect.acknowledge(r, []byte{wire.MsgParseComplete})
 	}
+	r.discarded = false // what came after it is the session's again
 	switch tag := frame[wire.HeaderBytes : len(frame)-1]; string(tag) {
 	case "DISCARD ALL":
 		r.discarded = true
 	case "RESET", "SET": // SET … TO DEFAULT is a RESET
 		r.reset = true
 	case "UNLISTEN":
-		r.unlistened = true
+		r.s.txn.unlistened = true
+	case "ROLLBACK": // or back to a savepoint; a notification too many harms less than one missed
+		r.s.txn.unlistened = false
 	}
 }

@@ -29,13 +29,7 @@ func (s *Session) restoreStartup(c *backend.Conn) error {
 	}
 	c.SetUnnamed(nil)
 	// A changed value is reported behind the answer's complete frames.
-	r := &s.relay
-	if rest := len(r.Tail()) - readyBytes; rest > 0 {
-		s.send(r.Tail()[:rest])
-		r.in.Skip(rest)
-		r.out -= rest
-	}
-	s.tellParams(c, s.send)
+	s.beforeReady(func() { s.tellParams(c, s.send) })
 	return nil
 }
 

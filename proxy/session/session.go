@@ -64,6 +64,7 @@ type Session struct {
 	listens  map[string]bool
 
 	notifies   bool // a statement of this turn may NOTIFY
+	outlives   bool // the connection's state may outlive DISCARD ALL
 	rawListens bool // in raw mode, a prepared statement may LISTEN
 
 	// Shared: guarded by mu.
@@ -122,11 +123,14 @@ type transaction struct {
 	ddl        bool
 	code       bool // functions, triggers, views or rules were made
 	listening  bool // a LISTEN ran on the leased connection
+	notified   bool // a NOTIFY ran
 	unlisten   []string
+	unlistened bool // UNLISTEN was executed in the transaction under way
+	silenced   bool // one was executed and committed
 }
 
 func (t *transaction) empty() bool {
-	return len(t.capture) == 0 && !t.captureAll && !t.ddl && !t.listening && len(t.unlisten) == 0
+	return len(t.capture) == 0 && !t.captureAll && !t.ddl && !t.listening && !t.notified && len(t.unlisten) == 0
 }
 
 func (t *transaction) clear() {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,6 +70,7 @@ func (s *Session) follow(plan *router.Plan) {
 	t.code = t.code || plan.MakesCode
 	t.listening = t.listening || e&parser.Listens != 0
 	s.notifies = s.notifies || e&parser.Notifies != 0
+	t.notified = t.notified || e&parser.Notifies != 0
 	s.advances = s.advances || e&parser.AdvancesSequence != 0
 }
 
@@ -77,6 +79,10 @@ func (s *Session) noteRaw(st *parser.Statement) {
 	if st.Effects&parser.DDL != 0 {
 		s.txn.ddl = true
 	}
+	if router.Outlives(st.Pin) && s.db.Config().Mode != pool.ModeSession {
+		s.outlives = true
+	}
+	s.txn.notified = s.txn.notified || st.Effects&parser.Notifies != 0
 	if st.Effects&parser.Listens != 0 {
 		s.rawListens, s.txn.listening = true, true
 	}
@@ -146,6 +152,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	}
 	s.pin = why
 	s.mu.Unlock()
+	s.outlives = s.outlives || router.Outlives(why)
 	if s.tx == wire.TxFailed {
 		return nil // nothing can be prepared now; the next statement pins fully
 	}
@@ -156,19 +163,12 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 		}
 		c.ForgetPrepared()
 	}
-	msgs := s.appendNames(nil, c)
-	if len(msgs) > 0 {
-		if err := c.Exec(wire.AppendSync(msgs), adoptTimeout, nil); err != nil {
-			return fmt.Errorf("prepare statements on a kept connection: %w", err)
-		}
+	if err := s.giveNames(c); err != nil {
+		return fmt.Errorf("prepare statements on a kept connection: %w", err)
 	}
-	for _, st := range s.names {
-		if !st.SQL {
-			continue
-		}
-		// The client's own text, which pg_prepared_statements shows: a shared one has its name in it.
-		if err := c.Exec(wire.AppendQuery(nil, string(st.Text)), adoptTimeout, nil); err != nil {
-			return fmt.Errorf("prepare statements on a kept connection: %w", err)
+	if s.tx == wire.TxIdle {
+		if err := s.listenHere(c); err != nil {
+			return err
 		}
 	}
 	s.raw = true
@@ -176,22 +176,85 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	return nil
 }
 
-// appendNames adds what makes the client's protocol-level statements exist on c
-// under the client's own names.
-func (s *Session) appendNames(dst []byte, c *backend.Conn) []byte {
+// listenHere makes pg_listening_channels() tell the truth on a connection that
+// becomes the session's own. Notifications keep coming by the shared listener.
+func (s *Session) listenHere(c *backend.Conn) error {
+	for channel := range s.listens {
+		if err := c.Exec(wire.AppendQuery(nil, "LISTEN "+quoteIdent(channel)), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("listen on a kept connection: %w", err)
+		}
+	}
+	return nil
+}
+
+// giveNames makes the client's statements exist on c under the client's own names.
+// One that the server no longer takes, say because its table is gone, will not
+// exist there: using it fails, as it would have failed before.
+func (s *Session) giveNames(c *backend.Conn) error {
+	if len(s.names) == 0 && c.Unnamed() == s.unnamed && s.unnamed != nil {
+		return nil
+	}
+	var messages []byte // all of the protocol's own in one go
+	var each [][]byte
 	for name, st := range s.names {
-		if !st.SQL {
-			dst = wire.AppendParse(dst, name, st.Text, st.Types)
+		if st.SQL {
+			// The client's own text, which pg_prepared_statements shows: a shared one has its name in it.
+			each = append(each, wire.AppendQuery(nil, string(st.Text)))
+			continue
+		}
+		messages = wire.AppendParse(messages, name, st.Text, st.Types)
+		each = append(each, wire.AppendSync(wire.AppendParse(nil, name, st.Text, st.Types)))
+	}
+	if len(messages) > 0 {
+		taken, err := s.attempt(c, wire.AppendSync(messages))
+		if err != nil {
+			return err
+		}
+		if taken {
+			each = slices.DeleteFunc(each, func(msg []byte) bool { return msg[0] != wire.MsgQuery })
+		} else if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil { // some exist now
+			return err
 		}
 	}
-	if c.Unnamed() != s.unnamed {
-		if s.unnamed == nil {
-			dst = wire.AppendCloseStatement(dst, "")
-		} else {
-			dst = wire.AppendParse(dst, "", s.unnamed.Text, s.unnamed.Types)
+	// Last, because every Query drops it.
+	if s.unnamed != nil && (len(s.names) > 0 || c.Unnamed() != s.unnamed) {
+		each = append(each, wire.AppendSync(wire.AppendParse(nil, "", s.unnamed.Text, s.unnamed.Types)))
+	} else if s.unnamed == nil {
+		each = append(each, wire.AppendSync(wire.AppendCloseStatement(nil, "")))
+	}
+	for _, msg := range each {
+		if _, err := s.attempt(c, msg); err != nil {
+			return err
 		}
 	}
-	return dst
+	return nil
+}
+
+// attempt sends msgs, and reports whether the server took them; a refusal does
+// not touch the transaction under way. The error is a connection's that is lost.
+func (s *Session) attempt(c *backend.Conn, msgs []byte) (taken bool, err error) {
+	plain := func(sql string) error {
+		if s.tx != wire.TxActive {
+			return nil
+		}
+		const name = "pgtier_names" // a Query would drop the unnamed statement
+		msgs := wire.AppendBindText(wire.AppendParse(nil, name, []byte(sql), nil), name, nil)
+		return c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+	}
+	if err := plain("SAVEPOINT pgtier_names"); err != nil {
+		return false, err
+	}
+	err = c.Exec(msgs, adoptTimeout, nil)
+	taken = err == nil
+	if !taken {
+		if c.Spoiled() != "" {
+			return false, err
+		}
+		if err := plain("ROLLBACK TO SAVEPOINT pgtier_names"); err != nil {
+			return false, err
+		}
+	}
+	return taken, plain("RELEASE SAVEPOINT pgtier_names")
 }
 
 // keepSequences makes sure that currval and lastval answer from this session's
@@ -213,7 +276,7 @@ func (s *Session) keepSequences(c *backend.Conn) error {
 }
 
 // discarded runs after a successful DISCARD ALL: nothing of the session is left.
-func (s *Session) discarded(c *backend.Conn) {
+func (s *Session) discarded(c *backend.Conn) error {
 	c.Reset()
 	s.forgetNames()
 	s.settings = s.startup
@@ -224,12 +287,31 @@ func (s *Session) discarded(c *backend.Conn) {
 	}
 	s.seqOn = 0
 	if s.db.Config().Mode == pool.ModeSession {
-		return
+		return s.beginAgain(c)
 	}
-	s.raw = false
+	if s.outlives {
+		c.Spoil("was a session's own, whose state may outlive DISCARD ALL")
+	}
+	s.raw, s.outlives, s.rawListens = false, false, false
 	s.mu.Lock()
 	s.pin = ""
 	s.mu.Unlock()
+	return nil
+}
+
+// beginAgain puts the settings of the login back on a connection that is the
+// session's own.
+func (s *Session) beginAgain(c *backend.Conn) error {
+	msgs, needed := c.AppendAdopt(nil, s.startup)
+	if !needed {
+		return nil
+	}
+	if err := c.Exec(msgs, readBackTimeout, nil); err != nil {
+		return fmt.Errorf("restore the settings of the login: %w", err)
+	}
+	c.Adopted(s.startup)
+	s.beforeReady(func() { s.tellParams(c, s.send) })
+	return nil
 }
 
 // readBackTimeout bounds our own questions to a server that just answered.
@@ -265,15 +347,21 @@ func (s *Session) readBack(c *backend.Conn) error {
 	return s.readBackListens(c)
 }
 
-// readBackListens keeps the shared listener to what LISTEN and UNLISTEN left.
+// readBackListens keeps the shared listener to what LISTEN and UNLISTEN left:
+// what the transaction has not taken back of its own LISTENs stays.
 func (s *Session) readBackListens(c *backend.Conn) error {
+	var heard []string
 	if s.txn.listening {
-		if err := s.moveListens(c); err != nil {
+		var err error
+		if heard, err = s.moveListens(c); err != nil {
 			return err
 		}
 	}
-	if s.relay.unlistened {
-		for _, channel := range s.txn.unlisten {
+	if !s.txn.silenced {
+		return nil
+	}
+	for channel := range s.listens {
+		if !slices.Contains(heard, channel) && (slices.Contains(s.txn.unlisten, channel) || slices.Contains(s.txn.unlisten, "")) {
 			s.unlisten(channel)
 		}
 	}
@@ -349,36 +437,38 @@ func (s *Session) wasReset(c *backend.Conn) {
 	c.SettingsAre(on)
 }
 
+// errListen is wrapped by errors of the shared listener.
+var errListen = errors.New("listen")
+
 // moveListens moves what the finished transaction listens to from the pooled
 // connection to the shared listener, before the client hears of it.
-func (s *Session) moveListens(c *backend.Conn) error {
-	var channels []string
-	err := c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_listening_channels()"), readBackTimeout, func(f wire.Frame) {
+func (s *Session) moveListens(c *backend.Conn) (channels []string, err error) {
+	err = c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_listening_channels()"), readBackTimeout, func(f wire.Frame) {
 		if f.Type == wire.MsgDataRow {
 			if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
 				channels = append(channels, string(fields[0]))
 			}
 		}
 	})
-	if err != nil {
-		return err
+	if err != nil || len(channels) == 0 {
+		return nil, err
 	}
 	ctx, stop := context.WithTimeout(context.Background(), readBackTimeout)
 	defer stop()
 	for _, channel := range channels {
 		if err := s.listen(ctx, channel); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if len(channels) == 0 {
-		return nil
+	if s.raw {
+		return channels, nil // a connection of the session's own goes on listening, unheard
 	}
-	return c.Exec(wire.AppendQuery(nil, "UNLISTEN *"), readBackTimeout, nil)
+	return channels, c.Exec(wire.AppendQuery(nil, "UNLISTEN *"), readBackTimeout, nil)
 }
 
 func (s *Session) listen(ctx context.Context, channel string) error {
 	if err := s.db.Listener.Listen(ctx, s, channel); err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("%w: %w", errListen, err)
 	}
 	if s.listens == nil {
 		s.listens = make(map[string]bool)
@@ -387,16 +477,8 @@ func (s *Session) listen(ctx context.Context, channel string) error {
 	return nil
 }
 
-// unlisten ends one channel, "" all of them.
+// unlisten ends one channel.
 func (s *Session) unlisten(channel string) {
-	if s.listens == nil {
-		return
-	}
-	if channel == "" {
-		s.db.Listener.Forget(s)
-		s.listens = nil
-		return
-	}
 	s.db.Listener.Unlisten(s, channel)
 	delete(s.listens, channel)
 }

@@ -289,6 +289,39 @@ func (t *translator) close(it *item, frame []byte) {
 	s.relay.expect.add(x)
 }
 
+// discardsEarly reports whether other statements follow a DISCARD ALL among the requests.
+func (s *Session) discardsEarly() bool {
+	found, parsed := false, false
+	for i := range s.items {
+		it := &s.items[i]
+		st := it.st
+		parsed = parsed || it.typ == wire.MsgParse
+		if it.typ == wire.MsgBind && it.own != nil && !(parsed && it.own == s.unnamed) {
+			st = it.own.Facts
+		}
+		discards := st != nil && st.Effects&parser.DiscardsAll != 0
+		if found && !discards && (st != nil || it.typ == wire.MsgFunction) {
+			return true
+		}
+		found = found || discards
+	}
+	return false
+}
+
+// largeObjectCall reports whether a FunctionCall is one of those that libpq's
+// large object interface makes: their descriptors end with the transaction.
+func largeObjectCall(frame []byte) bool {
+	if len(frame) < wire.HeaderBytes+4 {
+		return true // the server says what is wrong
+	}
+	switch binary.BigEndian.Uint32(frame[wire.HeaderBytes:]) {
+	case 952, 953, 954, 955, 956, 957, 958, 964, // lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink
+		715, 1004, 3170, 3171, 3172: // lo_create, lo_truncate, lo_lseek64, lo_tell64, lo_truncate64
+		return true
+	}
+	return false
+}
+
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
@@ -312,6 +345,13 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 			if why := s.note(it.st); why != "" && pin == "" {
 				pin = why
 			}
+			if pin == "" && len(s.items) > 1 && it.st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
+				pin = "PREPARE or EXECUTE behind an open request"
+			}
+		case wire.MsgFunction:
+			if pin == "" && !largeObjectCall(frame) {
+				pin = "function call by the protocol"
+			}
 		case wire.MsgBind:
 			if _, name, _, ok := splitBind(frame); ok {
 				it.own = s.unnamed
@@ -333,6 +373,8 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	}
 	if s.raw {
 		pin = ""
+	} else if pin == "" && s.discardsEarly() {
+		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
 }

@@ -42,7 +42,7 @@ func (s *Session) turn(req []byte) bool {
 		}
 	}
 	if err := s.prepareSQL(c, req, &replay); err != nil {
-		return s.lost(c, err)
+		return s.notPrepared(c, err)
 	}
 	if s.advances {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
@@ -129,8 +129,10 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	if err := s.restoreStartup(c); err != nil {
 		return s.lost(c, err)
 	}
-	if s.tx == wire.TxIdle && !s.finish(c) {
-		return false
+	if s.tx == wire.TxIdle {
+		if err := s.finish(c); err != nil {
+			return s.unfinished(c, err)
+		}
 	}
 	s.rest()
 	return s.send(r.Tail())
@@ -138,23 +140,75 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 
 // finish runs when the server is outside a transaction: what its statements may
 // have done to the session is read back, and the connection goes home.
-func (s *Session) finish(c *backend.Conn) bool {
+func (s *Session) finish(c *backend.Conn) error {
 	s.db.Stats.Transactions.Add(1)
 	s.Counters.Transactions.Add(1)
 	r := &s.relay
 	if r.discarded {
-		s.discarded(c)
-	}
-	if !s.txn.empty() {
-		if err := s.readBack(c); err != nil {
-			return s.lost(c, err)
+		if err := s.discarded(c); err != nil {
+			return err
 		}
 	}
-	if s.raw || s.pin != "" {
-		return true
+	notified := s.txn.notified
+	if !s.txn.empty() {
+		if err := s.readBack(c); err != nil {
+			return err
+		}
 	}
+	if !s.raw && s.pin == "" {
+		s.release(c)
+	}
+	if notified && len(s.listens) > 0 {
+		s.ownNotifications()
+	}
+	return nil
+}
+
+// ownNotifications delivers what the session has just notified itself of, where
+// PostgreSQL does: before ReadyForQuery.
+func (s *Session) ownNotifications() {
+	ctx, stop := context.WithTimeout(context.Background(), readBackTimeout)
+	defer stop()
+	if err := s.db.Listener.Barrier(ctx); err != nil {
+		return // the listener ends the session, or delivers later
+	}
+	s.beforeReady(s.deliver)
+}
+
+// beforeReady sends the answer but for its ReadyForQuery, and then what send sends.
+func (s *Session) beforeReady(send func()) {
+	r := &s.relay
+	if rest := len(r.Tail()) - readyBytes; rest > 0 {
+		s.send(r.Tail()[:rest])
+		r.in.Skip(rest)
+		r.out -= rest
+	}
+	send()
+}
+
+// unfinished tells the client that its transaction has ended but what it left
+// behind could not be followed. The error comes in the answer's last place,
+// before its ReadyForQuery, as that of a commit does. Only where the session is
+// known not to have changed does it go on.
+func (s *Session) unfinished(c *backend.Conn, err error) bool {
+	kept := s.raw || s.pin != ""
+	c.Spoil("after a transaction: " + err.Error())
 	s.release(c)
-	return true
+	s.logLost(err)
+	if e := s.checkKilled(); e != nil {
+		return false
+	}
+	if tail := s.relay.Tail(); len(tail) > readyBytes && !s.relay.hold && !s.send(tail[:len(tail)-readyBytes]) {
+		return false
+	}
+	e := asError(err)
+	if kept || !errors.Is(err, errListen) {
+		return s.fatal(e)
+	}
+	plain := *e
+	plain.Severity = ""
+	s.rest()
+	return s.send(wire.AppendReady(plain.Append(nil), wire.TxIdle))
 }
 
 // account counts a turn and logs it if it was slow.
