@@ -1,23 +1,22 @@
--- LISTEN and NOTIFY as statements. What is heard, and when, is for the drivers' tests: psql prints it when it looks.
-NOTIFY :"schema", 'nobody listens';
+-- Notifications reach who listens, after the transaction that sent them.
+LISTEN :"schema";
+NOTIFY :"schema", 'to myself';
 SELECT pg_notify(:'schema', 'by function');
 BEGIN;
-LISTEN :"schema";
 NOTIFY :"schema", 'undone';
 ROLLBACK;
-NOTIFY :"schema", 'nobody listens';
 BEGIN;
-LISTEN never;
-SELECT 1/0;
+NOTIFY :"schema", 'twice';
+NOTIFY :"schema", 'twice';
+NOTIFY :"schema", 'once';
 COMMIT;
-LISTEN :"schema";
-LISTEN :"schema";
-UNLISTEN :"schema";
 UNLISTEN :"schema";
 NOTIFY :"schema", 'unheard';
+BEGIN;
+LISTEN never;
+ROLLBACK;
 LISTEN "Quoted Channel";
+NOTIFY "Quoted Channel";
 UNLISTEN *;
 NOTIFY "Quoted Channel", 'unheard';
-SELECT pg_notify('', 'no channel');
-SELECT pg_notify(:'schema', repeat('x', 8000));
 SELECT 1;

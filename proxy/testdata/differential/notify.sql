@@ -1,0 +1,23 @@
+-- LISTEN and NOTIFY as statements. What is heard, and when, is for the drivers' tests: psql prints it when it looks.
+NOTIFY :"schema", 'nobody listens';
+SELECT pg_notify(:'schema', 'by function');
+BEGIN;
+LISTEN :"schema";
+NOTIFY :"schema", 'undone';
+ROLLBACK;
+NOTIFY :"schema", 'nobody listens';
+BEGIN;
+LISTEN never;
+SELECT 1/0;
+COMMIT;
+LISTEN :"schema";
+LISTEN :"schema";
+UNLISTEN :"schema";
+UNLISTEN :"schema";
+NOTIFY :"schema", 'unheard';
+LISTEN "Quoted Channel";
+UNLISTEN *;
+NOTIFY "Quoted Channel", 'unheard';
+SELECT pg_notify('', 'no channel');
+SELECT pg_notify(:'schema', repeat('x', 8000));
+SELECT 1;
