@@ -166,6 +166,7 @@ func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]b
 func (s *Session) notPrepared(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || c.Spoiled() != "" || s.tx != wire.TxIdle && s.ends() > 1 {
+		s.relay.begin(c, 0, s.ends())
 		return s.lost(c, err)
 	}
 	if s.tx == wire.TxIdle {

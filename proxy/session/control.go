@@ -51,10 +51,12 @@ func (s *Session) AtRest() bool { return State(s.state.Load()) == StateIdle }
 // KeepLimits ends what has run longer than its limit. The sweeper calls it.
 func (s *Session) KeepLimits() {
 	now, cfg := s.env.now(), s.db.Config()
-	in := time.Duration(now - s.since.Load())
+	state := State(s.state.Load()) // before since, see enter
+	since := s.since.Load()
+	in := time.Duration(now - since)
 	over := func(limit, took time.Duration) bool { return limit > 0 && took > limit }
 	s.probe(in)
-	switch State(s.state.Load()) {
+	switch state {
 	case StateIdle:
 		if over(cfg.ClientIdleTimeout, in) {
 			s.Kill(wire.Fatal(wire.CodeIdleSession, "terminating connection due to idle-session timeout"))
@@ -64,9 +66,9 @@ func (s *Session) KeepLimits() {
 			s.Kill(wire.Fatal(wire.CodeIdleInTransaction, "terminating connection due to idle-in-transaction timeout"))
 		}
 	case StateWaiting, StateActive:
-		late := State(s.state.Load()) == StateActive && over(cfg.QueryTimeout, in)
+		late := state == StateActive && over(cfg.QueryTimeout, in)
 		if (late || in > goneAfter && s.client.PeerGone()) && s.overdue.CompareAndSwap(false, true) {
-			go s.timeOut(cfg.CancelWaitTimeout) // ends within twice the cancel's own limit
+			go s.timeOut(since, cfg.CancelWaitTimeout) // ends within twice the cancel's own limit
 		}
 	}
 	if began := s.txSince.Load(); began > 0 && over(cfg.TransactionTimeout, time.Duration(now-began)) {
@@ -92,10 +94,13 @@ func (s *Session) probe(rested time.Duration) {
 	s.client.Kick()
 }
 
-// timeOut cancels a statement that ran too long, or whose client is gone; a server that does not react is given up.
-func (s *Session) timeOut(wait time.Duration) {
+// timeOut cancels the statement that began at since, because it ran too long or
+// its client is gone; a server that does not react is given up.
+func (s *Session) timeOut(since int64, wait time.Duration) {
 	defer s.overdue.Store(false)
-	since := s.since.Load()
+	if s.since.Load() != since {
+		return
+	}
 	s.Cancel()
 	if wait <= 0 {
 		wait = cleanupTimeout

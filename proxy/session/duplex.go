@@ -44,14 +44,12 @@ func (s *Session) startDuplex() bool {
 	if err != nil {
 		return s.fatal(asError(err))
 	}
-	if replay != nil {
-		if err := c.Exec(replay, adoptTimeout, nil); err != nil {
-			return s.lost(c, err)
-		}
-		s.tellParams(c, s.send)
+	s.relay.begin(c, 0, 0)
+	if err := s.replayNow(c, &replay); err != nil {
+		s.relay.unended = true
+		return s.lost(c, err)
 	}
 	s.enter(StateActive)
-	s.relay.begin(c, 0, 0)
 	s.goDuplex(&duplex{c: c})
 	s.pump()
 	return !s.leaving
@@ -335,6 +333,7 @@ func (s *Session) joinDuplex() error {
 		return io.ErrUnexpectedEOF
 	case d.err != nil || r.err != nil:
 		err := errors.Join(d.err, r.err)
+		r.unended = d.open || s.skipLeft > 0
 		if !s.lost(c, err) {
 			return err
 		}

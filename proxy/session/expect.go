@@ -91,6 +91,16 @@ func (e *expectations) synced(r *relay) {
 	}
 }
 
+// takeBack handles the loss of the connection: what it has not acknowledged did
+// not happen.
+func (r *relay) takeBack() {
+	e := &r.expect
+	for i := len(e.list) - 1; i >= e.head; i-- {
+		r.undo(&e.list[i])
+	}
+	e.clear()
+}
+
 // copyStarts follows a CopyInResponse. A server that takes data ignores Syncs
 // until CopyDone or CopyFail, so those sent before it are dropped from the queue.
 // extended tells that no Query asked for the COPY, ended that its end has been sent.

@@ -32,7 +32,12 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	s.last = c
 	s.mu.Lock()
 	s.server = c
+	killed := s.killed
 	s.mu.Unlock()
+	if killed != nil { // before it could reach the connection
+		s.dropServer()
+		return nil, nil, killed
+	}
 	replay, err = s.adopt(c)
 	if err != nil {
 		s.dropServer()

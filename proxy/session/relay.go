@@ -25,6 +25,7 @@ type relay struct {
 	watchPrepare bool // a PREPARE runs under a shared name: its completion counts as a ParseComplete
 	drain        bool // the client is gone: drop everything
 	large        bool // a long answer: read with the larger buffer
+	unended      bool // the client is in the middle of a request: an error alone would not answer it
 	hold         bool // duplex: leave the last ReadyForQuery to the session
 	expect       expectations
 
@@ -50,7 +51,7 @@ type relay struct {
 // begin readies the relay for skip answers of our own and owed of the client's.
 func (r *relay) begin(c *backend.Conn, skip, owed int) {
 	r.c, r.skip, r.owed = c, skip, owed
-	r.drain, r.large, r.hold = false, false, false
+	r.drain, r.large, r.hold, r.unended = false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
@@ -192,7 +193,18 @@ func (r *relay) forward(b []byte, pos int) bool {
 // Tail; in duplex they are written.
 func (r *relay) finish(b []byte, pos int) bool {
 	if r.owed == 0 && !r.copyIn && !r.hold {
-		if pos != len(b) {
+		for pos < len(b) && b[pos] == wire.MsgNotification {
+			size, ok := wire.FrameSize(b[pos:])
+			if !ok || size == 0 || size > len(b)-pos {
+				break
+			}
+			pos += size // the shared listener delivers it
+		}
+		switch {
+		case pos == len(b):
+		case r.tx == wire.TxIdle && !r.s.raw && r.s.pin == "":
+			r.c.Spoil("the server spoke after its last answer") // most likely its farewell
+		default:
 			r.err = fmt.Errorf("%w: %d bytes after the last answer", errGarbage, len(b)-pos)
 		}
 		return false

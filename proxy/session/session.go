@@ -315,8 +315,8 @@ func (s *Session) deliver() {
 // server begins the transaction.
 func (s *Session) enter(st State) int64 {
 	now := s.env.now()
+	s.since.Store(now) // first: nobody must take a new state for an old one
 	s.state.Store(int32(st))
-	s.since.Store(now)
 	if st == StateActive && s.txSince.Load() == 0 {
 		s.txSince.Store(now)
 	}

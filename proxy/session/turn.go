@@ -74,6 +74,7 @@ func (s *Session) turn(req []byte) bool {
 func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || s.tx != wire.TxIdle {
+		s.relay.begin(c, 0, s.ends())
 		return s.lost(c, err)
 	}
 	s.txn.clear()
@@ -266,7 +267,7 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	tail, owed := append([]byte(nil), r.Tail()...), r.owed
 	c.Spoil("lost")
 	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw
-	s.relay.expect.clear()
+	r.takeBack()
 	s.txn.clear()
 	s.mu.Lock()
 	s.server = nil
@@ -277,6 +278,10 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	}
 	s.pool.Discard(c, "lost: "+err.Error())
 	if killed != nil {
+		if r.remain > 0 { // the client would read it as the rest of a message
+			s.leaving, r.err = true, killed
+			return false
+		}
 		return s.fatal(killed)
 	}
 	e := &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection lost while it ran a statement",
@@ -290,7 +295,7 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		s.leaving, r.err = true, e
 		return false
 	}
-	if !clean || !wasIdle || r.tx == wire.TxActive || r.tx == wire.TxFailed {
+	if !clean || !wasIdle || r.unended || r.tx == wire.TxActive || r.tx == wire.TxFailed {
 		if clean {
 			s.send(tail)
 		}
