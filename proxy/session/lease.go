@@ -158,7 +158,7 @@ func (s *Session) abandon(c *backend.Conn) {
 		}
 		c.Unkick()
 	}
-	if err != nil || r.err != nil || r.copyIn || r.owed > 0 {
+	if err != nil || r.err != nil || r.copyIn || r.owed > 0 || r.discarded {
 		c.Spoil("client left in the middle of a statement")
 	}
 	s.tx = r.tx

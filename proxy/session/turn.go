@@ -128,7 +128,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		return false
 	}
 	if err := s.restoreStartup(c); err != nil {
-		return s.lost(c, err)
+		return s.unfinished(c, err)
 	}
 	if s.tx == wire.TxIdle {
 		if err := s.finish(c); err != nil {
