@@ -1,4 +1,5 @@
 -- Notifications reach who listens, after the transaction that sent them.
+\set quoted :schema ' Quoted Channel'
 LISTEN :"schema";
 NOTIFY :"schema", 'to myself';
 SELECT pg_notify(:'schema', 'by function');
@@ -15,8 +16,8 @@ NOTIFY :"schema", 'unheard';
 BEGIN;
 LISTEN never;
 ROLLBACK;
-LISTEN "Quoted Channel";
-NOTIFY "Quoted Channel";
+LISTEN :"quoted";
+NOTIFY :"quoted";
 UNLISTEN *;
-NOTIFY "Quoted Channel", 'unheard';
+NOTIFY :"quoted", 'unheard';
 SELECT 1;
