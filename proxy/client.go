@@ -98,7 +98,9 @@ func (p *Proxy) replication(d *database, h *session.Hello) error {
 		}
 	}
 	ctx, stop := context.WithTimeout(context.Background(), max(d.conf.Load().Pool.ConnectTimeout, time.Second))
-	c, err := p.dialer.Dial(ctx, p.target(d, h.User, params))
+	target := p.target(d, h.User, params)
+	target.Protocol = h.Version // the client gets the server's own cancel key
+	c, err := p.dialer.Dial(ctx, target)
 	stop()
 	if err != nil {
 		h.Refuse(session.AsError(err))
@@ -108,6 +110,7 @@ func (p *Proxy) replication(d *database, h *session.Hello) error {
 		_ = h.Conn.Close()
 		_ = c.Conn.Close()
 	})()
+	defer p.passing(c)()
 	return session.PassThrough(h, c, p.env.Bufs)
 }
 

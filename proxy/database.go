@@ -212,7 +212,7 @@ func (p *Proxy) target(d *database, role string, params []wire.Param) backend.Ta
 	m := d.manager()
 	network, address := m.Address()
 	t := backend.Target{Name: m.Name, Network: network, Address: address, Host: m.Host, Database: m.Database,
-		User: role, Credential: d.credential(role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
+		User: role, Protocol: wire.Protocol32, Credential: d.credential(role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
 	if m.TLS.Mode != "" {
 		t.TLS.Mode = m.TLS.Mode
 	}

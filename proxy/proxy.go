@@ -44,6 +44,7 @@ type Proxy struct {
 	listeners []net.Listener
 	databases map[string]*database
 	sessions  map[uint32]*session.Session // by cancel key's PID
+	through   map[*backend.Conn]bool      // of replication clients
 	greeting  map[net.Conn]struct{}       // clients that have not logged in yet
 	draining  bool
 	closed    bool
@@ -79,7 +80,7 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 	bufs := wire.NewBuffers()
 	p := &Proxy{
 		log: log, limits: pool.NewLimits(), dialer: &backend.Dialer{Bufs: bufs}, started: time.Now(),
-		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), greeting: make(map[net.Conn]struct{}),
+		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), through: make(map[*backend.Conn]bool), greeting: make(map[net.Conn]struct{}),
 		env: &session.Env{Bufs: bufs, Parser: parser.NewCache(int64(cfg.Limits.StatementCache)), Log: log, Epoch: time.Now()},
 	}
 	for _, option := range options {
@@ -298,6 +299,41 @@ func (p *Proxy) cancel(k session.Key) {
 		return
 	}
 	p.cancelVisit(k)
+	p.cancelPassing(k)
+}
+
+// passing makes the server connection of a replication client known to cancels
+// until the returned function is called.
+func (p *Proxy) passing(c *backend.Conn) (done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.through[c] = true
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.through, c)
+	}
+}
+
+// cancelPassing cancels at the server whose key the client was given.
+func (p *Proxy) cancelPassing(k session.Key) {
+	p.mu.Lock()
+	var found *backend.Conn
+	for c := range p.through {
+		if k.Matches(session.Key{PID: c.PID(), Secret: string(c.Secret())}) {
+			found = c
+			found.BeginCancel()
+		}
+	}
+	p.mu.Unlock()
+	if found == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(p.ctx, closeTimeout)
+	defer stop()
+	if err := found.Cancel(ctx); err != nil {
+		p.log.Warn("cancel of a replication command failed", zap.Error(err))
+	}
 }
 
 // shutdown is what clients are told when the proxy goes.

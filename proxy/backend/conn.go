@@ -34,6 +34,7 @@ type Conn struct {
 	settings  *Settings // in force, beyond the connection's own defaults
 	prepared  preparedSet
 	unnamed   *Statement // what the unnamed statement holds; nil: none, or not ours to know
+	rest      []byte     // the beginning of a message behind the last answer
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
 	Sequences bool       // somebody's sequence state is on it
@@ -170,6 +171,7 @@ func (c *Conn) ExecTx(msgs []byte, timeout time.Duration, visit func(wire.Frame)
 // unless it is FATAL; any other error means that the connection is lost.
 func (c *Conn) Exec(msgs []byte, timeout time.Duration, visit func(wire.Frame)) error {
 	x := &exchange{conn: c, visit: visit}
+	c.Resume(&x.in)
 	if timeout > 0 {
 		c.SetReadDeadline(time.Now().Add(timeout))
 	}
@@ -177,7 +179,9 @@ func (c *Conn) Exec(msgs []byte, timeout time.Duration, visit func(wire.Frame)) 
 	if timeout > 0 {
 		c.SetReadDeadline(time.Time{})
 	}
-	x.in.Drop()
+	c.Afterwards(x.in.Bytes())
+	x.in.Skip(x.in.Len())
+	x.in.Release()
 	switch {
 	case err != nil:
 		c.Spoil("lost: " + err.Error())
@@ -189,6 +193,42 @@ func (c *Conn) Exec(msgs []byte, timeout time.Duration, visit func(wire.Frame)) 
 		return x.serverErr
 	}
 	return nil
+}
+
+// Afterwards takes what came behind the last ReadyForQuery: messages that a
+// server may send unasked. Notifications and notices are dropped, because only
+// the shared listener is heard; the beginning of a message waits for Resume.
+// Anything else spoils the connection.
+func (c *Conn) Afterwards(b []byte) {
+	for len(b) > 0 {
+		size, ok := wire.FrameSize(b)
+		switch {
+		case b[0] != wire.MsgNotification && b[0] != wire.MsgNoticeResponse && b[0] != wire.MsgParameterStatus,
+			ok && (size == 0 || size > maxInternalFrame):
+			c.Spoil("the server spoke after its last answer") // most likely its farewell
+			return
+		case !ok || size > len(b):
+			c.rest = append(c.rest[:0], b...)
+			return
+		}
+		if b[0] == wire.MsgParameterStatus {
+			if p, err := wire.ParseParameterStatus(b[wire.HeaderBytes:size]); err == nil {
+				c.SetParam(p)
+			}
+		}
+		b = b[size:]
+	}
+}
+
+// Resume puts the beginning of a message that Afterwards kept in front of what
+// in will read.
+func (c *Conn) Resume(in *wire.Input) {
+	if len(c.rest) == 0 {
+		return
+	}
+	n := copy(in.Space(c.bufs, max(wire.SmallBuffer, 2*len(c.rest))), c.rest)
+	in.Added(n)
+	c.rest = c.rest[:0]
 }
 
 // maxInternalFrame bounds the answers to our own statements.

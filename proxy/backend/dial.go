@@ -26,6 +26,7 @@ type Target struct {
 	Binding    auth.ChannelBinding
 	TLS        wire.TLSConfig
 	Params     []wire.Param // further startup parameters
+	Protocol   uint32       // the newest version to ask for; 0 is 3.0
 }
 
 // Dialer opens server connections. Safe for concurrent use.
@@ -181,7 +182,7 @@ func (t *Target) startTLS(ctx context.Context, c *wire.Conn, must bool) (bool, e
 func (c *Conn) authenticate() error {
 	t := &c.target
 	params := append([]wire.Param{{Name: "user", Value: t.User}, {Name: "database", Value: t.Database}}, t.Params...)
-	if err := c.Write(wire.AppendStartup(nil, wire.Protocol32, params)); err != nil {
+	if err := c.Write(wire.AppendStartup(nil, max(t.Protocol, wire.Protocol30), params)); err != nil {
 		return fmt.Errorf("send startup packet to %s: %w", t.Name, err)
 	}
 	l := login{c: c}

@@ -190,8 +190,12 @@ func (c *Conn) AppendAdopt(dst []byte, want *Settings) (out []byte, ok bool) {
 }
 
 // NeedsRoundTrip reports whether adopting want must succeed before anything
-// else is sent: roles, and settings that only some servers know.
+// else is sent: roles, settings that only some servers know, and whatever is
+// replayed under another session's statement_timeout.
 func (c *Conn) NeedsRoundTrip(want *Settings) bool {
+	if _, limited := c.settings.Value("statement_timeout"); limited {
+		return true // it may strike the replay
+	}
 	_, had := c.settings.Value(roleSetting)
 	_, has := want.Value(roleSetting)
 	if had || has {

@@ -45,6 +45,9 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	if s.names[cmd.Name] != nil {
 		return true, s.pinnedTurn(req, "PREPARE of a name in use")
 	}
+	if readsClock(req) {
+		return true, s.pinnedTurn(req, "prepared statement with a literal like 'now'")
+	}
 	text, _ := queryText(req)
 	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Under: s.settings.Reading(), SQL: true}, st)
 	if s.server != nil && s.server.HasPrepared(shared) {

@@ -56,6 +56,19 @@ type Database struct {
 	// Notifiers maps a server process to the client process number of the session
 	// that last ran NOTIFY there, so that clients recognise their own notifications.
 	Notifiers sync.Map
+	notifiers atomic.Int64 // their number, about
+}
+
+// maxNotifiers bounds Notifiers; forgetting them costs a client the recognition of
+// its own notification, once.
+const maxNotifiers = 4096
+
+// notifier notes that the client process pid runs a NOTIFY on the server process server.
+func (d *Database) notifier(server, pid uint32) {
+	if _, known := d.Notifiers.Swap(server, pid); !known && d.notifiers.Add(1) > maxNotifiers {
+		d.Notifiers.Clear()
+		d.notifiers.Store(0)
+	}
 }
 
 // Listener is the shared listening connection of a database.

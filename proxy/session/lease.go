@@ -53,21 +53,34 @@ const adoptTimeout = 30 * time.Second
 func (s *Session) adopt(c *backend.Conn) (replay []byte, err error) {
 	msgs, needed := c.AppendAdopt(nil, s.settings)
 	if !needed {
-		s.tellParams(c, func(b []byte) bool { return s.send(b) })
+		s.tellParams(c, s.send)
 		return nil, nil
 	}
 	if !c.NeedsRoundTrip(s.settings) {
 		c.Adopted(s.settings)
 		return msgs, nil
 	}
-	if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
+	for tries := 1; ; tries++ {
+		err := c.Exec(msgs, adoptTimeout, nil)
+		if err == nil {
+			break
+		}
+		// The last session's statement_timeout still holds: one so short that it
+		// strikes the replay will not do so again and again.
+		var refusal *wire.Error
+		if tries < maxAdoptTries && errors.As(err, &refusal) && refusal.Code == wire.CodeQueryCanceled {
+			continue
+		}
 		c.Spoil("settings replay failed")
 		return nil, err
 	}
 	c.Adopted(s.settings)
-	s.tellParams(c, func(b []byte) bool { return s.send(b) })
+	s.tellParams(c, s.send)
 	return nil, nil
 }
+
+// maxAdoptTries bounds the attempts at a settings replay.
+const maxAdoptTries = 5
 
 // tellParams sends the client what its server connection reports differently
 // from what the client was told last.

@@ -55,6 +55,7 @@ func (r *relay) begin(c *backend.Conn, skip, owed int) {
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
+	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
 
@@ -193,20 +194,7 @@ func (r *relay) forward(b []byte, pos int) bool {
 // Tail; in duplex they are written.
 func (r *relay) finish(b []byte, pos int) bool {
 	if r.owed == 0 && !r.copyIn && !r.hold {
-		for pos < len(b) && b[pos] == wire.MsgNotification {
-			size, ok := wire.FrameSize(b[pos:])
-			if !ok || size == 0 || size > len(b)-pos {
-				break
-			}
-			pos += size // the shared listener delivers it
-		}
-		switch {
-		case pos == len(b):
-		case r.tx == wire.TxIdle && !r.s.raw && r.s.pin == "":
-			r.c.Spoil("the server spoke after its last answer") // most likely its farewell
-		default:
-			r.err = fmt.Errorf("%w: %d bytes after the last answer", errGarbage, len(b)-pos)
-		}
+		r.c.Afterwards(b[pos:])
 		return false
 	}
 	r.forward(b, pos)

@@ -139,7 +139,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 			return err
 		}
 		*replay = nil
-		s.tellParams(c, func(b []byte) bool { return s.send(b) })
+		s.tellParams(c, s.send)
 	}
 	if why == router.PinSequences {
 		if err := s.keepSequences(c); err != nil {

@@ -325,56 +325,67 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
+	statements := s.statementMode()
 	for i := range s.items {
 		it := &s.items[i]
-		frame := req[it.off : it.off+it.size]
-		switch it.typ {
-		case wire.MsgParse:
-			p, ok := splitParse(frame)
-			if !ok {
-				continue
-			}
-			it.st = s.factsOf(p.text)
-			if why := s.note(it.st); why != "" && pin == "" {
-				pin = why
-			}
-			if pin == "" && it.st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
-				pin = "PREPARE or EXECUTE through the extended protocol"
-			}
-		case wire.MsgQuery:
-			if why := s.note(it.st); why != "" && pin == "" {
-				pin = why
-			}
-			if pin == "" && len(s.items) > 1 && it.st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
-				pin = "PREPARE or EXECUTE behind an open request"
-			}
-		case wire.MsgFunction:
-			if pin == "" && !largeObjectCall(frame) {
-				pin = "function call by the protocol"
-			}
-		case wire.MsgBind:
-			if _, name, _, ok := splitBind(frame); ok {
-				it.own = s.unnamed
-				if len(name) > 0 {
-					it.own = s.names[string(name)]
-				}
-				if it.own == nil {
-					continue
-				}
-				if why := s.note(it.own.Facts); why != "" && pin == "" {
-					pin = why
-				}
-			}
+		why := s.inspectItem(it, req[it.off:it.off+it.size])
+		if pin == "" {
+			pin = why
 		}
-		if s.statementMode() && it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 {
+		if statements && it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 {
 			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",
 				Hint: "Set pool.mode to transaction for this database."}
 		}
 	}
 	if s.raw {
-		pin = ""
-	} else if pin == "" && s.discardsEarly() {
+		return "", nil
+	}
+	if pin == "" && s.discardsEarly() {
 		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
+}
+
+// sqlNames are the effects of PREPARE, EXECUTE and DEALLOCATE.
+const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
+
+// inspectItem is inspect for one message.
+func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
+	switch it.typ {
+	case wire.MsgParse:
+		p, ok := splitParse(frame)
+		if !ok {
+			return ""
+		}
+		it.st = s.factsOf(p.text)
+		switch pin = s.note(it.st); {
+		case pin != "":
+		case it.st.Effects&sqlNames != 0:
+			pin = "PREPARE or EXECUTE through the extended protocol"
+		case len(p.name) > 0 && readsClock(p.text):
+			pin = "prepared statement with a literal like 'now'"
+		}
+	case wire.MsgQuery:
+		pin = s.note(it.st)
+		if pin == "" && len(s.items) > 1 && it.st.Effects&sqlNames != 0 {
+			pin = "PREPARE or EXECUTE behind an open request"
+		}
+	case wire.MsgFunction:
+		if !largeObjectCall(frame) {
+			pin = "function call by the protocol"
+		}
+	case wire.MsgBind:
+		_, name, _, ok := splitBind(frame)
+		if !ok {
+			return ""
+		}
+		it.own = s.unnamed
+		if len(name) > 0 {
+			it.own = s.names[string(name)]
+		}
+		if it.own != nil {
+			pin = s.note(it.own.Facts)
+		}
+	}
+	return pin
 }

@@ -48,7 +48,7 @@ func (s *Session) turn(req []byte) bool {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
 	}
 	if s.notifies {
-		s.db.Notifiers.Store(c.PID(), s.key.PID)
+		s.db.notifier(c.PID(), s.key.PID)
 		s.notifies = false
 	}
 	if s.raw && s.rawListens && s.hasBind() {
@@ -96,7 +96,9 @@ func (s *Session) exchange(c *backend.Conn, out []byte) error {
 		if killed {
 			return err
 		}
-		out = nil
+		if c.Sent() {
+			out = nil
+		}
 	}
 }
 
@@ -233,6 +235,7 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	if s.tx != wire.TxIdle {
 		return s.fatal(e)
 	}
+	s.txn.clear()
 	plain := *e
 	plain.Severity, e = "", &plain
 	var out []byte

@@ -36,6 +36,7 @@ type Conn struct {
 	took    bool // the last Readable read something
 	peek    [1]byte
 	first   []byte // to be written inside the next RawConn.Read
+	sent    bool   // first was sent, at least in part
 	rest    chan error
 	err     error
 	onRead  func(uintptr) bool
@@ -126,7 +127,7 @@ func (c *Conn) Loop(first []byte, h Handler) error {
 	if c.raw == nil {
 		return c.loopBlocking(first, h)
 	}
-	c.handler, c.first, c.err = h, first, nil
+	c.handler, c.first, c.err, c.sent = h, first, nil, false
 	err := c.raw.Read(c.onRead)
 	c.fd, c.handler, c.first = -1, nil, nil
 	if c.rest != nil {
@@ -140,6 +141,10 @@ func (c *Conn) Loop(first []byte, h Handler) error {
 	}
 	return err
 }
+
+// Sent reports whether the last Loop began to send its first bytes; a kick may
+// have come before.
+func (c *Conn) Sent() bool { return c.sent || c.raw == nil }
 
 // readCallback runs inside RawConn.Read: true ends the wait. The poller tells of
 // new input only, so it must not wait while some may be left unread.
@@ -171,7 +176,7 @@ func (c *Conn) readCallback(fd uintptr) bool {
 // written by a goroutine that ends with the write; Loop waits for it.
 func (c *Conn) sendFirst() error {
 	out := c.first
-	c.first = nil
+	c.first, c.sent = nil, true
 	n, err := rawWrite(c.fd, out)
 	if err == nil && n == len(out) {
 		return nil
