@@ -45,6 +45,9 @@ type LoginError struct{ Refusal *wire.Error }
 // Error names the refusal.
 func (e *LoginError) Error() string { return "log in: " + e.Refusal.Message }
 
+// ServerMessage is the refusal in the server's own words.
+func (e *LoginError) ServerMessage() string { return e.Refusal.Message }
+
 // SQLState is the refusal's code.
 func (e *LoginError) SQLState() string { return e.Refusal.Code }
 

@@ -15,6 +15,7 @@ import (
 const (
 	stateNoServer       = "57P03" // cannot_connect_now
 	stateShutdown       = "57P01" // admin_shutdown
+	stateNoDatabase     = "3D000" // invalid_catalog_name
 	stateTooManyClients = "53300" // too_many_connections
 )
 
@@ -65,7 +66,7 @@ func errKilled(key Key) *Error {
 func errSaturated(key Key, waited time.Duration, detail string, cause error) *Error {
 	return &Error{
 		state:   stateNoServer,
-		message: fmt.Sprintf("no connection to server %q became free in %s", key.Server, waited),
+		message: fmt.Sprintf("no connection to server %q became free in %s", key.Server, waited.Round(100*time.Millisecond)),
 		detail:  detail,
 		hint:    "Raise pool.size, or shorten the transactions that hold the connections.",
 		cause:   cause,
@@ -85,10 +86,18 @@ func errDown(key Key, cause error) *Error {
 
 // errRefused passes on that the server does not let this role or database in; waiting would not help.
 func errRefused(key Key, state string, cause error) *Error {
+	said := cause.Error()
+	var server interface{ ServerMessage() string }
+	if errors.As(cause, &server) {
+		said = server.ServerMessage()
+	}
+	if state == stateNoDatabase {
+		return &Error{state: state, message: said, cause: cause} // what tools look for
+	}
 	return &Error{
 		state:   state,
 		message: fmt.Sprintf("server %q refused the login of role %q to database %q", key.Server, key.Role, key.Database),
-		detail:  cause.Error(),
+		detail:  said,
 		hint:    "The proxy tries again after a pause.",
 		cause:   cause,
 	}

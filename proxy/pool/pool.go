@@ -13,6 +13,9 @@ import (
 // busy pool is noticed by their users, and asking every time would cost a system call a transaction.
 const staleAfter = int64(time.Second)
 
+// soon is how long a newcomer waits for the next attempt rather than be told of the last.
+const soon = time.Second
+
 // phase says what a pool does with requests.
 type phase uint8
 
@@ -159,13 +162,16 @@ func (p *Pool[S]) turn(w *Waiter[S]) (*slot[S], error) {
 }
 
 // refuses returns why w need not queue at all; nil when it may.
+//
+// A refusal is remembered only while the next attempt is more than soon away: a
+// database or role that has just been made is found by whoever asks for it next.
 func (p *Pool[S]) refuses(w *Waiter[S]) error {
 	switch {
 	case w.err != nil:
 		return w.err
 	case p.phase == shut:
 		return p.shutErr
-	case p.phase == serving && p.down() && p.reg.clock.now() < p.backoff.retryAt:
+	case p.phase == serving && p.down() && p.reg.clock.now() < p.backoff.retryAt-int64(soon):
 		return p.backoff.refusal // nil when the server is away rather than unwilling
 	}
 	return nil

@@ -70,6 +70,9 @@ func (s *Session) KeepLimits() {
 		if (late || in > goneAfter && s.client.PeerGone()) && s.overdue.CompareAndSwap(false, true) {
 			go s.timeOut(since, cfg.CancelWaitTimeout) // ends within twice the cancel's own limit
 		}
+		if in > goneAfter {
+			s.nudgeServer()
+		}
 	}
 	if began := s.txSince.Load(); began > 0 && over(cfg.TransactionTimeout, time.Duration(now-began)) {
 		s.Kill(wire.Fatal(wire.CodeQueryCanceled, "terminating connection due to transaction timeout"))
@@ -92,6 +95,16 @@ func (s *Session) probe(rested time.Duration) {
 		return
 	}
 	s.client.Kick()
+}
+
+// nudgeServer has the session read once more from a server that has hung up: no
+// wake-up may be left to tell it.
+func (s *Session) nudgeServer() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server != nil && s.server.PeerGone() {
+		s.server.Kick()
+	}
 }
 
 // timeOut cancels the statement that began at since, because it ran too long or

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"io"
+	"net"
 
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
@@ -40,13 +41,14 @@ func PassThrough(h *Hello, server *backend.Conn, bufs *wire.Buffers) error {
 // pipe copies bytes until from ends.
 func pipe(from, to *wire.Conn, bufs *wire.Buffers) error {
 	p := &pipeHandler{from: from, to: to, bufs: bufs}
-	if err := from.Loop(nil, p); err != nil {
-		return err
+	err := from.Loop(nil, p)
+	if err == nil {
+		err = p.err
 	}
-	if errors.Is(p.err, io.EOF) {
-		return nil
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return nil // one end left, and the other was closed after it
 	}
-	return p.err
+	return err
 }
 
 type pipeHandler struct {
