@@ -78,12 +78,8 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		s.forget(shared)
 		return true, s.lost(c, err)
 	}
-	skip := 0
-	if replay != nil {
-		skip = 1
-	}
 	s.setName(cmd.Name, shared)
-	s.relay.begin(c, skip, 1)
+	s.relay.begin(c, replay != nil, 1)
 	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, shared.Name)
 	s.relay.expect.add(expectation{kind: expectParse, st: shared, name: cmd.Name})
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
@@ -126,15 +122,11 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	s.enter(StateActive)
 	s.setUnnamed(nil)
 	c.SetUnnamed(nil)
-	skip := 0
-	if replay != nil {
-		skip = 1
-	}
 	out, at := wire.Begin(replay, wire.MsgQuery)
 	text, _ := queryText(req)
 	out = append(append(append(out, text[:cmd.NameStart]...), st.Name...), text[cmd.NameEnd:]...)
 	out = wire.End(append(out, 0), at)
-	s.relay.begin(c, skip, 1)
+	s.relay.begin(c, replay != nil, 1)
 	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
@@ -169,7 +161,7 @@ func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]b
 func (s *Session) notPrepared(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || c.Spoiled() != "" || s.tx != wire.TxIdle && s.ends() > 1 {
-		s.relay.begin(c, 0, s.ends())
+		s.relay.begin(c, false, s.ends())
 		return s.lost(c, err)
 	}
 	if s.tx == wire.TxIdle {

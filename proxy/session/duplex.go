@@ -44,7 +44,7 @@ func (s *Session) startDuplex() bool {
 	if err != nil {
 		return s.fatal(asError(err))
 	}
-	s.relay.begin(c, 0, 0)
+	s.relay.begin(c, false, 0)
 	if err := s.replayNow(c, &replay); err != nil {
 		s.relay.unended = true
 		return s.lost(c, err)

@@ -20,6 +20,14 @@ type item struct {
 	own  *backend.Statement // Bind and Describe of a known statement
 }
 
+// facts is what the message's statement does, nil if it has none.
+func (it *item) facts() *parser.Statement {
+	if it.st == nil && it.own != nil {
+		return it.own.Facts
+	}
+	return it.st
+}
+
 // requests serves every complete request in the input, in order. It leaves
 // what is incomplete. false ends the session.
 func (s *Session) requests() bool {

@@ -19,10 +19,7 @@ func (s *Session) logSlow(took int64) {
 func (s *Session) template() string {
 	for i := range s.items {
 		it := &s.items[i]
-		st := it.st
-		if st == nil && it.own != nil {
-			st = it.own.Facts
-		}
+		st := it.facts()
 		if st != nil {
 			return st.Template[:min(len(st.Template), maxLoggedText)]
 		}

@@ -48,9 +48,13 @@ type relay struct {
 	out          int // end of what is kept of the buffer's unread part, after drops
 }
 
-// begin readies the relay for skip answers of our own and owed of the client's.
-func (r *relay) begin(c *backend.Conn, skip, owed int) {
-	r.c, r.skip, r.owed = c, skip, owed
+// begin readies the relay for owed answers of the client's, behind that of a
+// settings replay if one was sent.
+func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
+	r.c, r.skip, r.owed = c, 0, owed
+	if replayed {
+		r.skip = 1
+	}
 	r.drain, r.large, r.hold, r.unended = false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0

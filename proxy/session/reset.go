@@ -42,10 +42,7 @@ func (s *Session) resetNames() []wire.Param {
 		}
 	}
 	for i := range s.items {
-		st := s.items[i].st
-		if st == nil && s.items[i].own != nil {
-			st = s.items[i].own.Facts
-		}
+		st := s.items[i].facts()
 		if st == nil {
 			continue
 		}

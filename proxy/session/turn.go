@@ -57,11 +57,7 @@ func (s *Session) turn(req []byte) bool {
 	s.enter(StateActive)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
-	skip := 0
-	if replay != nil {
-		skip = 1
-	}
-	s.relay.begin(c, skip, owed)
+	s.relay.begin(c, replay != nil, owed)
 	s.relay.watch = s.watching()
 	err = s.exchange(c, out)
 	t.free()
@@ -74,7 +70,7 @@ func (s *Session) turn(req []byte) bool {
 func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || s.tx != wire.TxIdle {
-		s.relay.begin(c, 0, s.ends())
+		s.relay.begin(c, false, s.ends())
 		return s.lost(c, err)
 	}
 	s.txn.clear()
@@ -266,7 +262,7 @@ func (s *Session) stop(c *backend.Conn) {
 // transaction the session goes on: its state does not live on the connection.
 func (s *Session) lost(c *backend.Conn, err error) bool {
 	r := &s.relay
-	clean := r.remain == 0 && !r.fatal && !r.clientGone
+	clean := r.remain == 0 && !r.clientGone
 	tail, owed := append([]byte(nil), r.Tail()...), r.owed
 	c.Spoil("lost")
 	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw
@@ -295,6 +291,14 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	s.logLost(err)
 	if r.remain > 0 {
 		// The client waits for the rest of a message: whatever came now would be read as that.
+		s.leaving, r.err = true, e
+		return false
+	}
+	if r.fatal {
+		// The server's own farewell is what the client hears: a session ends only once.
+		if clean && len(tail) > 0 {
+			s.send(tail)
+		}
 		s.leaving, r.err = true, e
 		return false
 	}

@@ -1,0 +1,204 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+)
+
+// pinned returns why the session keeps its connection, "" if it does not.
+// Safe for concurrent use.
+func (s *Session) pinned() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pin
+}
+
+// pinTo makes c the session's own connection: its settings and prepared
+// statements are put there under the client's own names, and from here on
+// frames pass untouched. A pending replay is sent first.
+func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
+	if *replay != nil {
+		if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
+			return err
+		}
+		*replay = nil
+		s.tellParams(c, s.send)
+	}
+	if why == router.PinSequences {
+		if err := s.keepSequences(c); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	if s.pin == "" {
+		s.pinTime = time.Now()
+	}
+	s.pin = why
+	s.mu.Unlock()
+	s.outlives = s.outlives || router.Outlives(why)
+	if s.tx == wire.TxFailed {
+		return nil // nothing can be prepared now; the next statement pins fully
+	}
+	if c.PreparedCount() > 0 {
+		// What other sessions share is not for this one's pg_prepared_statements.
+		if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("clear a connection to be kept: %w", err)
+		}
+		c.ForgetPrepared()
+	}
+	if err := s.giveNames(c); err != nil {
+		return fmt.Errorf("prepare statements on a kept connection: %w", err)
+	}
+	if s.tx == wire.TxIdle {
+		if err := s.listenHere(c); err != nil {
+			return err
+		}
+	}
+	s.raw = true
+	s.log.Debug("session pinned to its server connection")
+	return nil
+}
+
+// listenHere makes pg_listening_channels() tell the truth on a connection that
+// becomes the session's own. Notifications keep coming by the shared listener.
+func (s *Session) listenHere(c *backend.Conn) error {
+	for channel := range s.listens {
+		if err := c.Exec(wire.AppendQuery(nil, "LISTEN "+quoteIdent(channel)), adoptTimeout, nil); err != nil {
+			return fmt.Errorf("listen on a kept connection: %w", err)
+		}
+	}
+	return nil
+}
+
+// giveNames makes the client's statements exist on c under the client's own names.
+// One that the server no longer takes, say because its table is gone, will not
+// exist there: using it fails, as it would have failed before.
+func (s *Session) giveNames(c *backend.Conn) error {
+	if len(s.names) == 0 && c.Unnamed() == s.unnamed && s.unnamed != nil {
+		return nil
+	}
+	var messages []byte // all of the protocol's own in one go
+	var each [][]byte
+	for name, st := range s.names {
+		if st.SQL {
+			// The client's own text, which pg_prepared_statements shows: a shared one has its name in it.
+			each = append(each, wire.AppendQuery(nil, string(st.Text)))
+			continue
+		}
+		messages = wire.AppendParse(messages, name, st.Text, st.Types)
+		each = append(each, wire.AppendSync(wire.AppendParse(nil, name, st.Text, st.Types)))
+	}
+	if len(messages) > 0 {
+		taken, err := s.attempt(c, wire.AppendSync(messages))
+		if err != nil {
+			return err
+		}
+		if taken {
+			each = slices.DeleteFunc(each, func(msg []byte) bool { return msg[0] != wire.MsgQuery })
+		} else if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil { // some exist now
+			return err
+		}
+	}
+	// Last, because every Query drops it.
+	if s.unnamed != nil && (len(s.names) > 0 || c.Unnamed() != s.unnamed) {
+		each = append(each, wire.AppendSync(wire.AppendParse(nil, "", s.unnamed.Text, s.unnamed.Types)))
+	} else if s.unnamed == nil {
+		each = append(each, wire.AppendSync(wire.AppendCloseStatement(nil, "")))
+	}
+	for _, msg := range each {
+		if _, err := s.attempt(c, msg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attempt sends msgs, and reports whether the server took them; a refusal does
+// not touch the transaction under way. The error is a connection's that is lost.
+func (s *Session) attempt(c *backend.Conn, msgs []byte) (taken bool, err error) {
+	plain := func(sql string) error {
+		if s.tx != wire.TxActive {
+			return nil
+		}
+		const name = "pgtier_names" // a Query would drop the unnamed statement
+		msgs := wire.AppendBindText(wire.AppendParse(nil, name, []byte(sql), nil), name, nil)
+		return c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+	}
+	if err := plain("SAVEPOINT pgtier_names"); err != nil {
+		return false, err
+	}
+	err = c.Exec(msgs, adoptTimeout, nil)
+	taken = err == nil
+	if !taken {
+		if c.Spoiled() != "" {
+			return false, err
+		}
+		if err := plain("ROLLBACK TO SAVEPOINT pgtier_names"); err != nil {
+			return false, err
+		}
+	}
+	return taken, plain("RELEASE SAVEPOINT pgtier_names")
+}
+
+// keepSequences makes sure that currval and lastval answer from this session's
+// own past: the connection where it advanced a sequence last, or none at all.
+func (s *Session) keepSequences(c *backend.Conn) error {
+	switch {
+	case c.SeqWriter == s.id:
+		return nil
+	case s.seqOn != 0:
+		return &wire.Error{Code: wire.CodeNotInState, Message: "currval() or lastval() asked on another server connection than the one that advanced the sequence",
+			Hint: "Use INSERT … RETURNING. Sessions of this database keep their connection after a write from now on."}
+	case c.Sequences && s.tx == wire.TxIdle:
+		if err := c.Exec(wire.AppendQuery(nil, "DISCARD SEQUENCES"), adoptTimeout, nil); err != nil {
+			return err
+		}
+		c.Sequences, c.SeqWriter = false, 0
+	}
+	return nil
+}
+
+// discarded runs after a successful DISCARD ALL: nothing of the session is left.
+func (s *Session) discarded(c *backend.Conn) error {
+	c.Reset()
+	s.forgetNames()
+	s.settings = s.startup
+	s.txn.clear()
+	if s.listens != nil {
+		s.db.Listener.Forget(s)
+		s.listens = nil
+	}
+	s.seqOn = 0
+	if s.db.Config().Mode == pool.ModeSession {
+		return s.beginAgain(c)
+	}
+	if s.outlives {
+		c.Spoil("was a session's own, whose state may outlive DISCARD ALL")
+	}
+	s.raw, s.outlives, s.rawListens = false, false, false
+	s.mu.Lock()
+	s.pin = ""
+	s.mu.Unlock()
+	return nil
+}
+
+// beginAgain puts the settings of the login back on a connection that is the
+// session's own.
+func (s *Session) beginAgain(c *backend.Conn) error {
+	msgs, needed := c.AppendAdopt(nil, s.startup)
+	if !needed {
+		return nil
+	}
+	if err := c.Exec(msgs, readBackTimeout, nil); err != nil {
+		return fmt.Errorf("restore the settings of the login: %w", err)
+	}
+	c.Adopted(s.startup)
+	s.beforeReady(func() { s.tellParams(c, s.send) })
+	return nil
+}
