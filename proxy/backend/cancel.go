@@ -54,6 +54,13 @@ func (g *cancelGate) settle() (sent, doubted bool) {
 	return sent, g.doubted
 }
 
+// CancelBegan reports whether a cancel was announced since the connection was lent.
+func (c *Conn) CancelBegan() bool {
+	c.cancels.mu.Lock()
+	defer c.cancels.mu.Unlock()
+	return c.cancels.running > 0 || c.cancels.sent
+}
+
 // BeginCancel announces a cancel. The caller holds a lock that proves that the
 // session still has this connection; it then calls Cancel without that lock.
 func (c *Conn) BeginCancel() { c.cancels.enter() }

@@ -25,13 +25,16 @@ func (s *Session) CancelBy(k Key) {
 // It never reaches a statement of another session, because the connection stays
 // this session's until the cancel is through. Safe for concurrent use.
 func (s *Session) Cancel() {
-	if s.waiter.Cancel(&wire.Error{Code: wire.CodeQueryCanceled, Message: "canceling statement due to user request"}) {
+	if s.waiter.Cancel(canceled()) {
 		return
 	}
 	s.mu.Lock()
 	c := s.server
-	if c != nil {
+	switch {
+	case c != nil:
 		c.BeginCancel()
+	case State(s.state.Load()) == StateWaiting:
+		s.canceled = true // between the queue and the lease
 	}
 	s.mu.Unlock()
 	if c == nil {
@@ -42,6 +45,11 @@ func (s *Session) Cancel() {
 	if err := c.Cancel(ctx); err != nil {
 		s.log.Warn("cancel failed", zap.Error(err))
 	}
+}
+
+// canceled is what a client is told whose statement was cancelled before any server saw it.
+func canceled() *wire.Error {
+	return &wire.Error{Code: wire.CodeQueryCanceled, Message: "canceling statement due to user request"}
 }
 
 // AtRest reports whether the session is between requests, outside a transaction.

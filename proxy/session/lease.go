@@ -17,6 +17,9 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	if s.server != nil {
 		return s.server, nil, nil
 	}
+	s.mu.Lock()
+	s.canceled = false
+	s.mu.Unlock()
 	s.enter(StateWaiting)
 	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint()}
 	if s.seqOn != 0 {
@@ -32,13 +35,22 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	s.last = c
 	s.mu.Lock()
 	s.server = c
-	killed := s.killed
+	killed, skip := s.killed, s.canceled
 	s.mu.Unlock()
 	if killed != nil { // before it could reach the connection
 		s.dropServer()
 		return nil, nil, killed
 	}
 	replay, err = s.adopt(c)
+	if err == nil && (skip || c.CancelBegan()) {
+		// The client has cancelled a statement that no server has seen yet.
+		if replay != nil {
+			err = s.replayNow(c, &replay)
+		}
+		if err == nil {
+			err = canceled()
+		}
+	}
 	if err != nil {
 		s.dropServer()
 		return nil, nil, err

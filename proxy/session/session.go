@@ -68,12 +68,13 @@ type Session struct {
 	rawListens bool // in raw mode, a prepared statement may LISTEN
 
 	// Shared: guarded by mu.
-	mu      sync.Mutex
-	server  *backend.Conn // leased now
-	pin     string
-	pinTime time.Time   // when pin was set
-	killed  *wire.Error // tell the client and end
-	mailbox []byte      // notifications to deliver between requests
+	mu       sync.Mutex
+	server   *backend.Conn // leased now
+	pin      string
+	pinTime  time.Time   // when pin was set
+	canceled bool        // a cancel came between the queue and the lease
+	killed   *wire.Error // tell the client and end
+	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
 	probed   atomic.Int64 // the rest (since) in which the sweeper has looked after it

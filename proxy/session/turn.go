@@ -57,11 +57,7 @@ func (s *Session) turn(req []byte) bool {
 	s.enter(StateActive)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
-	skip := 0
-	if replay != nil {
-		skip = 1
-	}
-	s.relay.begin(c, skip, owed)
+	s.relay.begin(c, replay != nil, owed)
 	s.relay.watch = s.watching()
 	err = s.exchange(c, out)
 	t.free()
@@ -74,7 +70,7 @@ func (s *Session) turn(req []byte) bool {
 func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || s.tx != wire.TxIdle {
-		s.relay.begin(c, 0, s.ends())
+		s.relay.begin(c, false, s.ends())
 		return s.lost(c, err)
 	}
 	s.txn.clear()
