@@ -6,24 +6,34 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"pgtier/proxy"
 	"pgtier/proxy/pool"
 )
 
-// relay is a wire that can be cut: it forwards bytes between its clients and a
-// target, and hangs up on both after so many bytes in one direction.
+// relay is a wire that can be cut or stall: it forwards bytes between its
+// clients and a target, and does so at a byte of each connection, counted from
+// when it was told to.
 type relay struct {
 	listener net.Listener
 	target   string
 
 	mu     sync.Mutex
-	up     int // bytes towards the target until the cut; negative: never
-	down   int // bytes from the target
+	orders orders
 	joined sync.WaitGroup
+}
+
+// orders is what a relay does to each of its connections from now on.
+type orders struct {
+	number   int // of the orders: connections begin to count anew with each
+	up, down int // bytes towards the target, and from it, until it happens; negative: never
+	stall    bool
+	wait     time.Duration // of a stall; 0 splits what was sent in one piece
 }
 
 func newRelay(t *testing.T, target string) *relay {
@@ -31,7 +41,7 @@ func newRelay(t *testing.T, target string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{listener: l, target: target, up: -1, down: -1}
+	r := &relay{listener: l, target: target, orders: orders{up: -1, down: -1}}
 	r.joined.Go(r.accept) // ends with the listener
 	t.Cleanup(func() { _ = l.Close(); r.joined.Wait() })
 	return r
@@ -40,10 +50,24 @@ func newRelay(t *testing.T, target string) *relay {
 func (r *relay) address() string { return r.listener.Addr().String() }
 
 // cut sets where connections end from now on.
-func (r *relay) cut(up, down int) {
+func (r *relay) cut(up, down int) { r.order(orders{up: up, down: down}) }
+
+// stall sets where connections pause once from now on, in both directions.
+func (r *relay) stall(at int, wait time.Duration) {
+	r.order(orders{up: at, down: at, stall: true, wait: wait})
+}
+
+func (r *relay) order(o orders) {
 	r.mu.Lock()
-	r.up, r.down = up, down
+	o.number = r.orders.number + 1
+	r.orders = o
 	r.mu.Unlock()
+}
+
+func (r *relay) ordered() orders {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.orders
 }
 
 func (r *relay) accept() {
@@ -58,25 +82,37 @@ func (r *relay) accept() {
 			continue
 		}
 		both := func() { _ = from.Close(); _ = to.Close() }
-		r.joined.Go(func() { defer both(); r.carry(from, to, &r.up) })   // ends with either socket
-		r.joined.Go(func() { defer both(); r.carry(to, from, &r.down) }) // ends with either socket
+		r.joined.Go(func() { defer both(); r.carry(from, to, func(o orders) int { return o.up }) })   // ends with either socket
+		r.joined.Go(func() { defer both(); r.carry(to, from, func(o orders) int { return o.down }) }) // ends with either socket
 	}
 }
 
-func (r *relay) carry(from, to net.Conn, left *int) {
+// carry forwards one direction of a connection; limit picks its limit from the orders.
+func (r *relay) carry(from, to net.Conn, limit func(orders) int) {
 	b := make([]byte, 4096)
+	number, carried := 0, 0
 	for {
 		n, err := from.Read(b)
-		r.mu.Lock()
-		over := *left >= 0 && n >= *left
-		if over {
-			n = *left
+		o := r.ordered()
+		if o.number != number {
+			number, carried = o.number, 0
 		}
-		if *left >= 0 {
-			*left -= n
+		at := limit(o) - carried // in b
+		carried += n
+		here := limit(o) >= 0 && n >= at && at >= 0
+		if here && !o.stall {
+			_, _ = to.Write(b[:at])
+			return
 		}
-		r.mu.Unlock()
-		if _, werr := to.Write(b[:n]); err != nil || werr != nil || over {
+		rest := b[:n]
+		if here {
+			if _, werr := to.Write(rest[:at]); werr != nil {
+				return
+			}
+			time.Sleep(o.wait) // the stall
+			rest = rest[at:]
+		}
+		if _, werr := to.Write(rest); err != nil || werr != nil {
 			return
 		}
 	}
@@ -98,95 +134,225 @@ func story() []byte {
 // storyAnswers is the number of ReadyForQuery in the answer to story.
 const storyAnswers = 5
 
-// cutStep is every how many bytes the story is cut. It shares no factor with
-// message sizes, and the two directions begin at different bytes.
-const cutStep = 5
+// cutLanes is how many proxies are cut at the same time: most of it is waiting.
+const cutLanes = 4
+
+// everyByte calls try for each byte from 1 below end, in lanes, and fails the
+// test at the first error of each lane.
+func everyByte(t *testing.T, end int, lane func() (try func(at int) error)) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i := range cutLanes {
+		try := lane()
+		all.Go(func() {
+			for at := 1 + i; at < end; at += cutLanes {
+				if err := try(at); err != nil {
+					t.Errorf("behind byte %d: %v", at, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
 
 // checkUntouched fails if the tables show half a story, or another client's
 // settings or statements can be seen.
 func (r *rig) checkUntouched(t *testing.T, address, when string) {
 	t.Helper()
-	p := connect(t, address)
+	if err := untouched(address); err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+}
+
+func untouched(address string) error {
+	p, err := dialPeer(address)
+	if err != nil {
+		return err
+	}
 	defer p.close()
+	if frames, err := p.login("user=postgres", "database="+database); err != nil || frames[len(frames)-1][0] != 'Z' {
+		return fmt.Errorf("the next client cannot log in: %w\n%s", err, lines(frames))
+	}
 	got, err := p.value("SELECT count(*) || ' ' || current_setting('search_path') || ' ' || current_setting('timezone') FROM public.sink")
 	if want := `0 "$user", public UTC`; err != nil || got != want {
-		t.Fatalf("%s: the next client sees %q, %v; want %q", when, got, err, want)
+		return fmt.Errorf("the next client sees %q, %w; want %q", got, err, want)
 	}
 	if frames, err := p.ask("EXECUTE s"); err != nil || frames[0][0] != 'E' {
-		t.Fatalf("%s: the next client finds a statement of the last: %v\n%s", when, err, lines(frames))
+		return fmt.Errorf("the next client finds a statement of the last: %w\n%s", err, lines(frames))
 	}
+	return nil
 }
 
 func TestClientsCutAtAnyByteLeaveNothingBehind(t *testing.T) {
 	r := newRig(t)
-	p, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, 1))
-	wire := newRelay(t, address)
 	login := len(startupPacket([]string{"user=postgres", "database=" + database}))
-	r.checkUntouched(t, address, "before")
-	before := runtime.NumGoroutine()
-	for at := 1; at < login+len(story()); at += cutStep {
-		wire.cut(at, -1)
-		c, err := dialPeer(wire.address())
-		if err != nil {
-			t.Fatal(err)
+	var proxies []*proxy.Proxy
+	var before int
+	everyByte(t, login+len(story()), func() func(int) error {
+		p, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, 1))
+		r.checkUntouched(t, address, "before")
+		wire := newRelay(t, address)
+		proxies, before = append(proxies, p), runtime.NumGoroutine()
+		return func(at int) error {
+			wire.cut(at, -1)
+			_, _ = tell(wire.address())
+			return untouched(address)
 		}
-		if _, err := c.login("user=postgres", "database="+database); err == nil {
-			_ = c.write(story())
-			_, _ = c.readUntil("Z", storyAnswers)
-		}
-		_ = c.nc.Close()
-		r.checkUntouched(t, address, fmt.Sprint("client cut behind byte ", at))
-	}
+	})
 	r.atRest(t)
 	eventually(t, "sessions and goroutines of cut clients are gone", func() bool {
-		return len(p.Sessions()) == 0 && runtime.NumGoroutine() <= before+2
+		sessions := 0
+		for _, p := range proxies {
+			sessions += len(p.Sessions())
+		}
+		return sessions == 0 && runtime.NumGoroutine() <= before+2*cutLanes
 	})
+}
+
+// wireEnd is beyond the last byte of the story in either direction of a server's
+// connection, with the settings and names that the proxy adds.
+const wireEnd = 520
+
+// packetEnd is within the startup packet at a server or just behind it, loginEnd
+// beyond the last byte of its answer.
+const (
+	packetEnd = 60
+	loginEnd  = 460
+)
+
+// cuttable is a proxy behind a relay that gives a server up soon.
+func (r *rig) cuttable(t *testing.T) (*relay, proxy.Config) {
+	wire := newRelay(t, r.manager.Address())
+	cfg := r.config(wire.address(), pool.ModeTransaction, 1)
+	cfg.Pool.LoginRetry, cfg.Pool.ServerDownWait = 5*time.Millisecond, 30*time.Millisecond
+	d := cfg.Databases[database]
+	d.Pool = cfg.Pool
+	cfg.Databases[database] = d
+	return wire, cfg
+}
+
+// again waits until the proxy serves.
+func again(address string) (err error) {
+	for deadline := time.Now().Add(stepLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) { // between two attempts
+		if err = untouched(address); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the proxy does not serve again: %w", err)
 }
 
 func TestServerConnectionsCutAtAnyByteGiveErrorsNotWrongAnswers(t *testing.T) {
 	r := newRig(t)
-	wire := newRelay(t, r.manager.Address())
-	cfg := r.config(wire.address(), pool.ModeTransaction, 1)
-	cfg.Pool.LoginRetry = 10 * time.Millisecond
-	_, address := start(t, cfg)
-	want, err := tell(t, r.manager.Address())
+	want, err := tell(r.manager.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 2; at < 700; at += 3 * cutStep {
-		if at%2 == 0 {
-			wire.cut(at, -1)
-		} else {
-			wire.cut(-1, at)
-		}
-		got, _ := tell(t, address)
-		wire.cut(-1, -1)
-		for i, line := range got {
-			if i < len(want) && line == want[i] {
-				continue
+	wire, cfg := r.cuttable(t)
+	_, address := start(t, cfg)
+	r.checkUntouched(t, address, "before")
+	wire.cut(wireEnd, wireEnd)
+	if got, err := tell(address); err != nil || !slices.Equal(got, want) {
+		t.Fatalf("the story is longer than wireEnd or goes wrong uncut: %v\n%s", err, strings.Join(got, "\n"))
+	}
+	for _, up := range []bool{true, false} {
+		everyByte(t, wireEnd, func() func(int) error {
+			wire, cfg := r.cuttable(t)
+			_, address := start(t, cfg)
+			r.checkUntouched(t, address, "before")
+			return func(at int) error {
+				if up {
+					wire.cut(at, -1)
+				} else {
+					wire.cut(-1, at)
+				}
+				got, _ := tell(address)
+				wire.cut(-1, -1)
+				if err := truncated(want, got); err != nil {
+					return err
+				}
+				return again(address)
 			}
-			if !strings.HasPrefix(line, "ErrorResponse") || !strings.Contains(line, `C="08`) && !strings.Contains(line, `C="57P`) {
-				t.Fatalf("cut behind byte %d: message %d is %s, want %s or an error about the connection", at, i, line, want[min(i, len(want)-1)])
-			}
-			break
-		}
-		eventually(t, "the proxy serves again", func() bool {
-			p := connect(t, address)
-			defer p.close()
-			got, err := p.value("SELECT 'again'")
-			return err == nil && got == "again"
 		})
-		r.checkUntouched(t, address, fmt.Sprint("server cut behind byte ", at))
 	}
 	r.atRest(t)
 }
 
-// tell runs the story on a new connection and returns the answers, without login.
-func tell(t *testing.T, address string) ([]string, error) {
-	t.Helper()
-	p, err := dialPeer(address)
+func TestServerLoginsCutAtAnyByteAreTriedAgain(t *testing.T) {
+	r := newRig(t)
+	everyByte(t, packetEnd+loginEnd, func() func(int) error {
+		wire, cfg := r.cuttable(t)
+		d := cfg.Databases[database]
+		d.Pool.ServerDownWait = time.Millisecond
+		cfg.Databases[database] = d
+		p, address := start(t, cfg)
+		return func(at int) error {
+			up, down := at, -1
+			if at >= packetEnd {
+				up, down = -1, at-packetEnd
+			}
+			wire.cut(up, down)
+			if err := p.Reconnect(database); err != nil {
+				return err
+			}
+			if err := untouched(address); err == nil && at < packetEnd {
+				return errors.New("a client was served over a server connection that was cut in its login")
+			}
+			wire.cut(-1, -1)
+			return again(address)
+		}
+	})
+	r.atRest(t)
+}
+
+// truncated says what is wrong with got: it must be want as far as it goes, then
+// an error about the connection.
+func truncated(want, got []string) error {
+	for i, line := range got {
+		if i < len(want) && line == want[i] {
+			continue
+		}
+		if !strings.HasPrefix(line, "ErrorResponse") || !strings.Contains(line, `C="08`) && !strings.Contains(line, `C="57P`) {
+			return fmt.Errorf("message %d is %s, want %s or an error about the connection", i, line, want[min(i, len(want)-1)])
+		}
+		return nil
+	}
+	return nil
+}
+
+// stallMost is the longest pause at a byte; every sixth splits without a pause.
+const stallMost = 5
+
+func TestStallsAndSplitsAtAnyByteChangeNoAnswer(t *testing.T) {
+	r := newRig(t)
+	want, err := tell(r.manager.Address())
 	if err != nil {
 		t.Fatal(err)
+	}
+	everyByte(t, wireEnd, func() func(int) error {
+		behind, cfg := r.cuttable(t)
+		cfg.Pool.ServerDownWait = stepLimit
+		_, address := start(t, cfg)
+		before := newRelay(t, address)
+		return func(at int) error {
+			wait := time.Duration(at/cutLanes%(stallMost+1)) * time.Millisecond
+			before.stall(at, wait)
+			behind.stall(at, wait)
+			got, err := tell(before.address())
+			if !slices.Equal(got, want) {
+				return fmt.Errorf("%w\ngot:\n%s\nwant:\n%s", err, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			return err
+		}
+	})
+	r.atRest(t)
+}
+
+// tell runs the story on a new connection and returns the answers, without login.
+func tell(address string) ([]string, error) {
+	p, err := dialPeer(address)
+	if err != nil {
+		return nil, err
 	}
 	defer p.close()
 	frames, err := p.login("user=postgres", "database="+database)
