@@ -2,29 +2,101 @@ package wiretest
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgtier/proxy/pool"
 )
 
-// silentClients is how many connections say nothing while others work.
-const silentClients = 1000
+// How many connections never log in while others work, and how long they may try.
+const (
+	silentClients   = 2000
+	halfClients     = 200
+	strangersLimit  = 2 * time.Second
+	tooLongPassword = 1 << 20
+)
 
-func TestSilentConnectionsDisturbNobody(t *testing.T) {
+// stranger is a connection that does not come to log in.
+type stranger struct {
+	name string
+	says []byte // at once
+	asks bool   // is asked for a password, and then
+	then []byte // says this
+	code string // how it is told to go
+}
+
+// strangers say nothing, too little or too much.
+func strangers() []stranger {
+	unknown := startupPacket([]string{"user=nobody", "database=" + database})
+	return []stranger{
+		{name: "half a startup packet", says: unknown[:len(unknown)/2], code: "57014"},
+		{name: "half a length", says: unknown[:2], code: "57014"},
+		{name: "oversized startup packet", says: []byte{0, 0, 0x27, 0x11, 0, 3, 0, 0}, code: "08P01"},
+		{name: "startup packet of 2 GiB", says: []byte{0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0}, code: "08P01"},
+		{name: "no password", says: unknown, asks: true, code: "57014"},
+		{name: "half a password message", says: unknown, asks: true, then: frameOf('p', cstring("SCRAM-SHA-256"))[:9], code: "57014"},
+		{name: "oversized password message", says: unknown, asks: true, then: frameOf('p', make([]byte, tooLongPassword))[:9], code: "08P01"},
+	}
+}
+
+// come connects and says what s has to say.
+func (s *stranger) come(address string) (*peer, error) {
+	p, err := dialPeer(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.write(s.says); err != nil || !s.asks {
+		return p, err
+	}
+	if frames, err := p.readUntil("R", 1); err != nil {
+		return p, fmt.Errorf("wait to be asked for a password: %w\n%s", err, lines(frames))
+	}
+	return p, p.write(s.then)
+}
+
+func TestStrangersDisturbNobodyAndAreSentAway(t *testing.T) {
 	r := newRig(t)
-	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, 2))
-	for i := range silentClients {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
+	cfg := r.config(r.manager.Address(), pool.ModeTransaction, 2)
+	cfg.Auth.Method, cfg.Auth.HBAFile = "hba", filepath.Join(t.TempDir(), "hba.conf")
+	if err := os.WriteFile(cfg.Auth.HBAFile, []byte("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Pool.ClientLoginTimeout = strangersLimit
+	p, address := start(t, cfg)
+	r.checkUntouched(t, address, "before strangers")
+	before := runtime.NumGoroutine()
+	all := slices.Repeat([]stranger{{name: "silent", code: "57014"}}, silentClients)
+	for kinds := strangers(); len(all) < silentClients+halfClients; {
+		all = append(all, kinds[len(all)%len(kinds)])
+	}
+	peers := make([]*peer, len(all))
+	for i := range all {
+		var err error
+		if peers[i], err = all[i].come(address); err != nil {
+			t.Fatalf("%s: %v", all[i].name, err)
 		}
-		defer c.Close()
-		if i%2 == 0 {
-			_, _ = c.Write([]byte{0, 0, 0, 50, 0, 3}) // half a startup packet
+		defer peers[i].nc.Close()
+	}
+	for range 20 {
+		r.checkUntouched(t, address, "beside strangers")
+	}
+	for i, s := range all {
+		frames, err := peers[i].readUntil("close", 1)
+		if got := lines(frames); err != nil || len(frames) != 1 || !strings.HasPrefix(got, `ErrorResponse V="FATAL" C="`+s.code+`"`) {
+			t.Fatalf("%s: got %v\n%s, want FATAL %s and the end", s.name, err, got, s.code)
 		}
 	}
-	r.checkUntouched(t, address, "beside silent clients")
+	eventually(t, "nothing is left of the strangers", func() bool {
+		return len(p.Sessions()) == 0 && runtime.NumGoroutine() <= before+2
+	})
+	r.checkUntouched(t, address, "after strangers")
 }
 
 func TestClientsThatVanishAreRolledBack(t *testing.T) {
