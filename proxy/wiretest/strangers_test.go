@@ -156,6 +156,18 @@ func TestServersThatAnswerGarbageHurtOneRequest(t *testing.T) {
 			if err := p.write(queryMessage("SELECT 1")); err != nil {
 				t.Fatal(err)
 			}
+			if name == "two answers" { // the second belongs to nobody, least of all to the next request
+				for range 3 {
+					frames, err := p.readUntil("Z", 1)
+					if err != nil || len(frames) != 1 {
+						t.Fatalf("the client got %v\n%s, want one ReadyForQuery", err, lines(frames))
+					}
+					if err := p.write(queryMessage("SELECT 2")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return
+			}
 			frames, err := p.readUntil("E", 1)
 			if name == "half a message" {
 				if err == nil || isTimeout(err) {
@@ -163,10 +175,7 @@ func TestServersThatAnswerGarbageHurtOneRequest(t *testing.T) {
 				}
 				return
 			}
-			if name == "two answers" && err == nil || err == nil && bytes.Contains(frames[len(frames)-1], []byte("C08")) {
-				return
-			}
-			if name != "two answers" || err == nil {
+			if err != nil || !bytes.Contains(frames[len(frames)-1], []byte("C08")) {
 				t.Errorf("the client got %v\n%s, want an error of class 08", err, lines(frames))
 			}
 		})
