@@ -37,7 +37,7 @@ lint: $(LINT) ## run golangci-lint, gofmt included
 fmt: ## gofmt every file
 	gofmt -l -w $$(git ls-files '*.go')
 
-bench: setup build ## measure beside PgBouncer; results in bench/out
+bench: setup build ## measure beside PgBouncer; results in bench/results
 	go run ./bench $(ARGS)
 
 fuzz: ## run each fuzz target for FUZZTIME
