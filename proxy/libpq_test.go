@@ -84,7 +84,7 @@ func TestLibPQCopy(t *testing.T) {
 			return
 		}
 		defer tx.Rollback()
-		copied, err := tx.PrepareContext(ctx, pq.CopyIn("copied", "client", "body"))
+		copied, err := tx.PrepareContext(ctx, "COPY copied (client, body) FROM STDIN")
 		if err != nil {
 			t.Error(err)
 			return

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -130,7 +131,7 @@ func (c *rawClient) farewell() (*wire.Error, error) {
 	var told *wire.Error
 	for {
 		kind, body, err := c.message()
-		if err == io.EOF && told != nil {
+		if errors.Is(err, io.EOF) && told != nil {
 			return told, nil
 		}
 		if err != nil {

@@ -50,7 +50,7 @@ func runSide(ctx context.Context, s suite, side, dir string, o options) error {
 	if err != nil {
 		return err
 	}
-	defer cluster.Stop()
+	defer func() { _ = cluster.Stop() }()
 	manager := cluster.Shards[0].Manager
 	address := manager.Address()
 	if side == sideProxy {

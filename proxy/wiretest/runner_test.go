@@ -94,7 +94,8 @@ func (p *peer) readFrame() ([]byte, error) {
 	if size < 4 || size > 1<<28 {
 		return nil, fmt.Errorf("message %q of %d bytes", head[0], size)
 	}
-	frame := append(head, make([]byte, size-4)...)
+	frame := make([]byte, 1+size)
+	copy(frame, head)
 	if _, err := io.ReadFull(p.in, frame[5:]); err != nil {
 		return nil, err
 	}
