@@ -124,6 +124,11 @@ type Statement struct {
 	Effects Effects
 	// Pin is the first command's reason to keep the connection, "" if none has one.
 	Pin string
+	// Literals says that the text has quoted literals, whose reading may depend on settings such as TimeZone.
+	Literals bool
+	// Hints are those of the comments that lead the text, in order; HintError says what is wrong with one.
+	Hints     []Hint
+	HintError string
 }
 
 // Command holds the facts of one statement of a text.
@@ -156,4 +161,28 @@ type Command struct {
 	Relations []string
 	// Pin is the reason why a shared connection cannot carry the session state this makes, "" if none.
 	Pin string
+
+	// Locals are the lower-case names of settings that the statement changes for its transaction only: SET LOCAL and
+	// set_config(…, true).
+	Locals []string
+	// Restores are the lower-case names of settings that the statement may set to what they were at login: RESET, SET … TO
+	// DEFAULT, and set_config with anything but a literal value. RestoresAny: names that the text does not show.
+	Restores    []string
+	RestoresAny bool
+
+	// Tables are the uses of relations, in no order. Incomplete says that the text does not show all: DO, CALL, EXECUTE.
+	Tables     []Table
+	Incomplete bool
+	Calls      []Called
+	Operators  []Named // not of pg_catalog alone: a name may be anyone's
+	Types      []Named // of casts, and of literals written with their type
+	// Compared are the columns compared with constants and parameters.
+	Compared []Comparison
+	// Transaction is what Begin and SetTransaction ask for.
+	Transaction Transaction
+	// Assigned is what a SET or RESET of one setting assigns; its Name is "" for other statements and for lists.
+	Assigned Assignment
+	// Explained are the facts of the statement inside EXPLAIN, Analyze that it is carried out.
+	Explained *Command
+	Analyze   bool
 }

@@ -37,6 +37,8 @@ type Conn struct {
 	rest      []byte     // the beginning of a message behind the last answer
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
+	// Heard gets the notifications that come behind an answer; nil drops them.
+	Heard func(wire.Frame)
 	Sequences bool       // somebody's sequence state is on it
 
 	preparedCount atomic.Int32
@@ -196,9 +198,9 @@ func (c *Conn) Exec(msgs []byte, timeout time.Duration, visit func(wire.Frame)) 
 }
 
 // Afterwards takes what came behind the last ReadyForQuery: messages that a
-// server may send unasked. Notifications and notices are dropped, because only
-// the shared listener is heard; the beginning of a message waits for Resume.
-// Anything else spoils the connection.
+// server may send unasked. Notices are dropped, and notifications unless somebody
+// hears them; the beginning of a message waits for Resume. Anything else spoils
+// the connection.
 func (c *Conn) Afterwards(b []byte) {
 	for len(b) > 0 {
 		size, ok := wire.FrameSize(b)
@@ -211,9 +213,14 @@ func (c *Conn) Afterwards(b []byte) {
 			c.rest = append(c.rest[:0], b...)
 			return
 		}
-		if b[0] == wire.MsgParameterStatus {
+		switch b[0] {
+		case wire.MsgParameterStatus:
 			if p, err := wire.ParseParameterStatus(b[wire.HeaderBytes:size]); err == nil {
 				c.SetParam(p)
+			}
+		case wire.MsgNotification:
+			if c.Heard != nil {
+				c.Heard(wire.Frame{Type: b[0], Raw: b[:size]})
 			}
 		}
 		b = b[size:]

@@ -214,6 +214,7 @@ func (l *SharedListener) run() {
 func (l *SharedListener) serve(c *backend.Conn) error {
 	w := &listenWait{l: l, c: c}
 	defer w.in.Drop()
+	c.Heard = l.deliver // also what comes in one read with the answer to a LISTEN
 	for {
 		l.mu.Lock()
 		queue := l.queue
@@ -241,7 +242,10 @@ func (l *SharedListener) serve(c *backend.Conn) error {
 		if len(queue) > 0 {
 			continue
 		}
+		c.Resume(&w.in)
 		err := c.Loop(nil, w)
+		c.Afterwards(w.in.Bytes()) // the beginning of a message, if it was kicked in the middle
+		w.in.Skip(w.in.Len())
 		l.mu.Lock()
 		l.waiting = false
 		c.Unkick()
