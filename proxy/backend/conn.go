@@ -38,8 +38,8 @@ type Conn struct {
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
 	// Heard gets the notifications that come behind an answer; nil drops them.
-	Heard func(wire.Frame)
-	Sequences bool       // somebody's sequence state is on it
+	Heard     func(wire.Frame)
+	Sequences bool // somebody's sequence state is on it
 
 	preparedCount atomic.Int32
 	fingerprint   atomic.Uint64
