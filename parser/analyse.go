@@ -19,7 +19,8 @@ var grammarLock sync.Mutex
 // analyse finds the facts of text the slow way. It sets everything but Template.
 func analyse(text string) *Statement {
 	src := []byte(text)
-	st := &Statement{Conforming: hasBackslash(src)}
+	st := &Statement{}
+	st.Literals, st.Conforming = quotes(src)
 	if bytes.IndexByte(src, 0) >= 0 {
 		st.Unparsed, st.Pin = true, pinNUL
 		return st
@@ -157,11 +158,16 @@ func blankJoints(src []byte, t token) {
 	}
 }
 
-func hasBackslash(src []byte) bool {
+// quotes says whether src has quoted literals, or bytes in which one may hide, and whether a plain one has a backslash.
+func quotes(src []byte) (literals, backslash bool) {
 	l := lexer{src: src}
-	for l.next().kind != tokenEnd {
+	for t := l.next(); t.kind != tokenEnd; t = l.next() {
+		switch t.kind {
+		case tokenString, tokenEscape, tokenDollar, tokenUString, tokenBits, tokenNational, tokenBad:
+			literals = true
+		}
 	}
-	return l.backslash
+	return literals, l.backslash
 }
 
 // startsPlain says whether src is one statement of a kind that names nothing by offset.

@@ -84,7 +84,7 @@ var keyBuffers = sync.Pool{New: func() any { return &keyBuffer{b: make([]byte, 0
 // Unparsed set. A hit does not allocate; sql is not retained.
 func (c *Cache) Statement(sql []byte) *Statement {
 	if len(sql) > MaxText {
-		return &Statement{Unparsed: true, Pin: pinTooLarge}
+		return &Statement{Unparsed: true, Pin: pinTooLarge, Literals: true}
 	}
 	buf := keyBuffers.Get().(*keyBuffer)
 	defer keyBuffers.Put(buf)
@@ -213,7 +213,7 @@ func (s *Statement) bytes() int64 {
 
 func (c *Command) bytes() int64 {
 	n := int64(unsafe.Sizeof(*c)) + int64(len(c.Channel)+len(c.Name)+len(c.Pin))
-	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations} {
+	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations, c.Locals, c.Restores} {
 		for _, s := range list {
 			n += int64(unsafe.Sizeof(s)) + int64(len(s))
 		}

@@ -155,6 +155,7 @@ func (c *Command) discard(target pg.DiscardMode) {
 	default:
 		c.Kind = DiscardAll
 		c.Effects |= DiscardsAll
+		c.RestoresAny = true
 	}
 }
 

@@ -38,6 +38,9 @@ func describe(sql string, s *Statement) string {
 	if s.Conforming {
 		fmt.Fprintf(&b, "conforming\n")
 	}
+	if s.Literals {
+		fmt.Fprintf(&b, "literals\n")
+	}
 	if s.Pin != "" {
 		fmt.Fprintf(&b, "pin: %s\n", s.Pin)
 	}
@@ -45,6 +48,14 @@ func describe(sql string, s *Statement) string {
 		describeCommand(&b, sql, &s.Commands[i])
 	}
 	return b.String()
+}
+
+// describeNames joins names with a * for those that the text does not show.
+func describeNames(names []string, others bool) string {
+	if others {
+		names = append(names[:len(names):len(names)], "*")
+	}
+	return strings.Join(names, ",")
 }
 
 func describeCommand(b *strings.Builder, sql string, c *Command) {
@@ -59,6 +70,8 @@ func describeCommand(b *strings.Builder, sql string, c *Command) {
 		b.WriteString(" | chain")
 	}
 	field("settings", strings.Join(c.Settings, ","))
+	field("locals", describeNames(c.Locals, c.LocalsAny))
+	field("restores", describeNames(c.Restores, c.RestoresAny))
 	field("channel", c.Channel)
 	field("name", c.Name)
 	if c.NameEnd > 0 {

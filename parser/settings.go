@@ -30,6 +30,19 @@ func endsWithTransaction(name string) bool {
 	return ok
 }
 
+// addLocal notes that the setting differs until the transaction ends.
+func (c *Command) addLocal(name string) { c.Locals = appendNew(c.Locals, strings.ToLower(name)) }
+
+// addRestore notes that the setting may become what it was at login. That of a transaction has no such value.
+func (c *Command) addRestore(name string) {
+	if !endsWithTransaction(name) {
+		c.Restores = appendNew(c.Restores, strings.ToLower(name))
+	}
+}
+
+// hidesSettings notes that the statement may change settings, or bring them back, that its text does not show.
+func (c *Command) hidesSettings() { c.LocalsAny, c.RestoresAny = true, true }
+
 // addSetting notes that the setting may differ after the transaction.
 func (c *Command) addSetting(name string) {
 	name = strings.ToLower(name)
@@ -38,6 +51,7 @@ func (c *Command) addSetting(name string) {
 		return
 	}
 	if endsWithTransaction(name) {
+		c.addLocal(name)
 		return
 	}
 	c.Settings = appendNew(c.Settings, name)
@@ -52,13 +66,16 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 	case pg.VariableSetKind_VAR_RESET_ALL:
 		c.Kind = ResetAll
 		c.Effects |= ResetsAll
+		c.RestoresAny = true
 		return
 	case pg.VariableSetKind_VAR_SET_MULTI:
 		c.variableSetMulti(name, s)
 		return
 	case pg.VariableSetKind_VAR_RESET:
 		c.Kind = Reset
+		c.addRestore(name)
 	case pg.VariableSetKind_VAR_SET_DEFAULT:
+		c.addRestore(name)
 		if !s.IsLocal {
 			c.Kind = Reset // another spelling of it
 		}
@@ -67,6 +84,7 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 		c.pin("SET search_path to pg_temp") // CREATE then makes temporary objects without a word of it
 	}
 	if s.IsLocal && name != "seed" { // the random generator does not roll back
+		c.addLocal(name)
 		return
 	}
 	c.addSetting(name)
@@ -99,6 +117,7 @@ func mentionsTemp(args []*pg.Node) bool {
 func (c *Command) setConfig(args []*pg.Node) {
 	if len(args) != 3 {
 		c.pin(pinComputed) // the server refuses it, unless a user's own function has this name
+		c.hidesSettings()
 		return
 	}
 	var named [3]*pg.Node
@@ -119,17 +138,28 @@ func (c *Command) setConfig(args []*pg.Node) {
 	name, known := literal(named[0])
 	local := isTrue(named[2])
 	name = strings.ToLower(name)
+	if _, constant := literal(named[1]); !constant { // NULL brings the setting back
+		if known {
+			c.addRestore(name)
+		} else {
+			c.RestoresAny = true
+		}
+	}
+	if local && known && name != "seed" { // the random generator does not roll back
+		c.addLocal(name)
+	}
 	switch {
 	case known && name == "seed":
 		c.pin(pinOfSetting(name))
 	case known && name == "search_path" && mentionsTemp(named[1:2]):
 		c.pin("set_config() of search_path to pg_temp")
 	case local:
-		// ends with the transaction, whatever the name
+		c.LocalsAny = c.LocalsAny || !known // ends with the transaction, whatever the name
 	case known:
 		c.addSetting(name)
 	default:
 		c.pin(pinComputed)
+		c.LocalsAny = true
 	}
 }
 

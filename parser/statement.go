@@ -124,7 +124,8 @@ type Statement struct {
 	Effects Effects
 	// Pin is the first command's reason to keep the connection, "" if none has one.
 	Pin string
-	// Literals says that the text has quoted literals, whose reading may depend on settings such as TimeZone.
+	// Literals says that the text has quoted literals of any kind, whose reading may depend on settings such as TimeZone, or that
+	// nobody can say.
 	Literals bool
 	// Hints are those of the comments that lead the text, in order; HintError says what is wrong with one.
 	Hints     []Hint
@@ -162,11 +163,13 @@ type Command struct {
 	// Pin is the reason why a shared connection cannot carry the session state this makes, "" if none.
 	Pin string
 
-	// Locals are the lower-case names of settings that the statement changes for its transaction only: SET LOCAL and
-	// set_config(…, true).
-	Locals []string
-	// Restores are the lower-case names of settings that the statement may set to what they were at login: RESET, SET … TO
-	// DEFAULT, and set_config with anything but a literal value. RestoresAny: names that the text does not show.
+	// Locals are the lower-case names of settings that the statement changes for its transaction only: SET LOCAL, set_config(…, true)
+	// with a literal name, and SET of a transaction's own settings such as transaction_read_only. LocalsAny: names that the text does
+	// not show, as in DO.
+	Locals    []string
+	LocalsAny bool
+	// Restores are the lower-case names of settings that the statement may set to what they were at login: RESET, SET [LOCAL] … TO
+	// DEFAULT, and set_config with anything but a literal value. RestoresAny: names that the text does not show, and RESET ALL.
 	Restores    []string
 	RestoresAny bool
 

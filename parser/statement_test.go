@@ -234,7 +234,7 @@ func TestShortenedTextKeepsItsFacts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole := &Statement{Commands: commands(tree, []byte(text))}
+		whole := &Statement{Literals: long.Literals, Commands: commands(tree, []byte(text))}
 		whole.unite()
 		if got, want := describe(text, long), describe(text, whole); got != want {
 			t.Errorf("shortened: %swhole: %s", got, want)

@@ -73,6 +73,7 @@ func (w *walker) message(m protoreflect.Message) {
 		w.c.Effects |= Writes | AdvancesSequence
 		if v.Relation.GetRelname() == "pg_settings" {
 			w.c.pin("UPDATE pg_settings") // a rule turns it into set_config()
+			w.c.RestoresAny = true
 		}
 	case *pg.LockingClause:
 		w.c.Effects |= LocksRows
