@@ -277,3 +277,31 @@ func TestWhoWaitedLongBeforeTheServerWentIsNotFailedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestReplaceKeepsThePlaceAndClosesTheOldConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		p := r.Attach(keyA, quiet(1))
+		old := lend(t, p, NewWaiter[*line]())
+		fresh, err := r.host.dial(t.Context(), keyA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.users.Add(-1)
+		hold(fresh)
+		p.Replace(old, fresh)
+		if reason := *old.closed.Load(); reason != "replaced" {
+			t.Errorf("the old connection was closed with reason %q", reason)
+		}
+		got := make(chan result, 1)
+		go ask(p, NewWaiter[*line](), 0, got)
+		synctest.Wait()
+		giveBack(p, fresh)
+		if res := <-got; res.err != nil || res.line != fresh {
+			t.Errorf("got %v (%v), want the fresh connection, the only one the size allows", res.line, res.err)
+		} else {
+			giveBack(p, fresh)
+		}
+	})
+}

@@ -292,6 +292,22 @@ func (p *Pool[S]) Discard(s S, reason string) {
 	p.bury(sl, reason)
 }
 
+// Replace puts fresh in the place of old, which the caller was lent, and closes old. From now on the caller holds fresh.
+func (p *Pool[S]) Replace(old, fresh S) {
+	p.mu.Lock()
+	sl := p.slots[old]
+	if sl == nil || sl.state != Leased {
+		p.mu.Unlock()
+		p.log.Error("a connection was replaced that is not lent", zap.Stack("stack"))
+		return
+	}
+	delete(p.slots, old)
+	sl.server = fresh
+	p.slots[fresh] = sl
+	p.mu.Unlock()
+	old.Close("replaced")
+}
+
 // settle decides what becomes of a connection that nobody holds: closed, handed to a waiter, or idle. The slot is
 // appended to doomed when the caller must close it after giving p.mu back.
 func (p *Pool[S]) settle(sl *slot[S], doomed []*slot[S]) []*slot[S] {
