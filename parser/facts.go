@@ -79,3 +79,13 @@ type Assignment struct {
 	Local       bool
 	Default     bool // TO DEFAULT, or RESET; Value is ""
 }
+
+// Restores reports whether a command may set something to what it was at login.
+func (s *Statement) Restores() bool {
+	for i := range s.Commands {
+		if c := &s.Commands[i]; c.RestoresAny || len(c.Restores) > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -77,6 +77,7 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 		Hazards:    d.catalog,
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
 		OnDDL:      d.catalog.Touch,
+		Redial:     p.redial,
 	}
 	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
 		return p.dialAs(ctx, d, d.ownRole())
@@ -205,6 +206,13 @@ func (p *Proxy) dial(ctx context.Context, key pool.Key) (*backend.Conn, error) {
 
 func (p *Proxy) dialAs(ctx context.Context, d *database, role string) (*backend.Conn, error) {
 	return p.dialer.Dial(ctx, p.target(d, role, nil))
+}
+
+// redial opens a connection like c whose own defaults are params.
+func (p *Proxy) redial(ctx context.Context, c *backend.Conn, params []wire.Param) (*backend.Conn, error) {
+	t := *c.Target()
+	t.Params = params
+	return p.dialer.Dial(ctx, t)
 }
 
 // target is d's manager, as role.

@@ -37,6 +37,8 @@ type Conn struct {
 	rest      []byte     // the beginning of a message behind the last answer
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
+	// Own: its defaults are one client's login settings, so it is closed rather than lent again.
+	Own bool
 	// Heard gets the notifications that come behind an answer; nil drops them.
 	Heard     func(wire.Frame)
 	Sequences bool // somebody's sequence state is on it

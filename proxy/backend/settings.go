@@ -14,7 +14,8 @@ import (
 type Settings struct {
 	values  []wire.Param
 	fp      uint64
-	reading string
+	reading string // of texts with quoted literals
+	names   string // of texts without
 }
 
 // NewSettings returns the set of values; the last of equal names wins.
@@ -33,28 +34,6 @@ func (s *Settings) Fingerprint() uint64 {
 		return 0
 	}
 	return s.fp
-}
-
-// Reading is equal for sets under which a server reads the same text as the same
-// statement: PostgreSQL computes the constants of a statement when it prepares it,
-// by the time zone, the encoding, the date style and others, of which extensions
-// may have more. Only settings known to have no part in that are left out.
-func (s *Settings) Reading() string {
-	if s == nil {
-		return ""
-	}
-	return s.reading
-}
-
-// plainReading lists settings that say nothing about what a text means.
-func plainReading(name string) bool {
-	switch name {
-	case "application_name", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
-		"client_min_messages", "work_mem", "default_transaction_isolation", "default_transaction_read_only",
-		"default_transaction_deferrable", "synchronous_commit":
-		return true
-	}
-	return false
 }
 
 // Value returns the value of name.
@@ -122,15 +101,12 @@ func seal(values []wire.Param) *Settings {
 		}
 		h = (h ^ 0xff) * 1099511628211
 	}
-	var reading []byte
 	for _, v := range values {
 		add(v.Name)
 		add(v.Value)
-		if !plainReading(v.Name) {
-			reading = append(append(append(append(reading, v.Name...), 0), v.Value...), 0)
-		}
 	}
-	return &Settings{values: values, fp: h, reading: string(reading)}
+	return &Settings{values: values, fp: h, names: reading(values, readsNames),
+		reading: reading(values, func(name string) bool { return !plainReading(name) })}
 }
 
 // roleSetting is replayed in a round trip of its own: a statement must never
@@ -160,7 +136,7 @@ func (c *Conn) AppendAdopt(dst []byte, want *Settings) (out []byte, ok bool) {
 		} else {
 			set(encodingSetting, nil)
 		}
-		dst, params = appendSetConfig(dst, params), nil
+		dst, params = appendSetConfig(dst, params, false), nil
 	}
 	role, hasRole := want.Value(roleSetting)
 	if had, ok := c.settings.Value(roleSetting); ok && (!hasRole || had != role || len(want.All()) > 1) {
@@ -184,7 +160,7 @@ func (c *Conn) AppendAdopt(dst []byte, want *Settings) (out []byte, ok bool) {
 		set(roleSetting, &role)
 	}
 	if len(params) > 0 {
-		dst = appendSetConfig(dst, params)
+		dst = appendSetConfig(dst, params, false)
 	}
 	return wire.AppendSync(dst), true
 }
@@ -260,8 +236,9 @@ func AppendCapture(dst []byte, names []string) []byte {
 // AppendRestore adds the messages that set those of values that the session does
 // not set itself now, ending in one Sync: what a RESET that was undone, or a SET
 // that came behind it, left alone stays.
-func AppendRestore(dst []byte, values []wire.Param) []byte {
-	sql, params := []byte("SELECT pg_catalog.set_config(s.name,v.value,false) FROM (VALUES "), make([]*string, 0, 2*len(values))
+// local: for the transaction only, and whatever is set now.
+func AppendRestore(dst []byte, values []wire.Param, local bool) []byte {
+	sql, params := fmt.Appendf(nil, "SELECT pg_catalog.set_config(s.name,v.value,%t) FROM (VALUES ", local), make([]*string, 0, 2*len(values))
 	for i := range values {
 		if i > 0 {
 			sql = append(sql, ',')
@@ -269,7 +246,10 @@ func AppendRestore(dst []byte, values []wire.Param) []byte {
 		sql = fmt.Appendf(sql, "($%d::text,$%d::text)", 2*i+1, 2*i+2)
 		params = append(params, &values[i].Name, &values[i].Value)
 	}
-	sql = append(sql, ") v(name,value) JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name)=pg_catalog.lower(v.name) WHERE s.source<>'session'"...)
+	sql = append(sql, ") v(name,value) JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name)=pg_catalog.lower(v.name)"...)
+	if !local {
+		sql = append(sql, " WHERE s.source<>'session'"...)
+	}
 	dst = wire.AppendParse(dst, "", sql, nil)
 	dst = wire.AppendBindText(dst, "", params)
 	return wire.AppendSync(wire.AppendExecute(dst))
@@ -282,14 +262,15 @@ func (c *Conn) SettingsAre(s *Settings) {
 }
 
 // appendSetConfig adds Parse, Bind and Execute of a SELECT that sets each name in
-// params to the value behind it, nil for the connection's default.
-func appendSetConfig(dst []byte, params []*string) []byte {
+// params to the value behind it, nil for the connection's default; local: for the
+// transaction only.
+func appendSetConfig(dst []byte, params []*string, local bool) []byte {
 	sql := []byte("SELECT ")
 	for i := 0; i < len(params); i += 2 {
 		if i > 0 {
 			sql = append(sql, ',')
 		}
-		sql = fmt.Appendf(sql, "pg_catalog.set_config($%d,$%d,false)", i+1, i+2)
+		sql = fmt.Appendf(sql, "pg_catalog.set_config($%d,$%d,%t)", i+1, i+2, local)
 	}
 	dst = wire.AppendParse(dst, "", sql, nil)
 	return wire.AppendExecute(wire.AppendBindText(dst, "", params))

@@ -48,8 +48,14 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	if readsClock(req) {
 		return true, s.pinnedTurn(req, "prepared statement with a literal like 'now'")
 	}
+	if s.server != nil {
+		if err := s.learnReading(s.server); err != nil {
+			s.relay.begin(s.server, false, 1)
+			return true, s.lost(s.server, err)
+		}
+	}
 	text, _ := queryText(req)
-	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Under: s.settings.Reading(), SQL: true}, st)
+	shared := s.db.Statements.Acquire(backend.StatementKey{Text: text, Under: s.readingOf(st), SQL: true}, st)
 	if s.server != nil && s.server.HasPrepared(shared) {
 		s.setName(cmd.Name, shared)
 		return true, s.answer("PREPARE")
@@ -112,10 +118,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 		return true, s.refuseAll(asError(err))
 	}
 	if !c.HasPrepared(st) {
-		st = s.reread(cmd.Name, st)
-	}
-	if !c.HasPrepared(st) {
-		if err := s.prepareNow(c, st, &replay); err != nil {
+		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)
 		}
 	}
@@ -135,25 +138,6 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	ok = s.settle(c, err)
 	s.account(began, 1)
 	return true, ok
-}
-
-// prepareNow makes st exist on c in a round trip of its own.
-func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, replay *[]byte) error {
-	if err := s.replayNow(c, replay); err != nil {
-		return err
-	}
-	if err := s.makeRoom(c, st, replay); err != nil {
-		return err
-	}
-	msgs := backend.AppendSQLPrepare(nil, st, st.Name)
-	if !st.SQL {
-		msgs = wire.AppendSync(backend.AppendPrepare(nil, st))
-	}
-	err := c.Exec(msgs, adoptTimeout, nil)
-	if err != nil {
-		c.DropPrepared(st)
-	}
-	return err
 }
 
 // notPrepared answers a request whose statement could not be made to exist on c:
@@ -207,40 +191,6 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 	}
 	*replay = nil
 	s.tellParams(c, s.send)
-	return nil
-}
-
-// prepareSQL makes the statements exist on c that were made by PREPARE and that
-// requests of the extended protocol name: no message can do it among theirs.
-func (s *Session) prepareSQL(c *backend.Conn, req []byte, replay *[]byte) error {
-	if s.raw || s.tx == wire.TxFailed || len(s.names) == 0 {
-		return nil
-	}
-	for i := range s.items {
-		it := &s.items[i]
-		var name []byte
-		switch frame := req[it.off : it.off+it.size]; it.typ {
-		case wire.MsgBind:
-			_, name, _, _ = splitBind(frame)
-		case wire.MsgDescribe:
-			if kind, target, ok := splitTarget(frame); ok && kind == 'S' {
-				name = target
-			}
-		}
-		if len(name) == 0 {
-			continue
-		}
-		st := s.names[string(name)]
-		if st == nil || !st.SQL || c.HasPrepared(st) {
-			continue
-		}
-		if st = s.reread(string(name), st); c.HasPrepared(st) {
-			continue
-		}
-		if err := s.prepareNow(c, st, replay); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

@@ -64,6 +64,9 @@ func (s *Session) KeepLimits() {
 	in := time.Duration(now - since)
 	over := func(limit, took time.Duration) bool { return limit > 0 && took > limit }
 	s.probe(in)
+	if u := s.unended.Load(); u > 0 && now-u > int64(hastyAfter) && s.hasty.CompareAndSwap(false, true) {
+		s.client.Kick()
+	}
 	switch state {
 	case StateIdle:
 		if over(cfg.ClientIdleTimeout, in) {

@@ -45,7 +45,11 @@ func (s *Session) startDuplex() bool {
 		return s.fatal(asError(err))
 	}
 	s.relay.begin(c, false, 0)
-	if err := s.replayNow(c, &replay); err != nil {
+	err = s.replayNow(c, &replay)
+	if err == nil {
+		err = s.prepareBefore(c, s.in.Bytes(), &replay)
+	}
+	if err != nil {
 		s.relay.unended = true
 		return s.lost(c, err)
 	}
@@ -84,7 +88,7 @@ func (d *duplex) copyFailed() {
 func (s *Session) goDuplex(d *duplex) {
 	d.finished = make(chan struct{})
 	r := &s.relay
-	r.hold, r.watch = true, true
+	r.hold, r.watch, r.counts = true, true, true
 	s.dx = d
 	s.client.WatchEnd(true)
 	go func() { // ends with the last answer, or when the connection is closed
@@ -265,6 +269,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open = true
 		if p, ok := splitParse(frame); ok {
 			it.st = s.facts(p.text)
+			s.pumpReading(it.st)
 			s.keepFor(s.note(it.st))
 			s.pumpDeallocate(d, it.st)
 		}
@@ -281,6 +286,15 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		}
 	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
 		d.open = true
+	}
+}
+
+// pumpReading ends a session that prepares literals whose reading nobody can know: the pipeline itself has changed it.
+func (s *Session) pumpReading(st *parser.Statement) {
+	if r := &s.txn.reads; early(st) && r.changed && !r.known && !s.raw && s.tx != wire.TxFailed {
+		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
+			Message: "literals cannot be prepared in a pipeline that changes how they are read",
+			Hint:    "Send Sync after SET, before the statement."})
 	}
 }
 

@@ -52,7 +52,9 @@ type Database struct {
 	SequencesRead atomic.Bool
 	// OnDDL is told of a committed change of the catalog.
 	OnDDL func()
-	Stats Stats
+	// Redial opens another connection like c whose own defaults are params, as PostgreSQL makes those of a startup packet.
+	Redial func(ctx context.Context, c *backend.Conn, params []wire.Param) (*backend.Conn, error)
+	Stats  Stats
 	// Notifiers maps a server process to the client process number of the session
 	// that last ran NOTIFY there, so that clients recognise their own notifications.
 	Notifiers sync.Map

@@ -13,6 +13,8 @@ type expectation struct {
 	name   string             // the client's name for it
 	old    *backend.Statement // what name meant before
 	simple bool               // expectCopyEnd: it follows a Query rather than an Execute
+	held   *backend.Statement // expectUnnamed: what the connection's unnamed statement was before
+	place  int                // expectUnnamed: of its message since the last Sync, from 0
 }
 
 type expectKind uint8
@@ -33,14 +35,34 @@ const (
 type expectations struct {
 	list []expectation
 	head int
+	sent int // messages since the last Sync, of those that one message completes
 }
 
-func (e *expectations) add(x expectation) { e.list = append(e.list, x) }
+func (e *expectations) add(x expectation) {
+	switch x.kind {
+	case expectEnd, expectQueryEnd:
+		e.sent = 0
+	case expectCopyEnd:
+	default:
+		x.place = e.sent
+		e.sent++
+	}
+	e.list = append(e.list, x)
+}
 
 func (e *expectations) clear() {
 	clear(e.list)
 	e.list, e.head = e.list[:0], 0
 }
+
+// completes marks the frames that complete one message of the extended protocol each.
+var completes = func() (t [256]bool) {
+	for _, b := range []byte{wire.MsgParseComplete, wire.MsgBindComplete, wire.MsgCloseComplete, wire.MsgRowDescription, wire.MsgNoData,
+		wire.MsgCommandComplete, wire.MsgEmptyQueryResponse, wire.MsgPortalSuspended} {
+		t[b] = true
+	}
+	return t
+}()
 
 // acknowledge handles a ParseComplete or CloseComplete and reports whether the
 // client gets it.
@@ -63,7 +85,7 @@ func (e *expectations) acknowledge(r *relay, frame []byte) (keep bool) {
 	case expectParseKnown:
 		frame[0] = wire.MsgParseComplete
 		r.s.forget(x.old)
-	case expectParse:
+	case expectParse, expectUnnamed:
 		r.s.forget(x.old)
 	case expectClose:
 		r.s.forget(x.old)
@@ -147,11 +169,28 @@ func (r *relay) undo(x *expectation) {
 			r.c.AddPrepared(x.st) // it is still there
 		}
 	case expectUnnamed:
-		r.c.SetUnnamed(nil)
-		s.setUnnamed(nil)
+		r.undoUnnamed(x)
 	case expectClose:
 		if x.old != nil {
 			s.setName(x.name, x.old)
 		}
+	}
+}
+
+// undoUnnamed takes back a Parse of the unnamed statement. One that was skipped left things as they were; one that
+// failed has dropped the statement before it (PostgreSQL's exec_parse_message does so first).
+func (r *relay) undoUnnamed(x *expectation) {
+	s := r.s
+	if x.place == r.failedAt || !r.counts {
+		s.forget(x.old)
+		r.c.SetUnnamed(nil)
+		s.setUnnamed(nil)
+		return
+	}
+	r.c.SetUnnamed(x.held)
+	if x.old != nil {
+		s.setUnnamed(x.old)
+	} else if x.st == nil {
+		s.setUnnamed(nil) // there was none
 	}
 }

@@ -187,7 +187,7 @@ func (s *Session) alone(st *parser.Statement) bool {
 		return false
 	}
 	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|parser.DiscardsAll|parser.ResetsAll) != 0 ||
-		len(st.Commands) == 1 && st.Commands[0].Kind == parser.Reset
+		len(st.Commands) == 1 && len(st.Commands[0].Restores) > 0 && mends(&st.Commands[0])
 }
 
 // refuse ends the session with a protocol violation.

@@ -112,6 +112,9 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 // release gives the server connection back for the next session.
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
+	if c.Own {
+		c.Spoil("was opened with one session's own settings")
+	}
 	if c.Spoiled() == "" {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())

@@ -54,19 +54,6 @@ func (s *Session) forgetNames() {
 	s.setUnnamed(nil)
 }
 
-// reread returns the statement that name means, to be prepared on a connection
-// that has it not. Where the session's settings have changed since it was made,
-// that is another statement: what is prepared now is not what other sessions share.
-func (s *Session) reread(name string, st *backend.Statement) *backend.Statement {
-	if st.Under == s.settings.Reading() {
-		return st
-	}
-	next := s.db.Statements.Acquire(backend.StatementKey{Text: st.Text, Types: st.OIDs(), Under: s.settings.Reading(), SQL: st.SQL}, st.Facts)
-	s.setName(name, next)
-	s.forget(st)
-	return next
-}
-
 // clientNames returns a copy of an error that calls shared statements by the
 // client's own names; ok is false when the error names none.
 func (s *Session) clientNames(frame []byte) (out []byte, ok bool) {

@@ -83,16 +83,22 @@ func (s *Session) giveNames(c *backend.Conn) error {
 	if len(s.names) == 0 && c.Unnamed() == s.unnamed && s.unnamed != nil {
 		return nil
 	}
-	var messages []byte // all of the protocol's own in one go
-	var each [][]byte
+	type making struct {
+		st  *backend.Statement
+		msg []byte
+	}
+	var messages []byte // all that can go at once
+	var each []making
 	for name, st := range s.names {
 		if st.SQL {
 			// The client's own text, which pg_prepared_statements shows: a shared one has its name in it.
-			each = append(each, wire.AppendQuery(nil, string(st.Text)))
+			each = append(each, making{st, wire.AppendQuery(nil, string(st.Text))})
 			continue
 		}
-		messages = wire.AppendParse(messages, name, st.Text, st.Types)
-		each = append(each, wire.AppendSync(wire.AppendParse(nil, name, st.Text, st.Types)))
+		if s.readsAlike(st) {
+			messages = wire.AppendParse(messages, name, st.Text, st.Types)
+		}
+		each = append(each, making{st, wire.AppendSync(wire.AppendParse(nil, name, st.Text, st.Types))})
 	}
 	if len(messages) > 0 {
 		taken, err := s.attempt(c, wire.AppendSync(messages))
@@ -100,21 +106,35 @@ func (s *Session) giveNames(c *backend.Conn) error {
 			return err
 		}
 		if taken {
-			each = slices.DeleteFunc(each, func(msg []byte) bool { return msg[0] != wire.MsgQuery })
+			each = slices.DeleteFunc(each, func(m making) bool { return !m.st.SQL && s.readsAlike(m.st) })
 		} else if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil { // some exist now
 			return err
 		}
 	}
-	// Last, because every Query drops it.
-	if s.unnamed != nil && (len(s.names) > 0 || c.Unnamed() != s.unnamed) {
-		each = append(each, wire.AppendSync(wire.AppendParse(nil, "", s.unnamed.Text, s.unnamed.Types)))
-	} else if s.unnamed == nil {
-		each = append(each, wire.AppendSync(wire.AppendCloseStatement(nil, "")))
-	}
-	for _, msg := range each {
-		if _, err := s.attempt(c, msg); err != nil {
+	for _, m := range each {
+		if err := s.make(c, m.st, m.msg); err != nil {
 			return err
 		}
+	}
+	// Last, because every Query drops it.
+	switch {
+	case s.unnamed == nil:
+		_, err := s.attempt(c, wire.AppendSync(wire.AppendCloseStatement(nil, "")))
+		return err
+	case len(s.names) > 0 || c.Unnamed() != s.unnamed:
+		return s.make(c, s.unnamed, wire.AppendSync(wire.AppendParse(nil, "", s.unnamed.Text, s.unnamed.Types)))
+	}
+	return nil
+}
+
+// make sends msg, which prepares st. The server may refuse it; the error is a connection's that is lost.
+func (s *Session) make(c *backend.Conn, st *backend.Statement, msg []byte) error {
+	if s.readsAlike(st) {
+		_, err := s.attempt(c, msg)
+		return err
+	}
+	if err := s.readAs(c, st, msg); err != nil && c.Spoiled() != "" {
+		return err
 	}
 	return nil
 }
@@ -126,9 +146,7 @@ func (s *Session) attempt(c *backend.Conn, msgs []byte) (taken bool, err error) 
 		if s.tx != wire.TxActive {
 			return nil
 		}
-		const name = "pgtier_names" // a Query would drop the unnamed statement
-		msgs := wire.AppendBindText(wire.AppendParse(nil, name, []byte(sql), nil), name, nil)
-		return c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+		return aside(c, sql)
 	}
 	if err := plain("SAVEPOINT pgtier_names"); err != nil {
 		return false, err

@@ -22,12 +22,16 @@ type relay struct {
 	skip         int  // ReadyForQuery still to come for our own messages; all before it is dropped
 	owed         int  // ReadyForQuery still to come for the client
 	watch        bool // look at command tags
+	quiet        bool // a RESET is being mended: what the client hears of settings comes afterwards
 	watchPrepare bool // a PREPARE runs under a shared name: its completion counts as a ParseComplete
 	drain        bool // the client is gone: drop everything
 	large        bool // a long answer: read with the larger buffer
 	unended      bool // the client is in the middle of a request: an error alone would not answer it
 	hold         bool // duplex: leave the last ReadyForQuery to the session
 	expect       expectations
+	counts       bool // count completed messages: it matters which one fails
+	done         int  // completed since the last ReadyForQuery
+	failedAt     int  // done when the error came
 
 	rename rename // how the query's text differs from the client's
 	shrunk int    // bytes by which inspect made the frame shorter
@@ -55,10 +59,11 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	if replayed {
 		r.skip = 1
 	}
-	r.drain, r.large, r.hold, r.unended = false, false, false, false
+	r.drain, r.large, r.hold, r.unended, r.quiet = false, false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
+	r.counts, r.done, r.failedAt = false, 0, 0
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -146,6 +151,7 @@ func (r *relay) step() bool {
 			}
 			if whole {
 				frame := b[pos : pos+size]
+				r.count(frame[0])
 				keep, stop := r.inspect(frame)
 				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
 					keep = false
@@ -161,12 +167,20 @@ func (r *relay) step() bool {
 				continue
 			}
 		}
+		r.count(b[pos])
 		n := min(size, len(b)-pos)
 		r.keep(b, pos, n)
 		r.remain = size - n
 		pos += n
 	}
 	return r.forward(b, pos)
+}
+
+// count follows which message the server has come to.
+func (r *relay) count(typ byte) {
+	if r.counts && completes[typ] {
+		r.done++
+	}
 }
 
 // keep leaves n bytes at pos in what will be forwarded, moving them down over
@@ -277,6 +291,7 @@ func (r *relay) ready(frame []byte) (keep, stop bool) {
 	}
 	r.tx = frame[5]
 	r.failed = false
+	r.done = 0
 	if r.skip > 0 {
 		r.skip--
 		if r.skip == 0 {
@@ -305,6 +320,7 @@ func (r *relay) replayed() {
 
 func (r *relay) failure(frame []byte) (keep bool) {
 	r.failed = true
+	r.failedAt = r.done
 	if r.skip > 0 {
 		r.own = wire.ParseError(frame[wire.HeaderBytes:])
 		return false
@@ -363,7 +379,7 @@ func (r *relay) parameter(frame []byte) (keep bool) {
 		return true
 	}
 	r.c.SetParam(p)
-	if r.skip > 0 {
+	if r.skip > 0 || r.quiet {
 		return false
 	}
 	r.s.params = r.c.Params()

@@ -1,46 +1,198 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
 
+// RESET brings back what the client asked for at login, but the defaults of a shared connection are the server's. A
+// RESET that nothing follows is mended before the client can run its next statement (restoreStartup). Where something
+// runs between the two, the session gets a connection of its own that was opened with its login's settings.
+
 // readyBytes is the size of a ReadyForQuery.
 const readyBytes = wire.HeaderBytes + 1
+
+// restored are the login's settings that cmd may bring back.
+func (s *Session) restored(cmd *parser.Command) (out []wire.Param) {
+	if cmd.Kind != parser.ResetAll && !cmd.RestoresAny && len(cmd.Restores) == 0 {
+		return nil
+	}
+	for _, p := range s.startup.All() {
+		if cmd.Kind == parser.ResetAll || cmd.RestoresAny || slices.Contains(cmd.Restores, p.Name) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// mends reports whether restoreStartup sees to what cmd brings back: it is nothing but a RESET, or a SET … TO DEFAULT.
+func mends(cmd *parser.Command) bool {
+	switch cmd.Kind {
+	case parser.Reset, parser.ResetAll, parser.Set:
+		return true
+	}
+	return false
+}
+
+// certain reports whether cmd brings settings back that its text names, or code in it does: not only perhaps, by a
+// NULL that set_config is given.
+func certain(cmd *parser.Command) bool { return !cmd.RestoresAny || !cmd.LocalsAny }
+
+// resetsEarly reports whether something in the turn may see a setting that was reset before restoreStartup has mended
+// it, and whether that is sure enough to refuse the turn where it cannot be served.
+func (s *Session) resetsEarly(pin string) (early, sure bool) {
+	if len(s.startup.All()) == 0 {
+		return false, false
+	}
+	if strings.Contains(pin, "RESET") { // a function of the catalog's
+		return true, true
+	}
+	pending, parsed := false, false
+	for i := range s.items {
+		it := &s.items[i]
+		st := it.st
+		parsed = parsed || it.typ == wire.MsgParse
+		if it.typ == wire.MsgBind && it.own != nil && !(parsed && it.own == s.unnamed) {
+			st = it.own.Facts
+		}
+		if st == nil {
+			continue
+		}
+		for j := range st.Commands {
+			cmd := &st.Commands[j]
+			if pending && cmd.Effects&parser.TransactionControl == 0 {
+				return true, true
+			}
+			if len(s.restored(cmd)) == 0 {
+				continue
+			}
+			if !mends(cmd) {
+				return true, certain(cmd)
+			}
+			pending = true
+		}
+	}
+	return false, false
+}
+
+// pinOwn is the pin of a session whose connection was opened with its login's settings.
+const pinOwn = "RESET before other statements"
+
+// ownConnection gives the session a connection whose defaults are the login's settings. A refusal has not been told.
+func (s *Session) ownConnection() error {
+	if s.tx != wire.TxIdle || s.server != nil {
+		return &wire.Error{Code: wire.CodeFeatureNotSupported,
+			Message: "a setting given at login is reset where the transaction or session holds a shared server connection",
+			Detail:  "Statements behind the RESET would see the server's default instead of the login's value.",
+			Hint:    "Send RESET by itself, or outside a transaction block, or SET the value."}
+	}
+	shared, replay, err := s.lease()
+	if err != nil {
+		return err
+	}
+	if err := s.replayNow(shared, &replay); err != nil {
+		s.dropServer()
+		return err
+	}
+	ctx, stop := context.WithTimeout(context.Background(), s.db.Config().ConnectTimeout)
+	defer stop()
+	own, err := s.db.Redial(ctx, shared, s.startup.All())
+	if err != nil {
+		s.dropServer()
+		return fmt.Errorf("open a connection with the login's settings: %w", err)
+	}
+	own.Own = true
+	own.SettingsAre(s.startup)
+	s.pool.Replace(shared, own)
+	s.mu.Lock()
+	s.server, s.last = own, own
+	killed := s.killed
+	s.mu.Unlock()
+	if killed != nil { // before it could reach this connection
+		s.dropServer()
+		return killed
+	}
+	if msgs, needed := own.AppendAdopt(nil, s.settings); needed {
+		if err := own.Exec(msgs, adoptTimeout, nil); err != nil {
+			s.dropServer()
+			return err
+		}
+		own.Adopted(s.settings)
+	}
+	s.tellParams(own, s.send)
+	return nil
+}
+
+// refuseHere answers the turn with e where the transaction under way must fail with it.
+func (s *Session) refuseHere(e *wire.Error) bool {
+	if s.tx != wire.TxActive || s.ends() != 1 || s.server == nil {
+		return s.refuseAll(e)
+	}
+	tx, _ := s.server.ExecTx(wire.AppendQuery(nil, "this statement fails its transaction"), readBackTimeout, nil)
+	if tx != wire.TxFailed {
+		return s.fatal(e)
+	}
+	s.tx = tx
+	s.rest()
+	return s.send(wire.AppendReady(e.Append(nil), tx))
+}
 
 // restoreStartup runs at the end of a turn with a RESET. It brought the server's
 // own defaults, but the client's session began with what it asked for at login.
 // That is set again before the client can run its next statement, in the
 // transaction under way if there is one, so that both are undone together.
 func (s *Session) restoreStartup(c *backend.Conn) error {
-	if !s.relay.reset || s.tx == wire.TxFailed || !s.raw && s.tx == wire.TxIdle && s.resetAlone() {
+	if !s.relay.reset || c.Own || s.tx == wire.TxFailed || !s.raw && s.tx == wire.TxIdle && s.resetAlone() {
 		return nil // the last: readBack sets nothing, the next lease does
 	}
-	names := s.resetNames()
-	if len(names) == 0 {
-		return nil
+	session, local := s.resetNames()
+	if s.tx == wire.TxIdle {
+		local = nil // over already
 	}
-	if err := c.Exec(backend.AppendRestore(nil, names), readBackTimeout, nil); err != nil {
-		return fmt.Errorf("restore the settings of the login: %w", err)
+	for i, names := range [...][]wire.Param{session, local} {
+		if len(names) == 0 {
+			continue
+		}
+		if err := c.Exec(backend.AppendRestore(nil, names, i == 1), readBackTimeout, nil); err != nil {
+			return fmt.Errorf("restore the settings of the login: %w", err)
+		}
+		c.SetUnnamed(nil)
 	}
-	c.SetUnnamed(nil)
-	// A changed value is reported behind the answer's complete frames.
-	s.beforeReady(func() { s.tellParams(c, s.send) })
 	return nil
 }
 
-// resetNames are the login's settings that the turn's statements reset.
-func (s *Session) resetNames() []wire.Param {
-	var out []wire.Param
-	add := func(p wire.Param) {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
+// mending reports whether the turn resets something that the login set, so that what the server reports of settings is
+// not yet what the client shall hear.
+func (s *Session) mending() bool {
+	if s.ends() != 1 {
+		return false
+	}
+	session, local := s.resetNames()
+	return len(session)+len(local) > 0
+}
+
+// tellReset tells the client, behind a RESET by itself, what its settings will be on the next connection.
+func (s *Session) tellReset(c *backend.Conn) {
+	now := c.Params()
+	for _, reported := range now.All() {
+		for _, p := range s.startup.All() {
+			if strings.EqualFold(p.Name, reported.Name) {
+				now = now.With(reported.Name, p.Value)
+			}
 		}
 	}
+	s.beforeReady(func() { s.send(now.AppendChanges(nil, s.params)) })
+	s.params = now
+}
+
+// resetNames are the login's settings that the turn's statements reset, for the session or the transaction.
+func (s *Session) resetNames() (session, local []wire.Param) {
 	for i := range s.items {
 		st := s.items[i].facts()
 		if st == nil {
@@ -48,12 +200,16 @@ func (s *Session) resetNames() []wire.Param {
 		}
 		for j := range st.Commands {
 			cmd := &st.Commands[j]
-			for _, p := range s.startup.All() {
-				if cmd.Kind == parser.ResetAll || cmd.Kind == parser.Reset && slices.Contains(cmd.Settings, p.Name) {
-					add(p)
+			to := &session
+			if cmd.Kind == parser.Set {
+				to = &local
+			}
+			for _, p := range s.restored(cmd) {
+				if mends(cmd) && !slices.Contains(*to, p) {
+					*to = append(*to, p)
 				}
 			}
 		}
 	}
-	return out
+	return session, local
 }

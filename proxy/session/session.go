@@ -80,6 +80,8 @@ type Session struct {
 	probed   atomic.Int64 // the rest (since) in which the sweeper has looked after it
 	held     atomic.Int32 // prepared statements in names
 	overdue  atomic.Bool  // a query timeout is being carried out
+	unended  atomic.Int64 // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
+	hasty    atomic.Bool  // they have waited long enough: send them on
 	state    atomic.Int32 // State
 	since    atomic.Int64 // when state began, nanoseconds of env clock
 	txSince  atomic.Int64 // when the transaction began, 0 outside
@@ -128,6 +130,7 @@ type transaction struct {
 	unlisten   []string
 	unlistened bool // UNLISTEN was executed in the transaction under way
 	silenced   bool // one was executed and committed
+	reads      reading
 }
 
 func (t *transaction) empty() bool {
@@ -156,7 +159,7 @@ func (s *Session) Serve() error {
 			return err
 		}
 		s.deliver()
-		if s.in.Len() > 0 && s.dx == nil && !s.requests() {
+		if s.in.Len() > 0 && s.dx == nil && !s.pending() {
 			return s.reason()
 		}
 		if s.dx == nil {
@@ -212,6 +215,7 @@ func (s *Session) Readable() bool {
 		return false
 	}
 	s.in.Release()
+	s.noteUnended()
 	return s.dx == nil && !s.interrupted()
 }
 

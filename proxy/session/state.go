@@ -29,6 +29,7 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		_ = s.db.Hazards.Wait(ctx) // unread, it pins
 		stop()
 	}
+	s.txn.reads.note(st)
 	plan := router.Route(st, s.routeFacts(), s.db.Hazards)
 	if plan.Effects != 0 {
 		s.follow(&plan)
@@ -96,7 +97,10 @@ func (s *Session) watching() bool {
 	}
 	for i := range s.items {
 		st := s.items[i].facts()
-		if st != nil && st.Effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 {
+		if st == nil {
+			continue
+		}
+		if st.Effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 || st.Restores() {
 			return true
 		}
 	}

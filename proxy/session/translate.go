@@ -18,6 +18,7 @@ type translator struct {
 	buf    *wire.Buffer
 	out    []byte
 	simple bool // a Query came last that may start a COPY, not an Execute
+	counts bool // the relay must tell which message of several failed
 }
 
 // absent is a prepared statement name that no session and no server has; closing
@@ -95,7 +96,11 @@ func (t *translator) message(it *item, frame []byte) {
 		t.parse(it, frame)
 	case wire.MsgBind:
 		t.bind(it, frame)
+		expect.sent++
+	case wire.MsgExecute:
+		expect.sent++
 	case wire.MsgDescribe:
+		defer func() { expect.sent++ }()
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			if st := t.need(it, name); st != nil {
 				t.rename(it, wire.MsgDescribe, st.Name)
@@ -120,7 +125,7 @@ func (t *translator) parse(it *item, frame []byte) {
 		t.parseUnnamed(p, it.st)
 		return
 	}
-	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}, it.st)
+	st := s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.readingOf(it.st)}, it.st)
 	name := string(p.name)
 	old := s.names[name]
 	t.flushTo(it.off)
@@ -147,13 +152,16 @@ func (t *translator) parse(it *item, frame []byte) {
 // A client that parses the same text again and again costs no look-up.
 func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
 	s := t.s
-	key := backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}
+	key := backend.StatementKey{Text: p.text, Types: p.types, Under: s.readingOf(facts)}
+	x := expectation{kind: expectUnnamed, st: s.unnamed, held: t.c.Unnamed()}
 	if s.unnamed == nil || !s.db.Statements.Current(s.unnamed, key) {
-		s.setUnnamed(s.db.Statements.Acquire(key, facts))
+		x.old, s.unnamed = s.unnamed, s.db.Statements.Acquire(key, facts) // x holds the old one's reference
 	}
 	t.c.SetUnnamed(s.unnamed)
 	s.db.Stats.ServerParses.Add(1)
-	s.relay.expect.add(expectation{kind: expectUnnamed})
+	expect := &s.relay.expect
+	t.counts = t.counts || expect.sent > 0
+	expect.add(x)
 }
 
 // duplicate lets the server itself refuse a name that the client uses already:
@@ -192,9 +200,7 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 		return nil // the server says that it does not exist
 	}
 	if !c.HasPrepared(st) && !st.SQL {
-		if st = s.reread(string(name), st); c.HasPrepared(st) {
-			return st
-		}
+		t.alike(st)
 		t.flushTo(it.off)
 		t.prepare(st)
 		s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
@@ -221,13 +227,21 @@ func (t *translator) needUnnamed(it *item) {
 		c.SetUnnamed(nil)
 		return
 	}
-	if s.unnamed.Under != s.settings.Reading() {
-		u := s.unnamed
-		s.setUnnamed(s.db.Statements.Acquire(backend.StatementKey{Text: u.Text, Types: u.OIDs(), Under: s.settings.Reading()}, u.Facts))
-	}
+	t.alike(s.unnamed)
 	t.out = wire.AppendParse(t.out, "", s.unnamed.Text, s.unnamed.Types)
 	c.SetUnnamed(s.unnamed)
 	s.relay.expect.add(expectation{kind: expectParseOwn, st: s.unnamed})
+}
+
+// alike makes sure that st means here what it meant to the session. prepareBefore has seen to that, but for messages
+// that came into a pipeline behind others: those cannot be held back until it is made.
+func (t *translator) alike(st *backend.Statement) {
+	if t.s.tx == wire.TxFailed || t.s.readsAlike(st) {
+		return
+	}
+	t.s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
+		Message: "a prepared statement was read under other settings and cannot be made within this pipeline",
+		Hint:    "Send Sync before it, or prepare it again."})
 }
 
 // bind renames the statement of a Bind.
@@ -326,6 +340,7 @@ func largeObjectCall(frame []byte) bool {
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	statements := s.statementMode()
+	s.txn.reads.turn = false
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -358,12 +373,15 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 			return ""
 		}
 		it.st = s.factsOf(p.text)
+		late := s.txn.reads.turn && early(it.st)
 		switch pin = s.note(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
 			pin = "PREPARE or EXECUTE through the extended protocol"
 		case len(p.name) > 0 && readsClock(p.text):
 			pin = "prepared statement with a literal like 'now'"
+		case late:
+			pin = "literals read under settings of the same pipeline"
 		}
 	case wire.MsgQuery:
 		pin = s.note(it.st)

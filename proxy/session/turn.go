@@ -29,6 +29,14 @@ func (s *Session) turn(req []byte) bool {
 	if refusal != nil {
 		return s.refuseAll(refusal)
 	}
+	if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
+		switch err := s.ownConnection(); {
+		case err == nil && pin == "":
+			pin = pinOwn
+		case err != nil && sure:
+			return s.refuseHere(asError(err))
+		}
+	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return s.refuseAll(asError(err))
@@ -41,7 +49,11 @@ func (s *Session) turn(req []byte) bool {
 			return s.pinFailed(c, err)
 		}
 	}
-	if err := s.prepareSQL(c, req, &replay); err != nil {
+	if err := s.learnReading(c); err != nil {
+		s.relay.begin(c, false, s.ends())
+		return s.lost(c, err)
+	}
+	if err := s.prepareBefore(c, req, &replay); err != nil {
 		return s.notPrepared(c, err)
 	}
 	if s.advances {
@@ -58,7 +70,8 @@ func (s *Session) turn(req []byte) bool {
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
 	s.relay.begin(c, replay != nil, owed)
-	s.relay.watch = s.watching()
+	s.relay.watch, s.relay.counts = s.watching(), t.counts
+	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
 	err = s.exchange(c, out)
 	t.free()
 	ok := s.settle(c, err)
@@ -128,6 +141,12 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	if err := s.restoreStartup(c); err != nil {
 		return s.unfinished(c, err)
 	}
+	switch alone := s.tx == wire.TxIdle && !s.raw && s.resetAlone(); {
+	case r.quiet && alone:
+		s.tellReset(c)
+	case r.quiet || r.reset: // a changed value is reported behind the answer's complete frames
+		s.beforeReady(func() { s.tellParams(c, s.send) })
+	}
 	if s.tx == wire.TxIdle {
 		if err := s.finish(c); err != nil {
 			return s.unfinished(c, err)
@@ -154,6 +173,7 @@ func (s *Session) finish(c *backend.Conn) error {
 			return err
 		}
 	}
+	s.txn.reads = reading{}
 	if !s.raw && s.pin == "" {
 		s.release(c)
 	}

@@ -1,0 +1,233 @@
+package session
+
+import (
+	"fmt"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// A server reads a prepared statement's literals once, under the settings of that moment. A statement that the session
+// prepared under other settings than it has now is therefore made on a further connection under the old ones, in a
+// round trip of its own.
+
+// reading follows, inside one transaction, whether it has changed how literals are read. The zero value is no change.
+type reading struct {
+	changed bool   // something changed it
+	turn    bool   // a statement of the turn under way does
+	known   bool   // under is what is in force now
+	under   string // a Settings.Reading
+}
+
+// note follows one statement.
+func (r *reading) note(st *parser.Statement) {
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		switch {
+		case changesReading(cmd):
+			r.changed, r.turn, r.known = true, true, false
+		case r.changed && cmd.Effects&parser.TransactionControl != 0: // may undo it
+			r.turn, r.known = true, false
+		}
+	}
+}
+
+func changesReading(cmd *parser.Command) bool {
+	for _, names := range [...][]string{cmd.Settings, cmd.Locals, cmd.Restores} {
+		for _, name := range names {
+			if backend.ReadsLiterals(name) {
+				return true
+			}
+		}
+	}
+	return cmd.RestoresAny || cmd.LocalsAny || cmd.Effects&(parser.ResetsAll|parser.DiscardsAll) != 0
+}
+
+// early reports whether the server reads literals of the text when it prepares it. It does not for those of commands
+// that are carried out as they stand.
+func early(st *parser.Statement) bool {
+	if !st.Literals {
+		return false
+	}
+	for i := range st.Commands {
+		switch st.Commands[i].Kind {
+		case parser.Set, parser.Reset, parser.SetTransaction, parser.Listen, parser.Unlisten, parser.Notify, parser.Do, parser.Vacuum:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// readingOf is the Reading under which a text with these facts is read now.
+func (s *Session) readingOf(facts *parser.Statement) string {
+	literals := early(facts)
+	if literals && s.txn.reads.changed {
+		return s.txn.reads.under
+	}
+	return s.settings.Reading(literals)
+}
+
+// readsAlike reports whether st, prepared now, would mean what it meant to the session.
+func (s *Session) readsAlike(st *backend.Statement) bool {
+	if s.txn.reads.changed && !s.txn.reads.known && early(st.Facts) {
+		return false
+	}
+	return st.Under == s.readingOf(st.Facts)
+}
+
+// learnReading asks the server how literals are read in a transaction that has
+// changed it, if a message of the turn prepares a text that has any.
+func (s *Session) learnReading(c *backend.Conn) error {
+	r := &s.txn.reads
+	if !r.changed || r.known || s.raw || s.tx != wire.TxActive || !s.preparesLiterals() {
+		return nil
+	}
+	err := c.Exec(backend.AppendLiteralSettings(nil), readBackTimeout, func(f wire.Frame) {
+		if f.Type != wire.MsgDataRow {
+			return
+		}
+		if fields, err := wire.RowFields(f.Body()); err == nil {
+			r.known, r.under = true, s.settings.LiteralReading(fields)
+		}
+	})
+	c.SetUnnamed(nil)
+	if err != nil {
+		return fmt.Errorf("ask how literals are read: %w", err)
+	}
+	return nil
+}
+
+// preparesLiterals reports whether the turn prepares a text with literals.
+func (s *Session) preparesLiterals() bool {
+	for i := range s.items {
+		st := s.items[i].st
+		if st != nil && early(st) && (s.items[i].typ == wire.MsgParse || st.Effects&parser.SQLPrepare != 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// prepareBefore makes the statements exist on c that the requests name and that no message among theirs can prepare:
+// those made by PREPARE, and those that were read under other settings.
+func (s *Session) prepareBefore(c *backend.Conn, req []byte, replay *[]byte) error {
+	if s.raw || s.tx == wire.TxFailed || len(s.names) == 0 && s.unnamed == nil {
+		return nil
+	}
+	replaced := false // the unnamed statement, by the requests themselves
+	for i := range s.items {
+		it := &s.items[i]
+		if it.typ == wire.MsgSync || it.typ == wire.MsgExecute {
+			continue
+		}
+		st, unnamed := s.named(it, req[it.off:it.off+it.size], &replaced)
+		if st == nil || !unnamed && c.HasPrepared(st) || !st.SQL && s.readsAlike(st) {
+			continue
+		}
+		if err := s.prepareNow(c, st, unnamed, replay); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named is the statement that a Bind or Describe asks for, nil if the connection will have it by itself.
+func (s *Session) named(it *item, frame []byte, replaced *bool) (st *backend.Statement, unnamed bool) {
+	var name []byte
+	ok := false
+	switch it.typ {
+	case wire.MsgQuery:
+		*replaced = true
+	case wire.MsgParse:
+		if p, whole := splitParse(frame); whole && len(p.name) == 0 {
+			*replaced = true
+		}
+	case wire.MsgBind:
+		_, name, _, ok = splitBind(frame)
+	case wire.MsgDescribe:
+		var kind byte
+		kind, name, ok = splitTarget(frame)
+		ok = ok && kind == 'S'
+	}
+	switch {
+	case !ok:
+		return nil, false
+	case len(name) > 0:
+		return s.names[string(name)], false
+	case *replaced || s.server.Unnamed() == s.unnamed:
+		return nil, true
+	}
+	return s.unnamed, true
+}
+
+// prepareNow makes st exist on c, read as it was first, in round trips of its own.
+func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, unnamed bool, replay *[]byte) error {
+	if err := s.replayNow(c, replay); err != nil {
+		return err
+	}
+	var msgs []byte
+	switch {
+	case unnamed:
+		msgs = wire.AppendSync(wire.AppendParse(nil, "", st.Text, st.Types))
+	case st.SQL:
+		msgs = backend.AppendSQLPrepare(nil, st, st.Name)
+	default:
+		msgs = wire.AppendSync(backend.AppendPrepare(nil, st))
+	}
+	if !unnamed {
+		if err := s.makeRoom(c, st, replay); err != nil {
+			return err
+		}
+	}
+	err := s.readAs(c, st, msgs)
+	switch {
+	case unnamed && err == nil:
+		c.SetUnnamed(st)
+	case unnamed:
+		c.SetUnnamed(nil)
+	default:
+		c.SetUnnamed(nil)
+		if err != nil {
+			c.DropPrepared(st)
+		}
+	}
+	return err
+}
+
+// readAs sends msgs, which prepare st, while the settings are in force that it was first read under. A refusal does not
+// touch the transaction under way unless those are in force anyway.
+func (s *Session) readAs(c *backend.Conn, st *backend.Statement, msgs []byte) error {
+	if s.readsAlike(st) {
+		return c.Exec(msgs, adoptTimeout, nil)
+	}
+	// PREPARE outlives a rollback, settings do not.
+	begin, undo := "BEGIN", []string{"ROLLBACK"}
+	if s.tx == wire.TxActive {
+		begin, undo = "SAVEPOINT pgtier_reading", []string{"ROLLBACK TO SAVEPOINT pgtier_reading", "RELEASE SAVEPOINT pgtier_reading"}
+	}
+	if err := aside(c, begin); err != nil {
+		return err
+	}
+	refusal := c.Exec(wire.AppendSync(backend.AppendReadUnder(nil, st.Under, s.settings, s.txn.reads.changed)), adoptTimeout, nil)
+	if refusal == nil {
+		refusal = c.Exec(msgs, adoptTimeout, nil)
+	}
+	if refusal != nil && c.Spoiled() != "" {
+		return refusal
+	}
+	for _, sql := range undo {
+		if err := aside(c, sql); err != nil {
+			return err
+		}
+	}
+	return refusal
+}
+
+// aside runs one statement of ours that leaves the unnamed prepared statement alone.
+func aside(c *backend.Conn, sql string) error {
+	const name = "pgtier_aside"
+	msgs := wire.AppendBindText(wire.AppendParse(nil, name, []byte(sql), nil), name, nil)
+	return c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+}
