@@ -20,6 +20,9 @@ const readyBytes = wire.HeaderBytes + 1
 
 // restored are the login's settings that cmd may bring back.
 func (s *Session) restored(cmd *parser.Command) (out []wire.Param) {
+	if cmd.Kind == parser.DiscardAll { // followed as a whole, see discarded
+		return nil
+	}
 	if cmd.Kind != parser.ResetAll && !cmd.RestoresAny && len(cmd.Restores) == 0 {
 		return nil
 	}
