@@ -230,7 +230,7 @@ func (g *graph) owner(parts map[object][]node, o object) []node {
 		return nodes
 	}
 	switch o.class {
-	case catalogClass: // a partition key
+	case serverView, catalogClass: // catalogClass: a partition key
 		return []node{{inRead, o.oid}, {inWrite, o.oid}}
 	case catalogRewrite, catalogTrigger, catalogAttrdef, catalogConstraint, catalogPolicy, catalogEventTrigger:
 		return nil // switched off, or handled with its part

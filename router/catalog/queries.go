@@ -28,6 +28,8 @@ const (
 
 	// domainDefault stands for catalogType where a domain's default is meant; no catalog has this identifier.
 	domainDefault = 1
+	// serverView stands for catalogClass where the relation is a view of the server itself, known by its own identifier.
+	serverView = 2
 )
 
 // The queries read only catalogs that every role may read, take no locks on relations (no pg_get_*def) and do not call functions
@@ -129,7 +131,7 @@ WHERE d.refobjid >= 16384 AND (d.refclassid IN (1255, 2617) OR d.refclassid = 12
 // the server itself is given as its relation. It has two verbs: more branches for newer servers, and the regular expression of queryBuiltins.
 const queryTrees = `WITH trees AS (
 SELECT 2618 AS class, oid, ev_action::pg_catalog.text || ev_qual::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite WHERE oid >= 16384
-UNION ALL SELECT 1259, ev_class, ev_action::pg_catalog.text FROM pg_catalog.pg_rewrite WHERE oid < 16384 AND ev_type = '1'
+UNION ALL SELECT 2, ev_class, ev_action::pg_catalog.text FROM pg_catalog.pg_rewrite WHERE oid < 16384 AND ev_type = '1'
 UNION ALL SELECT 2604, oid, adbin::pg_catalog.text FROM pg_catalog.pg_attrdef
 UNION ALL SELECT 2606, oid, conbin::pg_catalog.text FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL
 UNION ALL SELECT 3256, oid, pg_catalog.concat(polqual::pg_catalog.text, polwithcheck::pg_catalog.text) FROM pg_catalog.pg_policy
