@@ -120,7 +120,7 @@ func TestLexerKinds(t *testing.T) {
 
 func TestLexerNotesBackslashes(t *testing.T) {
 	for text, want := range map[string]bool{`'a\b'`: true, `E'a\b'`: false, `"a\b"`: false, `$$\$$`: false, `'a'`: false, `-- '\'`: false} {
-		if got := hasBackslash([]byte(text)); got != want {
+		if _, got := quotes([]byte(text)); got != want {
 			t.Errorf("backslash in %s: %v, want %v", text, got, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -30,6 +31,19 @@ func endsWithTransaction(name string) bool {
 	return ok
 }
 
+// addLocal notes that the setting differs until the transaction ends.
+func (c *Command) addLocal(name string) { c.Locals = appendNew(c.Locals, strings.ToLower(name)) }
+
+// addRestore notes that the setting may become what it was at login. That of a transaction has no such value.
+func (c *Command) addRestore(name string) {
+	if !endsWithTransaction(name) {
+		c.Restores = appendNew(c.Restores, strings.ToLower(name))
+	}
+}
+
+// hidesSettings notes that the statement may change settings, or bring them back, that its text does not show.
+func (c *Command) hidesSettings() { c.LocalsAny, c.RestoresAny = true, true }
+
 // addSetting notes that the setting may differ after the transaction.
 func (c *Command) addSetting(name string) {
 	name = strings.ToLower(name)
@@ -38,6 +52,7 @@ func (c *Command) addSetting(name string) {
 		return
 	}
 	if endsWithTransaction(name) {
+		c.addLocal(name)
 		return
 	}
 	c.Settings = appendNew(c.Settings, name)
@@ -52,30 +67,53 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 	case pg.VariableSetKind_VAR_RESET_ALL:
 		c.Kind = ResetAll
 		c.Effects |= ResetsAll
+		c.RestoresAny = true
 		return
 	case pg.VariableSetKind_VAR_SET_MULTI:
 		c.variableSetMulti(name, s)
 		return
 	case pg.VariableSetKind_VAR_RESET:
 		c.Kind = Reset
+		c.addRestore(name)
 	case pg.VariableSetKind_VAR_SET_DEFAULT:
+		c.addRestore(name)
 		if !s.IsLocal {
 			c.Kind = Reset // another spelling of it
 		}
 	}
+	c.assign(name, s)
 	if name == "search_path" && mentionsTemp(s.Args) {
 		c.pin("SET search_path to pg_temp") // CREATE then makes temporary objects without a word of it
 	}
 	if s.IsLocal && name != "seed" { // the random generator does not roll back
+		c.addLocal(name)
 		return
 	}
 	c.addSetting(name)
+}
+
+// assign notes what a SET or RESET of one setting gives it, if it is one value.
+func (c *Command) assign(name string, s *pg.VariableSetStmt) {
+	a := Assignment{Name: name, Local: s.IsLocal, Default: s.Kind != pg.VariableSetKind_VAR_SET_VALUE}
+	if !a.Default && len(s.Args) != 1 {
+		return
+	}
+	if !a.Default {
+		k := s.Args[0].GetAConst()
+		if k == nil {
+			return // SET TIME ZONE INTERVAL …
+		}
+		a.Value, _ = constantText(k)
+	}
+	c.Assigned = a
 }
 
 // variableSetMulti reads SET TRANSACTION and SET SESSION CHARACTERISTICS.
 func (c *Command) variableSetMulti(name string, s *pg.VariableSetStmt) {
 	if name != "session characteristics" {
 		c.Kind = SetTransaction
+		c.Transaction.read(s.Args)
+		c.Transaction.Snapshot = name == "transaction snapshot"
 		return
 	}
 	for _, arg := range s.Args {
@@ -99,6 +137,7 @@ func mentionsTemp(args []*pg.Node) bool {
 func (c *Command) setConfig(args []*pg.Node) {
 	if len(args) != 3 {
 		c.pin(pinComputed) // the server refuses it, unless a user's own function has this name
+		c.hidesSettings()
 		return
 	}
 	var named [3]*pg.Node
@@ -119,17 +158,28 @@ func (c *Command) setConfig(args []*pg.Node) {
 	name, known := literal(named[0])
 	local := isTrue(named[2])
 	name = strings.ToLower(name)
+	if _, constant := literal(named[1]); !constant { // NULL brings the setting back
+		if known {
+			c.addRestore(name)
+		} else {
+			c.RestoresAny = true
+		}
+	}
+	if local && known && name != "seed" { // the random generator does not roll back
+		c.addLocal(name)
+	}
 	switch {
 	case known && name == "seed":
 		c.pin(pinOfSetting(name))
 	case known && name == "search_path" && mentionsTemp(named[1:2]):
 		c.pin("set_config() of search_path to pg_temp")
 	case local:
-		// ends with the transaction, whatever the name
+		c.LocalsAny = c.LocalsAny || !known // ends with the transaction, whatever the name
 	case known:
 		c.addSetting(name)
 	default:
 		c.pin(pinComputed)
+		c.LocalsAny = true
 	}
 }
 
@@ -152,6 +202,23 @@ func literal(n *pg.Node) (string, bool) {
 		return "false", true
 	}
 	return "", false
+}
+
+// constantText is a constant as text: a string without its quotes, a number with its sign, bits with b or x before them.
+func constantText(k *pg.A_Const) (text string, null bool) {
+	switch v := k.Val.(type) {
+	case *pg.A_Const_Sval:
+		return v.Sval.GetSval(), false
+	case *pg.A_Const_Ival:
+		return strconv.Itoa(int(v.Ival.GetIval())), false
+	case *pg.A_Const_Fval:
+		return v.Fval.GetFval(), false
+	case *pg.A_Const_Bsval:
+		return v.Bsval.GetBsval(), false
+	case *pg.A_Const_Boolval:
+		return strconv.FormatBool(v.Boolval.GetBoolval()), false
+	}
+	return "", true
 }
 
 // isTrue says whether n is certainly the constant true.

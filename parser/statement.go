@@ -124,7 +124,8 @@ type Statement struct {
 	Effects Effects
 	// Pin is the first command's reason to keep the connection, "" if none has one.
 	Pin string
-	// Literals says that the text has quoted literals, whose reading may depend on settings such as TimeZone.
+	// Literals says that the text has quoted literals of any kind, whose reading may depend on settings such as TimeZone, or that
+	// nobody can say.
 	Literals bool
 	// Hints are those of the comments that lead the text, in order; HintError says what is wrong with one.
 	Hints     []Hint
@@ -162,20 +163,34 @@ type Command struct {
 	// Pin is the reason why a shared connection cannot carry the session state this makes, "" if none.
 	Pin string
 
-	// Locals are the lower-case names of settings that the statement changes for its transaction only: SET LOCAL and
-	// set_config(…, true).
-	Locals []string
-	// Restores are the lower-case names of settings that the statement may set to what they were at login: RESET, SET … TO
-	// DEFAULT, and set_config with anything but a literal value. RestoresAny: names that the text does not show.
+	// Locals are the lower-case names of settings that the statement changes for its transaction only: SET LOCAL, set_config(…, true)
+	// with a literal name, and SET of a transaction's own settings such as transaction_read_only. LocalsAny: names that the text does
+	// not show, as in DO.
+	Locals    []string
+	LocalsAny bool
+	// Restores are the lower-case names of settings that the statement may set to what they were at login: RESET, SET [LOCAL] … TO
+	// DEFAULT, and set_config with anything but a literal value. RestoresAny: names that the text does not show, and RESET ALL.
 	Restores    []string
 	RestoresAny bool
 
-	// Tables are the uses of relations, in no order. Incomplete says that the text does not show all: DO, CALL, EXECUTE.
+	// Tables are the uses of relations, in no order: a table that is named twice is there twice. What a view, a trigger, a foreign key
+	// or a called function touches is not in the text. Incomplete says that the text hides more than that: DO, CALL, EXECUTE, FETCH, a
+	// text that the grammar rejects, functions such as table_to_xml(), CASCADE, VACUUM of everything, and all DDL but CREATE of tables,
+	// views, indexes and sequences.
 	Tables     []Table
 	Incomplete bool
-	Calls      []Called
-	Operators  []Named // not of pg_catalog alone: a name may be anyone's
-	Types      []Named // of casts, and of literals written with their type
+	// Calls are the functions called, each once, with those that syntax such as EXTRACT or LIKE … ESCAPE stands for and the methods
+	// of TABLESAMPLE. CURRENT_DATE and its kind, COALESCE, GREATEST, XML and JSON constructors are none.
+	Calls []Called
+	// Operators are those that expressions name, each once. IN, CASE … WHEN, NATURAL, USING and NULLIF name =, BETWEEN names >= and <=,
+	// LIKE names ~~. What ORDER BY, DISTINCT, GROUP BY and UNION compare by is a matter of types. They are not of pg_catalog alone: a
+	// name may be anyone's.
+	Operators []Named
+	// Types are those of casts and literals written with their type, and of columns that the text defines, each once. That of an array is
+	// its element's.
+	Types []Named
+	// Attributes are the names written behind a dot, each once. The server takes one for a function of the row if there is no such column.
+	Attributes []string
 	// Compared are the columns compared with constants and parameters.
 	Compared []Comparison
 	// Transaction is what Begin and SetTransaction ask for.

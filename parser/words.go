@@ -31,6 +31,7 @@ func (r *wordReader) read() {
 		next := l.nextCode()
 		if t.kind == tokenBad && r.body {
 			r.c.pin("code that cannot be read" + r.where)
+			r.c.hidesSettings()
 		}
 		if isName(t) {
 			r.word(t, before, schema, next, first)
@@ -78,12 +79,14 @@ func (r *wordReader) word(t, before, schema, next token, first bool) {
 		case name == "execute" && r.body:
 			r.c.Effects |= RunsOpaqueCode
 			r.c.pin("EXECUTE" + r.where)
+			r.c.hidesSettings()
 		case name == "hold" && r.fold(before) == "with":
 			r.c.pin("WITH HOLD" + r.where)
 		case name == "pg_settings" && r.fold(before) == "update":
 			r.c.pin("UPDATE pg_settings" + r.where)
 		}
 	}
+	r.setting(name, r.fold(before))
 	if isTempSchema([]byte(name)) || t.kind == tokenUnicode {
 		r.c.pin(pinTempSchema + r.where)
 	}
@@ -98,6 +101,9 @@ func (r *wordReader) word(t, before, schema, next token, first bool) {
 
 // call judges name followed by a parenthesis, which may be a call.
 func (r *wordReader) call(schema, name string) {
+	if name == "set_config" {
+		r.c.hidesSettings()
+	}
 	old := r.c.Pin
 	r.c.called(schema, name)
 	if old == "" && r.c.Pin != "" {
@@ -108,6 +114,24 @@ func (r *wordReader) call(schema, name string) {
 	}
 	if r.body && r.c.Effects&ReadsSequenceState != 0 {
 		r.c.pin(callPin(name) + r.where)
+	}
+}
+
+// setting judges a name that may be part of SET or RESET, which may stand anywhere. UPDATE … SET a = DEFAULT looks the same.
+func (r *wordReader) setting(name, before string) {
+	switch name {
+	case "reset", "discard":
+		r.c.RestoresAny = true
+	case "default":
+		switch before {
+		case "to", "=", "zone", "authorization", "names": // SET TIME ZONE DEFAULT and its kind
+			r.c.RestoresAny = true
+		}
+	case "local":
+		r.c.LocalsAny = true
+		r.c.RestoresAny = r.c.RestoresAny || before == "zone"
+	case "pg_settings":
+		r.c.RestoresAny = true // an UPDATE of it is set_config()
 	}
 }
 
@@ -148,7 +172,7 @@ func (r *wordReader) fold(t token) string {
 // guess reads a text that the grammar rejects. The server will probably reject it as well; if it is of a
 // newer version it may not, so that whatever could make state pins.
 func guess(src []byte) []Command {
-	c := Command{Effects: Writes | AdvancesSequence}
+	c := Command{Effects: Writes | AdvancesSequence, Incomplete: true}
 	r := wordReader{c: &c, text: src, where: " in a statement that the parser does not know"}
 	r.read()
 	return []Command{c}
@@ -169,6 +193,7 @@ func (c *Command) do(s *pg.DoStmt) {
 	}
 	if language != "plpgsql" {
 		c.pin("DO in language " + language)
+		c.hidesSettings()
 		return
 	}
 	r := wordReader{c: c, text: []byte(body), where: " in DO", body: true}
