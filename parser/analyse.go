@@ -20,15 +20,18 @@ var grammarLock sync.Mutex
 func analyse(text string) *Statement {
 	src := []byte(text)
 	st := &Statement{}
+	st.readHints(src)
 	st.Literals, st.Conforming = quotes(src)
 	if bytes.IndexByte(src, 0) >= 0 {
 		st.Unparsed, st.Pin = true, pinNUL
 		return st
 	}
+	whole := &wholeText{src: src, taken: takenOut(src)}
 	readable := makeReadable(src)
 	blankComments(src)
 	if len(src) > shortenAbove && startsPlain(src) {
 		shorten(src)
+		whole.shortened = true
 	}
 	if unterminated(src) {
 		st.Unparsed, st.Commands = true, guess(src)
@@ -52,10 +55,15 @@ func analyse(text string) *Statement {
 		st.Unparsed = true
 		st.Commands = guess(src)
 	default:
-		st.Commands = commands(tree, src)
+		st.Commands = commands(tree, whole)
 	}
-	if !readable && hidesFacts(st, src) {
-		st.Pin = pinEncoding
+	if !readable {
+		if hidesFacts(st, src) {
+			st.Pin = pinEncoding
+		}
+		if misreadsNames(src, text) {
+			st.hideTables()
+		}
 	}
 	st.unite()
 	return st
@@ -124,6 +132,29 @@ func hidesFacts(st *Statement, src []byte) bool {
 	return false
 }
 
+// misreadsNames says whether makeReadable changed more than literals and comments of text.
+func misreadsNames(src []byte, text string) bool {
+	l := lexer{src: src}
+	for t := l.nextCode(); t.kind != tokenEnd; t = l.nextCode() {
+		if (isName(t) || t.kind == tokenBad) && string(src[t.start:t.end]) != text[t.start:t.end] {
+			return true
+		}
+	}
+	return false
+}
+
+// hideTables notes that the names of tables may be wrong.
+func (s *Statement) hideTables() {
+	for i := range s.Commands {
+		for c := &s.Commands[i]; c != nil; c = c.Prepared {
+			c.Incomplete = true
+			if c.Explained != nil {
+				c.Explained.Incomplete = true
+			}
+		}
+	}
+}
+
 // blankComments overwrites comments with spaces, in place. pg_query's scanner trips over comments where PostgreSQL's does
 // not: WITH /* */ ORDINALITY, and literals continued behind a comment.
 func blankComments(src []byte) {
@@ -185,18 +216,18 @@ func startsPlain(src []byte) bool {
 	return true
 }
 
-// commands reads the facts of every statement of the tree. src is the text that was parsed.
-func commands(tree *pg.ParseResult, src []byte) []Command {
+// commands reads the facts of every statement of the tree of a text.
+func commands(tree *pg.ParseResult, whole *wholeText) []Command {
 	if len(tree.Stmts) == 0 {
 		return nil
 	}
 	out := make([]Command, len(tree.Stmts))
 	for i, raw := range tree.Stmts {
-		start, end := int(raw.StmtLocation), len(src)
+		start, end := int(raw.StmtLocation), len(whole.src)
 		if raw.StmtLen > 0 {
 			end = start + int(raw.StmtLen)
 		}
-		out[i].read(raw.Stmt, source{text: src[start:end], offset: start})
+		out[i].read(raw.Stmt, source{text: whole.src[start:end], offset: start, whole: whole})
 	}
 	return out
 }
@@ -205,6 +236,7 @@ func commands(tree *pg.ParseResult, src []byte) []Command {
 type source struct {
 	text   []byte
 	offset int // of text in the whole
+	whole  *wholeText
 }
 
 // pin notes the first reason.

@@ -84,7 +84,9 @@ var keyBuffers = sync.Pool{New: func() any { return &keyBuffer{b: make([]byte, 0
 // Unparsed set. A hit does not allocate; sql is not retained.
 func (c *Cache) Statement(sql []byte) *Statement {
 	if len(sql) > MaxText {
-		return &Statement{Unparsed: true, Pin: pinTooLarge, Literals: true}
+		st := &Statement{Unparsed: true, Pin: pinTooLarge, Literals: true}
+		st.readHints(sql)
+		return st
 	}
 	buf := keyBuffers.Get().(*keyBuffer)
 	defer keyBuffers.Put(buf)
@@ -205,6 +207,10 @@ const entryOverhead = 64
 // bytes estimates the memory of s with all its strings.
 func (s *Statement) bytes() int64 {
 	n := int64(unsafe.Sizeof(*s)) + int64(len(s.Template))
+	n += int64(len(s.HintError) + len(s.Pin))
+	for _, h := range s.Hints {
+		n += int64(unsafe.Sizeof(h)) + int64(len(h.Name)+len(h.Value))
+	}
 	for i := range s.Commands {
 		n += s.Commands[i].bytes()
 	}
@@ -213,13 +219,38 @@ func (s *Statement) bytes() int64 {
 
 func (c *Command) bytes() int64 {
 	n := int64(unsafe.Sizeof(*c)) + int64(len(c.Channel)+len(c.Name)+len(c.Pin))
-	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations, c.Locals, c.Restores} {
+	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations, c.Locals, c.Restores, c.Attributes} {
 		for _, s := range list {
 			n += int64(unsafe.Sizeof(s)) + int64(len(s))
 		}
 	}
-	if c.Prepared != nil {
-		n += c.Prepared.bytes()
+	for _, inner := range []*Command{c.Prepared, c.Explained} {
+		if inner != nil {
+			n += inner.bytes()
+		}
+	}
+	return n + c.factBytes()
+}
+
+// factBytes estimates the memory of the lists of facts.
+func (c *Command) factBytes() int64 {
+	n := int64(len(c.Transaction.Isolation) + len(c.Assigned.Name) + len(c.Assigned.Value))
+	for _, t := range c.Tables {
+		n += int64(unsafe.Sizeof(t)) + int64(len(t.Schema)+len(t.Name))
+	}
+	for _, f := range c.Calls {
+		n += int64(unsafe.Sizeof(f)) + int64(len(f.Schema)+len(f.Name)+len(f.First))
+	}
+	for _, list := range [][]Named{c.Operators, c.Types} {
+		for _, name := range list {
+			n += int64(unsafe.Sizeof(name)) + int64(len(name.Schema)+len(name.Name))
+		}
+	}
+	for _, cmp := range c.Compared {
+		n += int64(unsafe.Sizeof(cmp)) + int64(len(cmp.Column))
+		for _, v := range cmp.Values {
+			n += int64(unsafe.Sizeof(v)) + int64(len(v.Text)+len(v.Cast.Schema)+len(v.Cast.Name))
+		}
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package parser
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,8 @@ func TestCacheSharesStatementsByTemplate(t *testing.T) {
 	for _, p := range [][2]string{
 		{"SELECT 1", "SELECT 2"}, {"SELECT  'a' -- x\n", "SELECT $$b$$"}, {"SELECT -1", "SELECT - 25"},
 		{"INSERT INTO t VALUES (1,'a')", "INSERT INTO t VALUES ( 2 , 'b' )"},
-		{"/* other */ SELECT 1", "SELECT 1"},
+		{"/* other */ SELECT 1", "SELECT 1"}, {"SELECT current_setting('a'), 1", "SELECT current_setting('a'), 2"},
+		{"/* pgtier: shard=1 */ SELECT 1", "/* pgtier: shard=1 */ /* other */ SELECT 2"},
 	} {
 		if !same(p[0], p[1]) {
 			t.Errorf("two statements for %q and %q, want one", p[0], p[1])
@@ -36,7 +38,9 @@ func TestCacheSharesStatementsByTemplate(t *testing.T) {
 		{"SELECT 1", "SELECT '1'"}, {"SELECT 1", "SELECT 1.0"}, {"SELECT 1", "SELECT 3000000000"}, {"SELECT 'a' 'b'", "SELECT 'a'\n'b'"}, {"SET a.b = '1'", "SET a.b = '2'"},
 		{"SELECT set_config('a.a', '', false)", "SELECT set_config('a.b', '', false)"}, {"SELECT a::float(24)", "SELECT a::float(53)"},
 		{"/* pgtier: cache=off */ SELECT 1", "SELECT 1"}, {"LISTEN a", "LISTEN b"}, {"SELECT $1", "SELECT $2"}, {"SELECT b'1'", "SELECT '1'"},
-		{"SELECT $s", "SELECT 'x'"},
+		{"SELECT $s", "SELECT 'x'"}, {"SELECT current_setting('a')", "SELECT current_setting('b')"},
+		{"/* pgtier: cache=off */ SELECT 1", "/* pgtier: cache=on */ SELECT 1"}, {"/*pgtier: shard=1*/ SELECT 1", "/*pgtier: shard=2*/ SELECT 1"},
+		{"/* pgtier: shard='1' */ SELECT 1", "/* pgtier: shard='2' */ SELECT 1"}, {"/* pgtier: shard=1 */ SELECT 1", "SELECT /* pgtier: shard=1 */ 1"},
 	} {
 		if same(p[0], p[1]) {
 			t.Errorf("one statement for %q and %q, want two", p[0], p[1])
@@ -87,6 +91,37 @@ func TestCacheIsSafeForManyGoroutines(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// memoryOf is the memory that v and all it points to take.
+func memoryOf(v reflect.Value) int64 {
+	n := int64(v.Type().Size())
+	switch v.Kind() {
+	case reflect.String:
+		n += int64(v.Len())
+	case reflect.Pointer:
+		if !v.IsNil() {
+			n += memoryOf(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			n += memoryOf(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			n += memoryOf(v.Field(i)) - int64(v.Field(i).Type().Size())
+		}
+	}
+	return n
+}
+
+func TestBytesCountAllFacts(t *testing.T) {
+	for _, text := range append(seeds(), "/* pgtier: shard=1, cache=of */ SELECT 1", "SELECT set_config($1, NULL, true), x.y::s.t FROM a.t WHERE b IN (1, $2::s.u)") {
+		st := NewCache(1 << 20).Statement([]byte(text))
+		if got, want := st.bytes(), memoryOf(reflect.ValueOf(*st)); got != want {
+			t.Errorf("%d bytes, want %d, of %q", got, want, text)
+		}
+	}
 }
 
 // Hash collisions must not mix statements: all keys go into one bucket.

@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"strings"
+
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -9,6 +11,13 @@ const cursorHold = 0x20
 
 // read fills c with the facts of one statement.
 func (c *Command) read(n *pg.Node, src source) {
+	c.statement(n, src)
+	if c.Effects&RunsOpaqueCode != 0 {
+		c.Incomplete = true
+	}
+}
+
+func (c *Command) statement(n *pg.Node, src source) {
 	if f := n.GetCreateFunctionStmt(); f != nil {
 		c.namesTempFunction(f.Funcname)
 	} else if f := n.GetAlterFunctionStmt(); f != nil { // its SET search_path TO …, pg_temp is not the session's
@@ -26,8 +35,14 @@ func (c *Command) read(n *pg.Node, src source) {
 	if n.GetCreateFunctionStmt() != nil {
 		return // its body does not run now
 	}
-	w := walker{c: c}
+	c.Incomplete = hidesTables(n)
+	w := walker{c: c, text: src.whole, access: accessOf(n)}
 	w.node(n)
+	if e := n.GetExplainStmt(); e != nil {
+		c.Analyze = analyzes(e)
+		c.Explained = &Command{}
+		c.Explained.read(e.Query, src)
+	}
 	if c.Effects&SQLExecute != 0 { // EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
 		c.pin("EXECUTE inside another statement")
 		c.findExecute(src)
@@ -64,42 +79,6 @@ func isTempSchema(word []byte) bool {
 	return len(rest) == 0 || len(rest) > 1 && rest[0] == '_' && classes[rest[1]]&classDigit != 0
 }
 
-// transaction reads transaction statements.
-func (c *Command) transaction(n *pg.Node) bool {
-	t := n.GetTransactionStmt()
-	if t == nil {
-		return false
-	}
-	c.Effects |= TransactionControl
-	c.Chain = t.Chain
-	c.Name = t.SavepointName + t.Gid // never both
-	switch t.Kind {
-	case pg.TransactionStmtKind_TRANS_STMT_BEGIN, pg.TransactionStmtKind_TRANS_STMT_START:
-		c.Kind = Begin
-		c.Effects |= BeginsTransaction
-	case pg.TransactionStmtKind_TRANS_STMT_COMMIT:
-		c.Kind = Commit
-		c.Effects |= EndsTransaction
-	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK:
-		c.Kind = Rollback
-		c.Effects |= EndsTransaction
-	case pg.TransactionStmtKind_TRANS_STMT_PREPARE:
-		c.Kind = PrepareTransaction
-		c.Effects |= EndsTransaction
-	case pg.TransactionStmtKind_TRANS_STMT_SAVEPOINT:
-		c.Kind = Savepoint
-	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK_TO:
-		c.Kind = RollbackTo
-	case pg.TransactionStmtKind_TRANS_STMT_RELEASE:
-		c.Kind = Release
-	case pg.TransactionStmtKind_TRANS_STMT_COMMIT_PREPARED:
-		c.Kind = CommitPrepared
-	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK_PREPARED:
-		c.Kind = RollbackPrepared
-	}
-	return true
-}
-
 // session reads statements whose purpose is session state.
 func (c *Command) session(n *pg.Node) bool {
 	switch s := n.Node.(type) {
@@ -127,6 +106,7 @@ func (c *Command) session(n *pg.Node) bool {
 	case *pg.Node_FetchStmt:
 		c.Kind, c.Name = Fetch, s.FetchStmt.Portalname
 		c.Effects |= UsesCursor
+		c.Incomplete = true // those of the cursor
 	case *pg.Node_ClosePortalStmt:
 		c.Kind, c.Name = Close, s.ClosePortalStmt.Portalname
 		c.Effects |= UsesCursor
@@ -168,10 +148,12 @@ func (c *Command) prepared(n *pg.Node, src source) bool {
 		body := c.findPrepare(src)
 		c.Prepared = &Command{}
 		c.Prepared.read(s.PrepareStmt.Query, body)
+		w := walker{c: c.Prepared, text: src.whole}
+		w.nodes(s.PrepareStmt.Argtypes)
 	case *pg.Node_ExecuteStmt:
 		c.Kind, c.Name = Execute, s.ExecuteStmt.Name
 		c.Effects |= SQLExecute | RunsOpaqueCode
-		w := walker{c: c}
+		w := walker{c: c, text: src.whole, access: Reads}
 		for _, p := range s.ExecuteStmt.Params {
 			w.node(p)
 		}
@@ -240,6 +222,24 @@ func (c *Command) kindOf(n *pg.Node) Kind {
 		return Import
 	}
 	return SchemaChange
+}
+
+// analyzes says whether EXPLAIN carries its statement out: of an option given twice the last counts.
+func analyzes(e *pg.ExplainStmt) (analyze bool) {
+	for _, n := range e.Options {
+		option := n.GetDefElem()
+		if option.GetDefname() != "analyze" {
+			continue
+		}
+		switch strings.ToLower(option.GetArg().GetString_().GetSval()) {
+		case "false", "off":
+			analyze = false
+		default:
+			i := option.GetArg().GetInteger()
+			analyze = i == nil || i.Ival != 0
+		}
+	}
+	return analyze
 }
 
 func (c *Command) copy(s *pg.CopyStmt) {

@@ -13,17 +13,18 @@ type Access uint8
 
 // What may be done with a table.
 const (
-	Reads  Access = 1 << iota // its rows are looked at; the target of UPDATE, DELETE and MERGE included
-	Alters                    // its rows change: INSERT, UPDATE, DELETE, MERGE, COPY FROM, TRUNCATE, SELECT INTO, REFRESH
-	Locks                     // its rows or the whole are locked: FOR UPDATE and its kind, LOCK
+	Reads  Access = 1 << iota // its rows are looked at; the target of UPDATE, DELETE, MERGE and INSERT … ON CONFLICT included
+	Alters                    // its rows or it itself change: INSERT, UPDATE, DELETE, MERGE, COPY FROM, TRUNCATE, SELECT INTO, REFRESH, DDL
+	Locks                     // its rows or the whole are locked: FOR UPDATE and its kind, LOCK, VACUUM, CLUSTER, REINDEX
 )
 
 // Called is a function that the text calls by name.
 type Called struct {
 	Schema string // "" where search_path decides
 	Name   string // as the server folds it
-	Args   int    // arguments written; a variadic one counts once
-	// First is the first argument if it is a plain string literal, such as current_setting's, else "".
+	Args   int    // arguments written, those of WITHIN GROUP too; a variadic one counts once. -1 if they were not counted
+	// First is the first argument of current_setting and set_config if it is a plain string literal, else "". Those of other
+	// functions differ between the texts of one template.
 	First string
 }
 
@@ -35,11 +36,17 @@ type Value struct {
 	Kind ValueKind
 	// Param is the number of the parameter, from 1.
 	Param int
-	// Literal is the index of the literal among those that the template takes out of the text, from 0; meaningful for
-	// texts whose Statement has a template. Text and Null are the literal itself in the text that was analysed.
+	// Literal is the index of the literal among those that the template takes out of the text, from 0: other texts of the Statement
+	// have another one there. It is -1 for what is the same in all: parameters, NULL, TRUE, FALSE, and literals that stay in the text.
 	Literal int
-	Text    string
-	Null    bool
+	// Negative: a minus sign stands before the literal.
+	Negative bool
+	// Text and Null are the constant itself in the text that was analysed, without quotes, with its sign.
+	Text string
+	Null bool
+	// Cast is the type that the text gives the value, zero if none; for an array that of its elements. The value compared is what
+	// the cast makes of it.
+	Cast Named
 }
 
 // ValueKind tells a constant from a parameter.
@@ -52,10 +59,11 @@ const (
 	ValueParam
 )
 
-// Comparison is column = value, or column IN (values), that must hold for every row the statement touches in that table: it
-// stands in a conjunction of WHERE, or of ON in an inner join.
+// Comparison is column = value, or column IN (values), that must hold for every row the statement touches in that use of a table: it
+// stands in a conjunction of WHERE, or of ON in an inner join, of the query that the use belongs to. The operator is = or
+// pg_catalog.=, and no value is ValueOther. That the table has such a column is not known. Columns that UPDATE sets are left out.
 type Comparison struct {
-	Table  int    // index into Command.Tables; -1 if the text does not say which
+	Table  int    // index into Command.Tables; -1 if the text does not say which of the outermost query's
 	Column string // as the server folds it
 	Values []Value
 	Array  bool // = ANY (value): Values has one element, an array
@@ -75,9 +83,10 @@ type Hint struct{ Name, Value string }
 
 // Assignment is SET name = value with one literal value.
 type Assignment struct {
-	Name, Value string
-	Local       bool
-	Default     bool // TO DEFAULT, or RESET; Value is ""
+	Name    string // in lower case
+	Value   string // without quotes; for SET search_path = 'a, b' it is the one name of a schema
+	Local   bool
+	Default bool // TO DEFAULT, or RESET; Value is ""
 }
 
 // Restores reports whether a command may set something to what it was at login.

@@ -6,6 +6,7 @@ import "strings"
 type special struct {
 	effects Effects
 	pin     bool // its state stays with the connection
+	hides   bool // reads tables that its arguments name
 }
 
 // specials are the exact names. Sources: the manual's chapters on system administration functions, sequences, XML, text search and
@@ -47,8 +48,18 @@ var specials = map[string]special{
 	"query_to_xml_and_xmlschema": {effects: RunsOpaqueCode, pin: true},
 	"ts_stat":                    {effects: RunsOpaqueCode, pin: true},
 	"ts_rewrite":                 {effects: RunsOpaqueCode},
-	"cursor_to_xml":              {effects: UsesCursor},
-	"cursor_to_xmlschema":        {effects: UsesCursor},
+	"cursor_to_xml":              {effects: UsesCursor, hides: true},
+	"cursor_to_xmlschema":        {effects: UsesCursor, hides: true},
+
+	"table_to_xml":                  {hides: true},
+	"table_to_xmlschema":            {hides: true},
+	"table_to_xml_and_xmlschema":    {hides: true},
+	"schema_to_xml":                 {hides: true},
+	"schema_to_xmlschema":           {hides: true},
+	"schema_to_xml_and_xmlschema":   {hides: true},
+	"database_to_xml":               {hides: true},
+	"database_to_xmlschema":         {hides: true},
+	"database_to_xml_and_xmlschema": {hides: true},
 }
 
 const (

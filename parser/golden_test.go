@@ -38,6 +38,12 @@ func describe(sql string, s *Statement) string {
 	if s.Conforming {
 		fmt.Fprintf(&b, "conforming\n")
 	}
+	for _, h := range s.Hints {
+		fmt.Fprintf(&b, "hint: %s=%s\n", h.Name, h.Value)
+	}
+	if s.HintError != "" {
+		fmt.Fprintf(&b, "hint error: %s\n", s.HintError)
+	}
 	if s.Literals {
 		fmt.Fprintf(&b, "literals\n")
 	}
@@ -83,12 +89,107 @@ func describeCommand(b *strings.Builder, sql string, c *Command) {
 	field("functions", strings.Join(c.Functions, ","))
 	field("builtins", strings.Join(c.Builtins, ","))
 	field("relations", strings.Join(c.Relations, ","))
+	describeFacts(c, field)
 	field("pin", c.Pin)
 	b.WriteString("\n")
 	if c.Prepared != nil {
 		b.WriteString("  prepared: ")
 		describeCommand(b, sql, c.Prepared)
 	}
+	if c.Explained != nil {
+		b.WriteString("  explained: ")
+		describeCommand(b, sql, c.Explained)
+	}
+}
+
+// describeFacts writes what a command names: tables as r(eads), a(lters) and l(ocks), calls with their number of arguments, comparisons
+// with the place of their table, literals by their place as #0.
+func describeFacts(c *Command, field func(name, value string)) {
+	var list []string
+	flush := func(name string) {
+		field(name, strings.Join(list, ", "))
+		list = nil
+	}
+	for _, t := range c.Tables {
+		bits := ""
+		for i, letter := range "ral" {
+			if t.Access&(1<<i) != 0 {
+				bits += string(letter)
+			}
+		}
+		list = append(list, describeNamed(Named{t.Schema, t.Name})+":"+bits)
+	}
+	if c.Incomplete {
+		list = append(list, "*")
+	}
+	flush("tables")
+	for _, f := range c.Calls {
+		first := ""
+		if f.First != "" {
+			first = "'" + f.First + "'"
+		}
+		list = append(list, fmt.Sprintf("%s/%d%s", describeNamed(Named{f.Schema, f.Name}), f.Args, first))
+	}
+	flush("calls")
+	for _, o := range c.Operators {
+		list = append(list, describeNamed(o))
+	}
+	flush("operators")
+	for _, t := range c.Types {
+		list = append(list, describeNamed(t))
+	}
+	flush("types")
+	list = c.Attributes
+	flush("attributes")
+	for _, cmp := range c.Compared {
+		list = append(list, describeComparison(cmp))
+	}
+	flush("compared")
+	if c.Transaction != (Transaction{}) {
+		field("transaction", fmt.Sprintf("%+v", c.Transaction))
+	}
+	if c.Assigned.Name != "" {
+		field("assigned", fmt.Sprintf("%+v", c.Assigned))
+	}
+	if c.Analyze {
+		field("analyze", "yes")
+	}
+}
+
+func describeNamed(n Named) string {
+	if n.Schema == "" {
+		return n.Name
+	}
+	return n.Schema + "." + n.Name
+}
+
+func describeComparison(c Comparison) string {
+	var values []string
+	for _, v := range c.Values {
+		text := v.Text
+		switch {
+		case v.Kind == ValueParam:
+			text = fmt.Sprintf("$%d", v.Param)
+		case v.Kind == ValueOther:
+			text = "other"
+		case v.Null:
+			text = "null"
+		case v.Literal >= 0:
+			text = fmt.Sprintf("#%d", v.Literal) // the text differs within a template
+		}
+		if v.Negative {
+			text = "-" + text
+		}
+		if v.Cast != (Named{}) {
+			text += "::" + describeNamed(v.Cast)
+		}
+		values = append(values, text)
+	}
+	verb := "="
+	if c.Array {
+		verb = "=any"
+	}
+	return fmt.Sprintf("%d.%s%s(%s)", c.Table, c.Column, verb, strings.Join(values, " "))
 }
 
 // TestGolden holds the facts to testdata/golden: "# comment", the SQL, "----", the facts, an empty line.

@@ -33,7 +33,7 @@ func (c *Command) findPrepare(src source) (body source) {
 		end = t.end
 	}
 	c.BodyStart, c.BodyEnd = src.offset+start, src.offset+end
-	return source{text: src.text[start:end], offset: c.BodyStart}
+	return source{text: src.text[start:end], offset: c.BodyStart, whole: src.whole}
 }
 
 // findExecute locates the name of EXECUTE name, which may stand behind EXPLAIN (…) or CREATE TABLE … AS: it is the

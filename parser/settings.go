@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -80,6 +81,7 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 			c.Kind = Reset // another spelling of it
 		}
 	}
+	c.assign(name, s)
 	if name == "search_path" && mentionsTemp(s.Args) {
 		c.pin("SET search_path to pg_temp") // CREATE then makes temporary objects without a word of it
 	}
@@ -90,10 +92,28 @@ func (c *Command) variableSet(s *pg.VariableSetStmt) {
 	c.addSetting(name)
 }
 
+// assign notes what a SET or RESET of one setting gives it, if it is one value.
+func (c *Command) assign(name string, s *pg.VariableSetStmt) {
+	a := Assignment{Name: name, Local: s.IsLocal, Default: s.Kind != pg.VariableSetKind_VAR_SET_VALUE}
+	if !a.Default && len(s.Args) != 1 {
+		return
+	}
+	if !a.Default {
+		k := s.Args[0].GetAConst()
+		if k == nil {
+			return // SET TIME ZONE INTERVAL …
+		}
+		a.Value, _ = constantText(k)
+	}
+	c.Assigned = a
+}
+
 // variableSetMulti reads SET TRANSACTION and SET SESSION CHARACTERISTICS.
 func (c *Command) variableSetMulti(name string, s *pg.VariableSetStmt) {
 	if name != "session characteristics" {
 		c.Kind = SetTransaction
+		c.Transaction.read(s.Args)
+		c.Transaction.Snapshot = name == "transaction snapshot"
 		return
 	}
 	for _, arg := range s.Args {
@@ -182,6 +202,23 @@ func literal(n *pg.Node) (string, bool) {
 		return "false", true
 	}
 	return "", false
+}
+
+// constantText is a constant as text: a string without its quotes, a number with its sign, bits with b or x before them.
+func constantText(k *pg.A_Const) (text string, null bool) {
+	switch v := k.Val.(type) {
+	case *pg.A_Const_Sval:
+		return v.Sval.GetSval(), false
+	case *pg.A_Const_Ival:
+		return strconv.Itoa(int(v.Ival.GetIval())), false
+	case *pg.A_Const_Fval:
+		return v.Fval.GetFval(), false
+	case *pg.A_Const_Bsval:
+		return v.Bsval.GetBsval(), false
+	case *pg.A_Const_Boolval:
+		return strconv.FormatBool(v.Boolval.GetBoolval()), false
+	}
+	return "", true
 }
 
 // isTrue says whether n is certainly the constant true.

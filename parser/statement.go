@@ -173,12 +173,24 @@ type Command struct {
 	Restores    []string
 	RestoresAny bool
 
-	// Tables are the uses of relations, in no order. Incomplete says that the text does not show all: DO, CALL, EXECUTE.
+	// Tables are the uses of relations, in no order: a table that is named twice is there twice. What a view, a trigger, a foreign key
+	// or a called function touches is not in the text. Incomplete says that the text hides more than that: DO, CALL, EXECUTE, FETCH, a
+	// text that the grammar rejects, functions such as table_to_xml(), CASCADE, VACUUM of everything, and all DDL but CREATE of tables,
+	// views, indexes and sequences.
 	Tables     []Table
 	Incomplete bool
-	Calls      []Called
-	Operators  []Named // not of pg_catalog alone: a name may be anyone's
-	Types      []Named // of casts, and of literals written with their type
+	// Calls are the functions called, each once, with those that syntax such as EXTRACT or LIKE … ESCAPE stands for and the methods
+	// of TABLESAMPLE. CURRENT_DATE and its kind, COALESCE, GREATEST, XML and JSON constructors are none.
+	Calls []Called
+	// Operators are those that expressions name, each once. IN, CASE … WHEN, NATURAL, USING and NULLIF name =, BETWEEN names >= and <=,
+	// LIKE names ~~. What ORDER BY, DISTINCT, GROUP BY and UNION compare by is a matter of types. They are not of pg_catalog alone: a
+	// name may be anyone's.
+	Operators []Named
+	// Types are those of casts and literals written with their type, and of columns that the text defines, each once. That of an array is
+	// its element's.
+	Types []Named
+	// Attributes are the names written behind a dot, each once. The server takes one for a function of the row if there is no such column.
+	Attributes []string
 	// Compared are the columns compared with constants and parameters.
 	Compared []Comparison
 	// Transaction is what Begin and SetTransaction ask for.

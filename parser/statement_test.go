@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ func checkStatement(t *testing.T, text string) {
 		t.Fatalf("effects %s and pin %q are not the union of %q:\n%s", describeEffects(s.Effects), s.Pin, text, describe(text, s))
 	}
 	checkPins(t, text, s)
+	checkNames(t, text, s)
 }
 
 func checkCommand(t *testing.T, text string, c *Command) {
@@ -98,6 +100,77 @@ func checkPins(t *testing.T, text string, s *Statement) {
 				}
 			}
 		})
+	}
+}
+
+// checkNames asks the tree itself for the names that a statement's facts must have.
+func checkNames(t *testing.T, text string, s *Statement) {
+	t.Helper()
+	if s.Unparsed || !isASCII(text) || len(text) > shortenAbove {
+		return
+	}
+	tree, err := parse(withoutComments(text))
+	if err != nil || len(tree.Stmts) != len(s.Commands) {
+		return
+	}
+	for i, raw := range tree.Stmts {
+		n, c := raw.Stmt, &s.Commands[i]
+		if p := n.GetPrepareStmt(); p != nil {
+			n, c = p.Query, c.Prepared
+		}
+		checkNamesOf(t, text, n, c)
+		if c.Explained != nil {
+			checkNamesOf(t, text, n.GetExplainStmt().Query, c.Explained)
+		}
+	}
+}
+
+func checkNamesOf(t *testing.T, text string, n *pg.Node, c *Command) {
+	t.Helper()
+	if n.GetCreateFunctionStmt() != nil || n.GetConstraintsSetStmt() != nil || n.GetVariableSetStmt() != nil {
+		return
+	}
+	with, locked := map[string]bool{}, map[*pg.RangeVar]bool{}
+	everyMessage(n.ProtoReflect(), func(m any) {
+		switch v := m.(type) {
+		case *pg.CommonTableExpr:
+			with[v.Ctename] = true
+		case *pg.LockingClause:
+			for _, r := range v.LockedRels {
+				locked[r.GetRangeVar()] = true
+			}
+		}
+	})
+	lost := func(what, schema, name string) {
+		t.Fatalf("%s %s.%s is not among the facts of %q", what, schema, name, text)
+	}
+	everyMessage(n.ProtoReflect(), func(m any) {
+		switch v := m.(type) {
+		case *pg.RangeVar:
+			has := slices.ContainsFunc(c.Tables, func(x Table) bool { return x.Schema == v.Schemaname && x.Name == v.Relname })
+			if !has && !locked[v] && (v.Schemaname != "" || !with[v.Relname]) {
+				lost("table", v.Schemaname, v.Relname)
+			}
+		case *pg.FuncCall:
+			schema, name := qualified(v.Funcname)
+			if !slices.ContainsFunc(c.Calls, func(x Called) bool { return x.Schema == schema && x.Name == name }) {
+				lost("function", schema, name)
+			}
+		case *pg.A_Expr:
+			schema, name := qualified(v.Name)
+			if !strings.Contains(name, "BETWEEN") && !slices.Contains(c.Operators, Named{schema, name}) {
+				lost("operator", schema, name)
+			}
+		case *pg.TypeName:
+			if schema, name := qualified(v.Names); name != "" && !slices.Contains(c.Types, Named{schema, name}) {
+				lost("type", schema, name)
+			}
+		}
+	})
+	for _, cmp := range c.Compared {
+		if cmp.Table < -1 || cmp.Table >= len(c.Tables) || cmp.Column == "" || len(cmp.Values) == 0 {
+			t.Fatalf("comparison %+v with %d tables in %q", cmp, len(c.Tables), text)
+		}
 	}
 }
 
@@ -234,7 +307,7 @@ func TestShortenedTextKeepsItsFacts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole := &Statement{Literals: long.Literals, Commands: commands(tree, []byte(text))}
+		whole := &Statement{Literals: long.Literals, Commands: commands(tree, &wholeText{src: []byte(text), taken: takenOut([]byte(text)), shortened: true})}
 		whole.unite()
 		if got, want := describe(text, long), describe(text, whole); got != want {
 			t.Errorf("shortened: %swhole: %s", got, want)
@@ -248,6 +321,8 @@ func TestShortenedTextKeepsItsFacts(t *testing.T) {
 }
 
 func TestOtherEncodings(t *testing.T) {
+	misread := map[string]bool{"SELECT \xe9t\xe9 FROM t": true, "LISTEN \xe9t\xe9": true, "SELECT \xe9t\xe9 FRM t x y": true,
+		"SELECT $\xe9$ a $\xe9$, 'x' FROM \xe9": true}
 	for text, want := range map[string]string{
 		"SELECT 'na\xefve' FROM t":              "",
 		"SELECT \xe9t\xe9 FROM t":               "",
@@ -259,6 +334,9 @@ func TestOtherEncodings(t *testing.T) {
 		"SELECT $\xe9$ a $\xe9$, 'x' FROM \xe9": "",
 	} {
 		s := analyse(text)
+		if hidden := s.Commands[0].Incomplete; hidden != misread[text] {
+			t.Errorf("tables of %q are incomplete: %v, want %v", text, hidden, misread[text])
+		}
 		if s.Pin != want {
 			t.Errorf("pin of %q is %q, want %q", text, s.Pin, want)
 		}

@@ -15,55 +15,16 @@ func template(dst, sql []byte) (key []byte, verbatim, ok bool) {
 	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
 		return nil, true, true
 	}
-	l := lexer{src: sql}
-	first := true // at the beginning of a statement
-	sized := false
+	m := newMarker(sql)
 	for {
-		t := l.next()
+		t, mark, sure := m.next()
+		if !sure {
+			return nil, true, true
+		}
 		if t.kind == tokenEnd {
 			break
 		}
 		text := sql[t.start:t.end]
-		mark := ""
-		switch t.kind {
-		case tokenBad, tokenUnicode, tokenUString, tokenEscape:
-			return nil, true, true
-		case tokenComment:
-			if !isHint(text) {
-				continue
-			}
-		case tokenIdent:
-			if first && !takesTemplate(text) || literalsMatter(text) {
-				return nil, true, true
-			}
-			first = false
-		case tokenQuoted:
-			if first || literalsMatter(text[1:len(text)-1]) {
-				return nil, true, true
-			}
-		case tokenString, tokenDollar:
-			mark = "$s"
-		case tokenInteger:
-			mark = "$n"
-			if !fitsInt4(text) {
-				mark = "$f"
-			}
-		case tokenNumber:
-			mark = "$f"
-		case tokenBits:
-			mark = "$b"
-		case tokenNational:
-			mark = "$c"
-		case tokenSelf:
-			if text[0] == ';' {
-				first = true
-			} else if text[0] == '(' && sized {
-				return nil, true, true
-			}
-		}
-		if t.kind != tokenComment {
-			sized = t.kind == tokenIdent && sizeIsStructure(text)
-		}
 		if len(dst)+1+max(len(text), len(mark)) > cap(dst) {
 			return nil, false, false
 		}
@@ -76,7 +37,111 @@ func template(dst, sql []byte) (key []byte, verbatim, ok bool) {
 			dst = append(dst, text...)
 		}
 	}
-	return dst, l.backslash, true
+	return dst, m.l.backslash, true
+}
+
+// takenOut are the offsets of the literals that the template of sql takes out, in order; none if the whole text is the key.
+func takenOut(sql []byte) (offsets []int) {
+	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
+		return nil
+	}
+	m := newMarker(sql)
+	for {
+		t, mark, sure := m.next()
+		switch {
+		case !sure, t.kind == tokenEnd && m.l.backslash:
+			return nil
+		case t.kind == tokenEnd:
+			return offsets
+		case mark != "":
+			offsets = append(offsets, t.start)
+		}
+	}
+}
+
+// marker cuts a text into the tokens of its template.
+type marker struct {
+	l     lexer
+	first bool // at the beginning of a statement
+	sized bool // behind a word that makes a number in parentheses a part of the tree
+	named bool // behind the name of a function that keeps its literals
+	keeps int  // parentheses open since such a name
+}
+
+func newMarker(sql []byte) marker { return marker{l: lexer{src: sql}, first: true} }
+
+// next is the next token of the template, and the mark that stands for it there, "" if it stands for itself. sure is false if the whole
+// text must be the key.
+func (m *marker) next() (t token, mark string, sure bool) {
+	t = m.l.next()
+	for t.kind == tokenComment && !isHint(m.l.src[t.start:t.end]) {
+		t = m.l.next()
+	}
+	text := m.l.src[t.start:t.end]
+	named, sized := false, false
+	switch t.kind {
+	case tokenBad, tokenUnicode, tokenUString, tokenEscape:
+		return t, "", false
+	case tokenComment:
+		return t, "", true
+	case tokenIdent:
+		if m.first && !takesTemplate(text) || literalsMatter(text) {
+			return t, "", false
+		}
+		m.first = false
+		named, sized = keepsLiterals(text), sizeIsStructure(text)
+	case tokenQuoted:
+		name := text[1 : len(text)-1]
+		if m.first || literalsMatter(name) {
+			return t, "", false
+		}
+		named = keepsLiterals(name)
+	case tokenSelf:
+		if m.sized && text[0] == '(' {
+			return t, "", false
+		}
+		m.self(text[0])
+	default:
+		if m.keeps == 0 {
+			mark = markOf(t.kind, text)
+		}
+	}
+	m.named, m.sized = named, sized
+	return t, mark, true
+}
+
+// self follows statements and parentheses.
+func (m *marker) self(c byte) {
+	switch c {
+	case ';':
+		m.first = true
+	case '(':
+		if m.named || m.keeps > 0 {
+			m.keeps++
+		}
+	case ')':
+		m.keeps = max(m.keeps-1, 0)
+	}
+}
+
+// markOf is what stands for a literal in a template, "" for tokens of other kinds.
+func markOf(kind tokenKind, text []byte) string {
+	switch kind {
+	case tokenString, tokenDollar:
+		return "$s"
+	case tokenInteger:
+		if fitsInt4(text) {
+			return "$n"
+		}
+		return "$f"
+	case tokenNumber:
+		return "$f"
+	case tokenBits:
+		return "$b"
+	case tokenNational:
+		return "$c"
+	}
+	return ""
 }
 
 // fitsInt4 says whether decimal digits are an integer to the grammar; larger ones are numeric, and not allowed everywhere.
@@ -151,6 +216,11 @@ func literalsMatter(word []byte) bool {
 		return hasFoldPrefix(word, "pg_create_") || hasFoldPrefix(word, "pg_copy_")
 	}
 	return false
+}
+
+// keepsLiterals says whether word is a function whose literal arguments stay in the template, because its Called.First is a fact.
+func keepsLiterals(word []byte) bool {
+	return len(word) == len("current_setting") && foldMatch(word, "current_setting")
 }
 
 // sizeIsStructure says whether a number in parentheses behind word becomes part of the tree's

@@ -89,28 +89,23 @@ func vary(text string, choice byte) string {
 	gaps := []string{" ", "\n", " /* c */ ", " -- c\n", "\t"}
 	out, wasString := "", false
 	src := []byte(text)
-	l := lexer{src: src}
+	m := newMarker(src)
 	for i := int(choice); ; i++ {
-		tok := l.next()
+		tok, mark, _ := m.next()
 		if tok.kind == tokenEnd {
 			return out
 		}
-		if tok.kind == tokenComment && !isHint(src[tok.start:tok.end]) {
-			continue
-		}
 		word := string(src[tok.start:tok.end])
-		switch tok.kind {
-		case tokenInteger, tokenNumber:
-			if tok.kind == tokenInteger && fitsInt4([]byte(word)) {
-				word = integers[i%len(integers)]
-			} else {
-				word = numbers[i%len(numbers)]
-			}
-		case tokenString, tokenDollar:
+		switch mark {
+		case "$n":
+			word = integers[i%len(integers)]
+		case "$f":
+			word = numbers[i%len(numbers)]
+		case "$s":
 			word = strings[i%len(strings)]
-		case tokenBits:
+		case "$b":
 			word = []string{"b'1'", "X'1F'", "B'0'"}[i%3]
-		case tokenNational:
+		case "$c":
 			word = "N'x'"
 		}
 		gap := gaps[i%len(gaps)]
@@ -150,6 +145,8 @@ func TestTemplateText(t *testing.T) {
 		"SELECT 'a', 1.5, b'1', n'x', $1, $$q$$":   "SELECT $s , $f , $b , $c , $1 , $s",
 		"/* pgtier: cache=off */ SELECT /* x */ 1": "/* pgtier: cache=off */ SELECT $n",
 		"SELECT 1; SELECT 'a'":                     "SELECT $n ; SELECT $s",
+		"SELECT current_setting(('a'),f(1)), 2":    "SELECT current_setting ( ( 'a' ) , f ( 1 ) ) , $n",
+		"SELECT \"current_setting\" ($$a$$), 'b'":  "SELECT \"current_setting\" ( $$a$$ ) , $s",
 	} {
 		got, verbatim, ok := template(make([]byte, 0, 1024), []byte(text))
 		if string(got) != want || verbatim || !ok {

@@ -1,8 +1,6 @@
 package parser
 
 import (
-	"strings"
-
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -10,7 +8,11 @@ import (
 // walker collects facts from every place of a tree.
 type walker struct {
 	c        *Command
-	dropTemp bool // inside CREATE TABLE … ON COMMIT DROP
+	text     *wholeText
+	dropTemp bool     // inside CREATE TABLE … ON COMMIT DROP
+	access   Access   // what a relation outside of any FROM is there for; 0 if it is no table
+	inScope  []string // names of WITH queries
+	depth    int      // queries around this place, this one included
 }
 
 // node visits n and all below it. The common nodes have a case; any other is walked by reflection, so that
@@ -20,14 +22,17 @@ func (w *walker) node(n *pg.Node) {
 		return
 	}
 	switch v := n.Node.(type) {
-	case nil, *pg.Node_AConst, *pg.Node_ParamRef, *pg.Node_ColumnRef, *pg.Node_AStar, *pg.Node_String_,
+	case nil, *pg.Node_AConst, *pg.Node_ParamRef, *pg.Node_AStar, *pg.Node_String_,
 		*pg.Node_Integer, *pg.Node_Float, *pg.Node_Boolean, *pg.Node_SetToDefault:
+	case *pg.Node_ColumnRef:
+		w.attribute(v.ColumnRef.Fields)
 	case *pg.Node_List:
 		w.nodes(v.List.Items)
 	case *pg.Node_ResTarget:
 		w.nodes(v.ResTarget.Indirection)
 		w.node(v.ResTarget.Val)
 	case *pg.Node_AExpr:
+		w.operators(v.AExpr)
 		w.node(v.AExpr.Lexpr)
 		w.node(v.AExpr.Rexpr)
 	case *pg.Node_BoolExpr:
@@ -36,8 +41,7 @@ func (w *walker) node(n *pg.Node) {
 		w.nodes(v.AArrayExpr.Elements)
 	case *pg.Node_TypeCast:
 		w.node(v.TypeCast.Arg)
-	case *pg.Node_RangeVar:
-		w.rangeVar(v.RangeVar)
+		w.message(v.TypeCast.TypeName.ProtoReflect())
 	default:
 		w.message(n.ProtoReflect())
 	}
@@ -49,42 +53,94 @@ func (w *walker) nodes(list []*pg.Node) {
 	}
 }
 
-// message visits m's fields after what is special about m itself.
+// message visits what is special about m, then its fields.
 func (w *walker) message(m protoreflect.Message) {
-	outer := w.dropTemp
-	defer func() { w.dropTemp = outer }()
+	dropTemp, access := w.dropTemp, w.access
+	defer func() { w.dropTemp, w.access = dropTemp, access }()
+	if w.query(m) {
+		return
+	}
+	w.expression(m)
 	switch v := m.Interface().(type) {
 	case *pg.RangeVar:
-		w.rangeVar(v)
+		w.relation(v, w.access)
 		return
-	case *pg.FuncCall:
-		w.call(v)
+	case *pg.DropStmt:
+		w.dropped(v)
+	case *pg.MultiAssignRef:
+		if v.Colno > 1 {
+			return // (a, b) = …: each column has the same source
+		}
 	case *pg.CreateStmt:
 		w.dropTemp = v.Oncommit == pg.OnCommitAction_ONCOMMIT_DROP
+	case *pg.TableLikeClause:
+		w.access = Reads
 	case *pg.IntoClause:
+		w.access = Alters
 		w.dropTemp = v.OnCommit == pg.OnCommitAction_ONCOMMIT_DROP
 		w.c.Effects |= DDL
 		if w.c.Kind == Select {
 			w.c.Kind = SchemaChange
 		}
-	case *pg.InsertStmt, *pg.DeleteStmt, *pg.MergeStmt:
-		w.c.Effects |= Writes | AdvancesSequence
-	case *pg.UpdateStmt:
-		w.c.Effects |= Writes | AdvancesSequence
-		if v.Relation.GetRelname() == "pg_settings" {
-			w.c.pin("UPDATE pg_settings") // a rule turns it into set_config()
-			w.c.RestoresAny = true
-		}
-	case *pg.LockingClause:
-		w.c.Effects |= LocksRows
 	case *pg.ExecuteStmt:
 		w.c.Name = v.Name
 		w.c.Effects |= SQLExecute | RunsOpaqueCode
 	}
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		w.field(f, v)
+	w.fields(m)
+}
+
+// query reads a statement that has tables of its own, and says whether m is one.
+func (w *walker) query(m protoreflect.Message) bool {
+	switch v := m.Interface().(type) {
+	case *pg.SelectStmt:
+		w.selectStmt(v)
 		return true
-	})
+	case *pg.InsertStmt:
+		w.insert(v)
+	case *pg.DeleteStmt:
+		w.delete(v)
+	case *pg.MergeStmt:
+		w.merge(v)
+	case *pg.UpdateStmt:
+		w.update(v)
+		if v.Relation.GetRelname() == "pg_settings" {
+			w.c.pin("UPDATE pg_settings") // a rule turns it into set_config()
+			w.c.RestoresAny = true
+		}
+	default:
+		return false
+	}
+	w.c.Effects |= Writes | AdvancesSequence
+	return true
+}
+
+// expression notes the names that a part of an expression is resolved by.
+func (w *walker) expression(m protoreflect.Message) {
+	switch v := m.Interface().(type) {
+	case *pg.FuncCall:
+		w.call(v)
+	case *pg.A_Expr:
+		w.operators(v)
+	case *pg.TypeName:
+		w.typeName(v)
+	case *pg.A_Indirection:
+		w.attributeOf(v.Indirection)
+	case *pg.SubLink:
+		switch {
+		case len(v.OperName) > 0:
+			w.operator(qualified(v.OperName))
+		case v.SubLinkType == pg.SubLinkType_ANY_SUBLINK: // IN
+			w.operator("", "=")
+		}
+	case *pg.CaseExpr:
+		if v.Arg != nil { // CASE a WHEN b
+			w.operator("", "=")
+		}
+	case *pg.SortBy:
+		if len(v.UseOp) > 0 {
+			w.operator(qualified(v.UseOp))
+		}
+	}
 }
 
 func (w *walker) field(f protoreflect.FieldDescriptor, v protoreflect.Value) {
@@ -109,8 +165,11 @@ func (w *walker) value(m protoreflect.Message) {
 	w.message(m)
 }
 
-// rangeVar notes a relation, and a temporary one that is being made.
-func (w *walker) rangeVar(r *pg.RangeVar) {
+// relation notes a relation, and a temporary one that is being made. It returns the index of the table, -1 if there is no access.
+func (w *walker) relation(r *pg.RangeVar, access Access) int {
+	if r == nil {
+		return -1
+	}
 	w.c.Relations = appendNew(w.c.Relations, r.Relname)
 	if isTempSchema([]byte(r.Schemaname)) { // U&"…" hides it from the lexer
 		w.c.pin(pinTempSchema)
@@ -119,69 +178,16 @@ func (w *walker) rangeVar(r *pg.RangeVar) {
 	case "pg_prepared_statements", "pg_cursors":
 		w.c.Effects |= ReadsSessionViews
 	}
-	if r.Relpersistence != "t" {
-		return
-	}
-	if w.dropTemp {
-		w.c.Effects |= TempOnCommitDrop
-		return
-	}
-	w.c.pin("CREATE TEMP")
-}
-
-// call judges one function call.
-func (w *walker) call(f *pg.FuncCall) {
-	if len(f.Funcname) == 0 {
-		return
-	}
-	name := f.Funcname[len(f.Funcname)-1].GetString_().GetSval()
-	schema := ""
-	if len(f.Funcname) > 1 {
-		schema = f.Funcname[len(f.Funcname)-2].GetString_().GetSval()
-	}
-	w.c.called(schema, name)
-	if isTempSchema([]byte(schema)) {
-		w.c.pin(pinTempSchema)
-	}
-	if schema != "" && schema != "pg_catalog" {
-		return
-	}
-	if name == "set_config" {
-		w.c.setConfig(f.Args)
-	}
-	if temporary, ok := makesSlot(name); ok && makesTemporarySlot(f.Args, temporary) {
-		w.c.pin(callPin(name) + " of a temporary slot")
-	}
-}
-
-// makesTemporarySlot says whether the argument at position i, or the one named temporary, is anything but false.
-func makesTemporarySlot(args []*pg.Node, i int) bool {
-	for at, arg := range args {
-		if na := arg.GetNamedArgExpr(); na != nil {
-			if na.Name == "temporary" {
-				return !isFalse(na.Arg)
-			}
-		} else if at == i {
-			return !isFalse(arg)
-		}
-	}
-	return false
-}
-
-// called notes a call of schema.name; schema is empty if the text has none.
-func (c *Command) called(schema, name string) {
-	lower := strings.ToLower(name)
-	if s, ok := lookupSpecial(lower); ok {
-		c.Effects |= s.effects
-		if s.pin {
-			c.pin(callPin(lower))
-		}
-	}
 	switch {
-	case schema == "pg_catalog" && isBuiltin(name):
-	case schema == "" && isBuiltin(name):
-		c.Builtins = appendNew(c.Builtins, name)
+	case r.Relpersistence != "t":
+	case w.dropTemp:
+		w.c.Effects |= TempOnCommitDrop
 	default:
-		c.Functions = appendNew(c.Functions, name)
+		w.c.pin("CREATE TEMP")
 	}
+	if access == 0 {
+		return -1
+	}
+	w.c.Tables = append(w.c.Tables, Table{Schema: r.Schemaname, Name: r.Relname, Access: access})
+	return len(w.c.Tables) - 1
 }

@@ -172,7 +172,7 @@ func (r *wordReader) fold(t token) string {
 // guess reads a text that the grammar rejects. The server will probably reject it as well; if it is of a
 // newer version it may not, so that whatever could make state pins.
 func guess(src []byte) []Command {
-	c := Command{Effects: Writes | AdvancesSequence}
+	c := Command{Effects: Writes | AdvancesSequence, Incomplete: true}
 	r := wordReader{c: &c, text: src, where: " in a statement that the parser does not know"}
 	r.read()
 	return []Command{c}

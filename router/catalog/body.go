@@ -8,6 +8,16 @@ type facts struct {
 	why string
 	// names are all words of the body, those in literals included: functions and relations that it may use are among them.
 	names map[string]struct{}
+	// calls are the functions that it calls by name, but for current_setting of a setting that is the same everywhere.
+	calls map[string]struct{}
+	// local is why its answer depends on the server, "" if only what it names may.
+	local string
+	// blind: what it writes cannot be seen.
+	blind bool
+	// changes: it has a statement that changes the catalog. Unlike schema, it does not look into literals and at names.
+	changes bool
+	// truncates: it may empty tables.
+	truncates bool
 	// writes: it may write rows, so triggers and defaults of the relations it names count.
 	writes bool
 	// schema: it may change the catalog, so event triggers count.
@@ -22,7 +32,7 @@ type bodyScanner struct {
 
 // scanBody reads the body of a function in SQL or, if procedural, in plpgsql.
 func scanBody(r risks, body string, procedural bool) facts {
-	s := bodyScanner{risks: r, facts: facts{names: map[string]struct{}{}}}
+	s := bodyScanner{risks: r, facts: facts{names: map[string]struct{}{}, calls: map[string]struct{}{}}}
 	s.code(tokens(body), procedural, 0)
 	return s.facts
 }
@@ -33,13 +43,19 @@ func (s *bodyScanner) risky(why string) {
 	}
 }
 
+// blind is risky for what may also write unseen.
+func (s *bodyScanner) blind(why string) {
+	s.facts.blind = true
+	s.risky(why)
+}
+
 // maxNesting bounds literals executed within executed literals. Nobody writes more than two.
 const maxNesting = 4
 
 // code judges every token with its neighbours.
 func (s *bodyScanner) code(list []token, procedural bool, depth int) {
 	if depth > maxNesting {
-		s.risky("EXECUTE nested too deep")
+		s.blind("EXECUTE nested too deep")
 		return
 	}
 	at := func(i int) token {
@@ -51,22 +67,23 @@ func (s *bodyScanner) code(list []token, procedural bool, depth int) {
 	for i, t := range list {
 		switch t.kind {
 		case tokenBad:
-			s.risky("a body that cannot be read")
+			s.blind("a body that cannot be read")
 		case tokenLiteral, tokenEscaped:
 			s.literal(t.text)
 			if at(i - 1).is("do") {
 				s.code(tokens(t.text), true, depth+1)
 			}
 		case tokenQuoted:
-			s.name(t.text, list[i:])
+			s.name(t.text, at(i-1), list[i:])
 		case tokenWord:
-			s.name(t.text, list[i:])
+			s.name(t.text, at(i-1), list[i:])
 			s.word(t.text, at(i-3), at(i-2), at(i-1), list[i:])
 			if begins(list, i, procedural) {
 				s.begins(t.text, at(i+1), at(i+2))
 			}
 			if t.text == "into" && !procedural { // SELECT INTO makes a table
 				s.facts.schema = true
+				s.facts.changes = s.facts.changes || !at(i-1).is("insert", "merge")
 			}
 			if t.text == "execute" {
 				s.execute(list[i+1:], procedural, depth)
@@ -76,8 +93,11 @@ func (s *bodyScanner) code(list []token, procedural bool, depth int) {
 }
 
 // name notes a name and judges it if it is a function's that touches the session. rest begins with it.
-func (s *bodyScanner) name(name string, rest []token) {
+func (s *bodyScanner) name(name string, before token, rest []token) {
 	s.facts.names[name] = struct{}{}
+	if len(rest) > 1 && rest[1].is("(") && !asksCarried(name, rest) || before.is(".") {
+		s.facts.calls[name] = struct{}{}
+	}
 	if s.risks.word(name) && !(name == "set_config" && setsLocally(rest)) {
 		s.risky(name)
 	}
@@ -103,6 +123,7 @@ func (s *bodyScanner) literal(text string) {
 
 // kind notes that a word may begin a statement which writes or changes the catalog.
 func (s *bodyScanner) kind(word string) {
+	s.facts.truncates = s.facts.truncates || word == "truncate"
 	switch word {
 	case "insert", "update", "delete", "merge", "copy", "truncate", "refresh", "vacuum", "analyze", "cluster", "reindex":
 		s.facts.writes = true
@@ -137,7 +158,7 @@ func (s *bodyScanner) word(word string, before3, before2, before token, rest []t
 		}
 	case "do":
 		if after.is("language") {
-			s.risky("DO LANGUAGE")
+			s.blind("DO LANGUAGE")
 		}
 	}
 }
@@ -158,6 +179,12 @@ func begins(list []token, i int, procedural bool) bool {
 func (s *bodyScanner) begins(word string, second, third token) {
 	switch word {
 	case "set", "reset", "discard", "listen", "unlisten", "prepare", "deallocate", "load":
+	case "create", "alter", "drop", "comment", "grant", "revoke", "refresh", "reindex", "security", "import", "vacuum", "analyze", "cluster", "reassign":
+		s.facts.changes = s.facts.changes || !second.is("=", ".", "[", ":")
+		return
+	case "show", "explain":
+		s.facts.local = strings.ToUpper(word)
+		return
 	default:
 		return
 	}
@@ -188,7 +215,7 @@ func (s *bodyScanner) execute(rest []token, procedural bool, depth int) {
 	case at(0).is("function", "procedure") && at(2).is("(", "."): // CREATE TRIGGER … EXECUTE FUNCTION name()
 		return
 	case !procedural:
-		s.risky("EXECUTE")
+		s.blind("EXECUTE")
 		return
 	case at(0).kind == tokenLiteral && ends(at(1)):
 		s.code(tokens(at(0).text), false, depth+1)
@@ -197,7 +224,7 @@ func (s *bodyScanner) execute(rest []token, procedural bool, depth int) {
 		s.code(tokens(strings.ReplaceAll(at(2).text, "%L", "''")), false, depth+1)
 		return
 	}
-	s.risky("EXECUTE of computed text")
+	s.blind("EXECUTE of computed text")
 }
 
 // ends says whether t ends the text of EXECUTE.
@@ -274,4 +301,9 @@ func dropsOnCommit(list []token) bool {
 		}
 	}
 	return false
+}
+
+// asksCarried says whether rest begins with current_setting of a literal name of which every server has the same value.
+func asksCarried(name string, rest []token) bool {
+	return name == "current_setting" && len(rest) > 3 && rest[2].kind == tokenLiteral && rest[3].is(")", ",", ":") && carried(rest[2].text)
 }

@@ -10,8 +10,10 @@ const (
 	inRead                  // reading the relation
 	inWrite                 // writing the relation
 	inTruncate              // truncating the relation
+	inOperator              // using the operator
 	inSchema                // changing the catalog; oid 0
 	inAll                   // any statement; oid 0
+	inRest                  // what works unnamed, but not in a query: foreign data wrappers, languages, defaults of domains; oid 0
 )
 
 // node is something that a statement can do.
@@ -25,8 +27,10 @@ type function struct {
 	oid          uint32
 	schema, name string
 	language     string
-	extension    bool
-	one, row     bool // one argument is enough to call it; that may be a row
+	one, row     bool   // one argument is enough to call it; that may be a row
+	volatility   byte   // i, s or v
+	hidden       bool   // only the server can call it: it takes or returns something internal
+	owner        uint32 // the extension that owns it, 0 for none
 	body         string
 	facts        facts
 }
@@ -35,7 +39,12 @@ type function struct {
 type relation struct {
 	schema, name string
 	kind         byte
+	persistence  byte   // p or u
+	owner        uint32 // the extension that owns it, 0 for none
 }
+
+// operator is a row of pg_operator.
+type operator struct{ schema, name string }
 
 // object identifies a row of any catalog.
 type object struct{ class, oid uint32 }
@@ -51,46 +60,51 @@ type part struct {
 	other uint32
 }
 
-// edge leads from a cause to what it makes risky.
+// edge leads from a cause to what it concerns.
 type edge struct {
 	to  node
 	why string // "" takes the cause's name
+	// planned: only the planner evaluates the expression for a reader, and of that only calls of immutable functions.
+	planned bool
 }
 
-// graph finds what risky functions reach. It is built, solved and thrown away by Load.
+// graph holds what leads from functions to what statements name. Load builds it, runs over it with several kinds of sources (see run),
+// and keeps what evidence needs.
 type graph struct {
 	risks     risks
 	functions map[uint32]*function
+	builtins  map[uint32]*builtin
 	relations map[uint32]relation
+	operators map[uint32]operator
 	edges     map[node][]edge
-	// mentions are the functions whose body has the name of a function or relation.
+	// mentions are the functions whose body has the name of a function or relation; calls are those whose body calls a built-in function.
 	mentions map[string][]*function
-	why      map[node]string
-	queue    []node
+	calls    map[string][]*function
+	// sources of session state, of answers that depend on the server, and of what is no reading.
+	session, local, unproved []source
+}
+
+// source is where a run begins.
+type source struct {
+	node
+	why string
 }
 
 func newGraph() *graph {
 	return &graph{
 		risks:     newRisks(),
 		functions: map[uint32]*function{},
+		builtins:  map[uint32]*builtin{},
 		relations: map[uint32]relation{},
+		operators: map[uint32]operator{},
 		edges:     map[node][]edge{},
 		mentions:  map[string][]*function{},
-		why:       map[node]string{},
+		calls:     map[string][]*function{},
 	}
-}
-
-// mark makes n risky, for the first reason given.
-func (g *graph) mark(n node, why string) {
-	if _, ok := g.why[n]; ok {
-		return
-	}
-	g.why[n] = why
-	g.queue = append(g.queue, n)
 }
 
 func (g *graph) edge(from, to node, why string) {
-	g.edges[from] = append(g.edges[from], edge{to, why})
+	g.edges[from] = append(g.edges[from], edge{to: to, why: why})
 }
 
 // readBodies judges every function by itself and notes what it mentions.
@@ -102,20 +116,28 @@ func (g *graph) readBodies() {
 	for _, r := range g.relations {
 		names[r.name] = struct{}{}
 	}
+	builtins := map[string]struct{}{}
+	for _, b := range g.builtins {
+		builtins[b.name] = struct{}{}
+	}
 	for _, f := range g.functions {
 		f.facts = g.judge(f)
-		for name := range f.facts.names {
-			if _, ok := names[name]; ok {
-				g.mentions[name] = append(g.mentions[name], f)
-			}
-		}
-		if f.facts.why != "" {
-			g.mark(node{inFunction, f.oid}, f.facts.why)
-		}
+		index(g.mentions, f, f.facts.names, names)
+		index(g.calls, f, f.facts.calls, builtins)
+		f.facts.names, f.facts.calls = nil, nil
 		if f.facts.schema {
 			g.edge(node{place: inSchema}, node{inFunction, f.oid}, "")
 		}
-		f.body, f.facts.names = "", nil
+	}
+	g.gatherSources()
+}
+
+// index notes f under those of its words that are names.
+func index(list map[string][]*function, f *function, words, names map[string]struct{}) {
+	for word := range words {
+		if _, ok := names[word]; ok {
+			list[word] = append(list[word], f)
+		}
 	}
 }
 
@@ -130,24 +152,26 @@ func (g *graph) judge(f *function) facts {
 		return facts{} // pg_depend leads to its parts
 	case "internal":
 		if f.body == "" {
-			return facts{why: "code inside the server that is unknown"}
+			return facts{why: "code inside the server that is unknown", blind: true}
 		}
+		found := facts{calls: map[string]struct{}{}}
 		for _, name := range strings.Fields(f.body) {
+			found.calls[name] = struct{}{}
 			if g.risks.word(name) {
-				return facts{why: name}
+				found.why = name
 			}
 		}
-		return facts{}
+		return found
 	case "c":
 		switch {
 		case g.risks.compiled(f.name):
-			return facts{why: "known to touch the session"}
-		case !f.extension:
-			return facts{why: "compiled code of no extension"}
+			return facts{why: "known to touch the session", blind: true}
+		case f.owner == 0:
+			return facts{why: "compiled code of no extension", blind: true}
 		}
-		return facts{}
+		return facts{blind: f.volatility == 'v' && !harmlessExtension(f.name)}
 	}
-	return facts{why: "language " + f.language + " cannot be proved harmless"}
+	return facts{why: "language " + f.language + " cannot be proved harmless", blind: true}
 }
 
 // part adds the edges of one row of queryParts and returns the nodes that are risky if an expression of it is.
@@ -206,70 +230,35 @@ func (g *graph) owner(parts map[object][]node, o object) []node {
 		return nodes
 	}
 	switch o.class {
-	case catalogClass: // a partition key
+	case serverView, catalogClass: // catalogClass: a partition key
 		return []node{{inRead, o.oid}, {inWrite, o.oid}}
 	case catalogRewrite, catalogTrigger, catalogAttrdef, catalogConstraint, catalogPolicy, catalogEventTrigger:
 		return nil // switched off, or handled with its part
+	case catalogOperator:
+		return []node{{inOperator, o.oid}}
+	case domainDefault, catalogLanguage, catalogWrapper, catalogServer, catalogMethod, catalogTransform, catalogConversion, catalogStatistics,
+		catalogDictionary, catalogParser, catalogConfiguration, catalogTemplate, catalogPublication:
+		return []node{{place: inRest}}
 	}
 	return []node{{place: inAll}}
 }
 
-// depend adds the edges of one row of queryDepends.
+// depend adds the edges of one row of queryDepends: from depends on to.
 func (g *graph) depend(parts map[object][]node, from, to object) {
+	var cause node
+	switch to.class {
+	case catalogProc:
+		cause = node{inFunction, to.oid}
+	case catalogOperator:
+		cause = node{inOperator, to.oid}
+	default:
+		cause = node{inRead, to.oid}
+	}
+	planned := from.class == catalogConstraint || from.class == catalogClass || from.class == catalogAttrdef
 	for _, n := range g.owner(parts, from) {
-		if to.class == catalogProc {
-			g.edge(node{inFunction, to.oid}, n, "")
-			continue
-		}
-		g.edge(node{inRead, to.oid}, n, "")
-		if n.place != inRead {
+		g.edges[cause] = append(g.edges[cause], edge{to: n, planned: planned && n.place == inRead})
+		if cause.place == inRead && n.place != inRead && from.class != catalogPolicy { // a policy only reads
 			g.edge(node{inWrite, to.oid}, n, "")
 		}
 	}
-}
-
-// solve follows the edges until nothing new is risky.
-func (g *graph) solve() {
-	for len(g.queue) > 0 {
-		n := g.queue[0]
-		g.queue = g.queue[1:]
-		cause := g.cause(n)
-		for _, e := range g.edges[n] {
-			g.mark(e.to, e.why+cause)
-		}
-		switch n.place {
-		case inFunction:
-			if f, ok := g.functions[n.oid]; ok {
-				g.mentioned(f.name, cause, false)
-			}
-		case inRead, inWrite:
-			if r, ok := g.relations[n.oid]; ok {
-				g.mentioned(r.name, cause, n.place == inWrite)
-			}
-		}
-	}
-}
-
-// mentioned makes the functions risky whose body has the name.
-func (g *graph) mentioned(name, cause string, onlyWriters bool) {
-	for _, f := range g.mentions[name] {
-		if !onlyWriters || f.facts.writes {
-			g.mark(node{inFunction, f.oid}, cause)
-		}
-	}
-}
-
-// cause names n as the reason of what it makes risky.
-func (g *graph) cause(n node) string {
-	switch n.place {
-	case inFunction:
-		if f, ok := g.functions[n.oid]; ok {
-			return "calls " + f.schema + "." + f.name + "()"
-		}
-	case inRead, inWrite, inTruncate:
-		if r, ok := g.relations[n.oid]; ok {
-			return "uses " + r.schema + "." + r.name
-		}
-	}
-	return "changes the catalog, " + g.why[n]
 }

@@ -8,9 +8,9 @@ func TestJudgeByLanguage(t *testing.T) {
 		f     function
 		risky bool
 	}{
-		{function{name: "similarity", language: "c", extension: true}, false},
-		{function{name: "set_limit", language: "c", extension: true}, true},
-		{function{name: "dblink_connect", language: "c", extension: true}, true},
+		{function{name: "similarity", language: "c", owner: 1}, false},
+		{function{name: "set_limit", language: "c", owner: 1}, true},
+		{function{name: "dblink_connect", language: "c", owner: 1}, true},
 		{function{name: "own", language: "c"}, true},
 		{function{name: "own", language: "internal"}, true},
 		{function{name: "own", language: "internal", body: "upper"}, false},
@@ -32,8 +32,7 @@ func TestCycleEnds(t *testing.T) {
 	g.functions[2] = &function{oid: 2, schema: "s", name: "b", language: "sql", body: "SELECT a(), c()"}
 	g.functions[3] = &function{oid: 3, schema: "s", name: "c", language: "sql", body: "SELECT setseed(0)"}
 	g.readBodies()
-	g.solve()
-	if got := g.why[node{inFunction, 1}]; got != "calls s.b()" {
+	if got := g.solve(g.session, false)[node{inFunction, 1}]; got != "calls s.b()" {
 		t.Errorf("a: got %q", got)
 	}
 }

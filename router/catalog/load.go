@@ -3,8 +3,8 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
-	"strings"
 )
 
 // Querier runs one SQL statement and gives visit each row's values as text, nil for NULL. The fields are valid only during the call. An error of visit
@@ -42,18 +42,21 @@ func Load(ctx context.Context, q Querier) (*Snapshot, error) {
 	}{
 		{"read functions", l.functions},
 		{"read names of built-in functions", l.names},
+		{"read built-in functions", l.builtins},
 		{"read relations", l.relations},
+		{"read operators", l.operators},
 		{"read triggers, rules and constraints", l.readParts},
 		{"read dependencies", l.depends},
-		{"find calls of stateful built-in functions", l.stateful},
+		{"find what expressions use of the server's own", l.trees},
 	} {
 		if err := step.run(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.act, err)
 		}
 	}
 	l.g.readBodies()
-	l.g.solve()
-	return newSnapshot(l.g, l.known, version), nil
+	s := newSnapshot(l.g, maps.Clone(l.known), version)
+	s.evidence = newEvidence(l.g, l.known)
+	return s, nil
 }
 
 // loader fills a graph.
@@ -80,13 +83,16 @@ func (l *loader) rows(sql string, n int, visit func(f []string) error) error {
 }
 
 func (l *loader) functions() error {
-	return l.rows(queryFunctions, 8, func(v []string) error {
-		oid, err := oids(v[0])
+	return l.rows(queryFunctions, 10, func(v []string) error {
+		oid, err := oids(v[0], v[4])
 		if err != nil {
 			return err
 		}
+		if v[7] == "" {
+			return fmt.Errorf("function %d has no volatility", oid[0])
+		}
 		l.g.functions[oid[0]] = &function{oid: oid[0], schema: v[1], name: v[2], language: v[3],
-			extension: v[4] == "t", one: v[5] == "t", row: v[6] == "t", body: v[7]}
+			owner: oid[1], one: v[5] == "t", row: v[6] == "t", volatility: v[7][0], hidden: v[8] == "t", body: v[9]}
 		return nil
 	})
 }
@@ -98,16 +104,41 @@ func (l *loader) names() error {
 	})
 }
 
+func (l *loader) builtins() error {
+	return l.rows(fmt.Sprintf(queryBuiltins, patterns()), 7, func(v []string) error {
+		id, err := oids(v[0], v[3], v[4], v[5])
+		if err != nil {
+			return err
+		}
+		if v[2] == "" {
+			return fmt.Errorf("function %d has no volatility", id[0])
+		}
+		l.g.builtins[id[0]] = &builtin{oid: id[0], name: v[1], volatility: v[2][0], args: arity{int(id[1]), int(id[2])}, first: id[3], hidden: v[6] == "t"}
+		return nil
+	})
+}
+
 func (l *loader) relations() error {
-	return l.rows(queryRelations, 4, func(v []string) error {
+	return l.rows(queryRelations, 6, func(v []string) error {
+		oid, err := oids(v[0], v[5])
+		if err != nil {
+			return err
+		}
+		if v[3] == "" || v[4] == "" {
+			return fmt.Errorf("relation %d has no kind", oid[0])
+		}
+		l.g.relations[oid[0]] = relation{schema: v[1], name: v[2], kind: v[3][0], persistence: v[4][0], owner: oid[1]}
+		return nil
+	})
+}
+
+func (l *loader) operators() error {
+	return l.rows(queryOperators, 3, func(v []string) error {
 		oid, err := oids(v[0])
 		if err != nil {
 			return err
 		}
-		if v[3] == "" {
-			return fmt.Errorf("relation %d has no kind", oid[0])
-		}
-		l.g.relations[oid[0]] = relation{schema: v[1], name: v[2], kind: v[3][0]}
+		l.g.operators[oid[0]] = operator{schema: v[1], name: v[2]}
 		return nil
 	})
 }
@@ -139,7 +170,7 @@ func (l *loader) depends() error {
 	})
 }
 
-func (l *loader) stateful() error {
+func (l *loader) trees() error {
 	server, more := 0, ""
 	err := l.rows(queryServer, 1, func(v []string) (err error) {
 		server, err = strconv.Atoi(v[0])
@@ -151,17 +182,19 @@ func (l *loader) stateful() error {
 	if server >= bodiesSince {
 		more = queryBodies
 	}
-	names := "'" + strings.Join(strings.Fields(statefulBuiltins), "', '") + "'"
-	return l.rows(fmt.Sprintf(queryStateful, names, more), 2, func(v []string) error {
-		id, err := oids(v...)
+	found := newTrees()
+	err = l.rows(fmt.Sprintf(queryTrees, more, patterns()), 4, func(v []string) error {
+		id, err := oids(v[0], v[1])
 		if err != nil {
 			return err
 		}
-		for _, n := range l.g.owner(l.parts, object{id[0], id[1]}) {
-			l.g.mark(n, "an expression of it calls a function that touches the session")
-		}
-		return nil
+		return found.add(object{id[0], id[1]}, v[2], v[3])
 	})
+	if err != nil {
+		return err
+	}
+	found.connect(l.g, l.parts)
+	return nil
 }
 
 // oids reads object identifiers.

@@ -10,6 +10,26 @@ const (
 	catalogTrigger      = 2620
 	catalogPolicy       = 3256
 	catalogEventTrigger = 3466
+
+	catalogOperator      = 2617
+	catalogType          = 1247
+	catalogWrapper       = 2328
+	catalogServer        = 1417
+	catalogMethod        = 2601
+	catalogConversion    = 2607
+	catalogLanguage      = 2612
+	catalogStatistics    = 3381
+	catalogTransform     = 3576
+	catalogDictionary    = 3600
+	catalogParser        = 3601
+	catalogConfiguration = 3602
+	catalogTemplate      = 3764
+	catalogPublication   = 6104
+
+	// domainDefault stands for catalogType where a domain's default is meant; no catalog has this identifier.
+	domainDefault = 1
+	// serverView stands for catalogClass where the relation is a view of the server itself, known by its own identifier.
+	serverView = 2
 )
 
 // The queries read only catalogs that every role may read, take no locks on relations (no pg_get_*def) and do not call functions
@@ -34,18 +54,22 @@ UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_c
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 10) FROM pg_catalog.pg_event_trigger
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 11) FROM pg_catalog.pg_extension
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 12) FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype IN ('d', 'e', 'r')
-UNION ALL SELECT 1, pg_catalog.hashtextextended(relname::pg_catalog.text || relkind::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_class
-WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't') AS all_rows`
+UNION ALL SELECT 1, pg_catalog.hashtextextended(relname::pg_catalog.text || relkind::pg_catalog.text || relpersistence::pg_catalog.text
+	|| relnamespace::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_class
+WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
+UNION ALL SELECT 1, pg_catalog.hashtextextended(nspname::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_namespace
+WHERE NOT nspname::pg_catalog.text ^@ 'pg_') AS all_rows`
 
 // queryServer yields server_version_num.
 const queryServer = `SELECT pg_catalog.current_setting('server_version_num')`
 
-// queryFunctions yields oid, schema, name, language, whether an extension owns it, whether one argument is enough to call it, whether that may be a row, and the
-// body. For language internal the body is the names of built-in functions that are the same code.
+// queryFunctions yields oid, schema, name, language, the extension that owns it or 0, whether one argument is enough to call it, whether that may be a row,
+// volatility, whether only the server can call it (an argument or the result is internal, a handler or a trigger's), and the body. For language internal
+// the body is the names of built-in functions that are the same code.
 const queryFunctions = `SELECT p.oid, n.nspname, p.proname, CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname END,
-EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 1255 AND d.objid = p.oid AND d.objsubid = 0 AND d.deptype = 'e'),
+COALESCE((SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 1255 AND d.objid = p.oid AND d.objsubid = 0 AND d.deptype = 'e' LIMIT 1), 0),
 p.prokind = 'f' AND p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1,
-t.typtype IN ('c', 'd', 'p'),
+t.typtype IN ('c', 'd', 'p'), p.provolatile, ` + hiddenColumn + `,
 CASE WHEN l.lanname = 'internal' THEN (SELECT pg_catalog.string_agg(b.proname, ' ') FROM pg_catalog.pg_proc b
 	WHERE b.oid < 16384 AND b.prolang = 12 AND b.prosrc = p.prosrc)
 WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END
@@ -55,14 +79,30 @@ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 LEFT JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0]
 WHERE p.oid >= 16384`
 
+// hiddenColumn says that no statement can call p: 2281 is internal; the results are internal, trigger, event_trigger, and the handlers of languages,
+// foreign data wrappers, index and table access methods and sampling methods (src/include/catalog/pg_type.dat).
+const hiddenColumn = `(p.prorettype IN (2281, 2279, 3838, 2280, 3115, 325, 269, 3310) OR 2281 = ANY (p.proargtypes::pg_catalog.oid[]))`
+
 // queryKnown yields names that may look like a function call and are the server's own or a type's.
 const queryKnown = `SELECT proname FROM pg_catalog.pg_proc WHERE oid < 16384
 UNION SELECT typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype IN ('d', 'e', 'r')`
 
-// queryRelations yields oid, schema, name and kind.
-const queryRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_catalog.pg_class c
+// queryBuiltins yields oid, name, volatility, fewest and most arguments, type of the first or 0, and whether only the server can call it, of the
+// server's own functions that are volatile or whose name matches the regular expression. It has one verb.
+const queryBuiltins = `SELECT p.oid, p.proname, p.provolatile, p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::pg_catalog.int4,
+CASE WHEN p.provariadic <> 0 THEN 1024 ELSE p.pronargs END, COALESCE(p.proargtypes[0], 0), ` + hiddenColumn + `
+FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname ~ '%s')`
+
+// queryRelations yields oid, schema, name, kind, persistence and the extension that owns it or 0.
+const queryRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
+COALESCE((SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e' LIMIT 1), 0)
+FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'`
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'`
+
+// queryOperators yields oid, schema and name.
+const queryOperators = `SELECT o.oid, n.nspname, o.oprname FROM pg_catalog.pg_operator o
+JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid >= 16384`
 
 // queryParts yields the objects that tie functions to relations: kind, oid, name, relation, detail and other. Detail and other depend on
 // the kind, see graph.part.
@@ -79,32 +119,46 @@ UNION ALL SELECT 'index', c.oid, c.relname, i.indrelid, '', 0 FROM pg_catalog.pg
 UNION ALL SELECT 'inherits', 0, '', inhrelid, '', inhparent FROM pg_catalog.pg_inherits
 UNION ALL SELECT 'event trigger', oid, evtname, 0, '', evtfoid FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'`
 
-// queryDepends yields classid, objid, refclassid and refobjid of everything that depends on a function, and of functions, rules and policies
+// queryDepends yields classid, objid, refclassid and refobjid of everything that depends on a function or an operator, and of functions, rules and policies
 // that depend on a relation.
-const queryDepends = `SELECT classid, objid, refclassid, refobjid FROM pg_catalog.pg_depend
-WHERE refobjid >= 16384 AND (refclassid = 1255 OR refclassid = 1259 AND classid IN (1255, 2618, 3256))`
+const queryDepends = `SELECT CASE WHEN t.typtype = 'd' THEN 1 ELSE d.classid END, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d
+LEFT JOIN pg_catalog.pg_type t ON d.classid = 1247 AND t.oid = d.objid
+WHERE d.refobjid >= 16384 AND (d.refclassid IN (1255, 2617) OR d.refclassid = 1259 AND d.classid IN (1255, 2618, 3256))`
 
-// queryStateful yields classid, objid and a name for what calls a stateful built-in function, on which pg_depend has no rows. Expressions
-// are searched as stored node trees. It has two verbs: the list of names, and more branches for newer servers.
-const queryStateful = `WITH risky AS (SELECT oid, proname FROM pg_catalog.pg_proc WHERE oid < 16384 AND proname IN (%s)),
-b AS (SELECT ':(funcid|opfuncid|aggfnoid|winfnoid) (' || pg_catalog.string_agg(oid::pg_catalog.text, '|') || ')[^0-9]' AS re FROM risky)
-SELECT 2618, oid FROM pg_catalog.pg_rewrite, b WHERE oid >= 16384 AND (ev_action::pg_catalog.text ~ re OR ev_qual::pg_catalog.text ~ re)
-UNION ALL SELECT 2604, oid FROM pg_catalog.pg_attrdef, b WHERE adbin::pg_catalog.text ~ re
-UNION ALL SELECT 2606, oid FROM pg_catalog.pg_constraint, b WHERE conbin::pg_catalog.text ~ re
-UNION ALL SELECT 3256, oid FROM pg_catalog.pg_policy, b WHERE polqual::pg_catalog.text ~ re OR polwithcheck::pg_catalog.text ~ re
-UNION ALL SELECT 1259, indexrelid FROM pg_catalog.pg_index, b WHERE indexprs::pg_catalog.text ~ re OR indpred::pg_catalog.text ~ re
-UNION ALL SELECT 1259, partrelid FROM pg_catalog.pg_partitioned_table, b WHERE partexprs::pg_catalog.text ~ re
-UNION ALL SELECT 2620, oid FROM pg_catalog.pg_trigger, b WHERE tgqual::pg_catalog.text ~ re
-UNION ALL SELECT 1255, oid FROM pg_catalog.pg_proc, b WHERE oid >= 16384 AND proargdefaults::pg_catalog.text ~ re%s
-UNION ALL SELECT 1247, oid FROM pg_catalog.pg_type, b WHERE typdefaultbin::pg_catalog.text ~ re
-UNION ALL SELECT 2617, o.oid FROM pg_catalog.pg_operator o JOIN risky r ON r.oid IN (o.oprcode, o.oprrest, o.oprjoin) WHERE o.oid >= 16384
-UNION ALL SELECT 2605, c.oid FROM pg_catalog.pg_cast c JOIN risky r ON r.oid = c.castfunc
-UNION ALL SELECT 1255, a.aggfnoid::pg_catalog.oid FROM pg_catalog.pg_aggregate a JOIN risky r
+// queryTrees yields what expressions use of the server's own objects, on which pg_depend has no rows: classid, objid, a kind and what it is. The
+// kinds are funcid (a function of queryBuiltins, by oid), relid (a relation, by oid), lock (rows are locked) and setting (a call of
+// current_setting, with its constant first argument as the bytes of a varlena, or nothing). Expressions are searched as stored node trees; a view of
+// the server itself is given as its relation. It has two verbs: more branches for newer servers, and the regular expression of queryBuiltins.
+const queryTrees = `WITH trees AS (
+SELECT 2618 AS class, oid, ev_action::pg_catalog.text || ev_qual::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite WHERE oid >= 16384
+UNION ALL SELECT 2, ev_class, ev_action::pg_catalog.text FROM pg_catalog.pg_rewrite WHERE oid < 16384 AND ev_type = '1'
+UNION ALL SELECT 2604, oid, adbin::pg_catalog.text FROM pg_catalog.pg_attrdef
+UNION ALL SELECT 2606, oid, conbin::pg_catalog.text FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL
+UNION ALL SELECT 3256, oid, pg_catalog.concat(polqual::pg_catalog.text, polwithcheck::pg_catalog.text) FROM pg_catalog.pg_policy
+UNION ALL SELECT 1259, indexrelid, pg_catalog.concat(indexprs::pg_catalog.text, indpred::pg_catalog.text) FROM pg_catalog.pg_index
+	WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
+UNION ALL SELECT 1259, partrelid, partexprs::pg_catalog.text FROM pg_catalog.pg_partitioned_table WHERE partexprs IS NOT NULL
+UNION ALL SELECT 2620, oid, tgqual::pg_catalog.text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL
+UNION ALL SELECT 1255, oid, proargdefaults::pg_catalog.text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proargdefaults IS NOT NULL%s
+UNION ALL SELECT 1, oid, typdefaultbin::pg_catalog.text FROM pg_catalog.pg_type WHERE typdefaultbin IS NOT NULL),
+watched AS (SELECT oid FROM pg_catalog.pg_proc WHERE oid < 16384 AND (provolatile = 'v' OR proname ~ '%s')),
+uses AS (SELECT DISTINCT class, oid, m[1] = 'relid' AS relation, m[2]::pg_catalog.oid AS used
+	FROM trees, pg_catalog.regexp_matches(tree, ':(funcid|opfuncid|aggfnoid|winfnoid|relid) ([0-9]+)', 'g') AS m)
+SELECT class, oid, 'relid', used::pg_catalog.text FROM uses WHERE relation AND used <> 0 AND used < 16384
+UNION ALL SELECT class, oid, 'funcid', used::pg_catalog.text FROM uses WHERE NOT relation AND used IN (SELECT oid FROM watched)
+UNION ALL SELECT class, oid, 'lock', '' FROM trees WHERE tree ~~ '%%{ROWMARKCLAUSE %%'
+UNION ALL SELECT class, oid, 'setting', m[1] FROM trees,
+	pg_catalog.regexp_matches(tree, ':funcid (?:2077|3294) [^{}]*:args \((?:\{CONST [^{}]*:constvalue [0-9]+ \[([-0-9 ]*)\])?', 'g') AS m
+	WHERE tree ~~ '%%:funcid 2077 %%' OR tree ~~ '%%:funcid 3294 %%'
+UNION ALL SELECT 2617, o.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_operator o JOIN watched r ON r.oid IN (o.oprcode, o.oprrest, o.oprjoin)
+	WHERE o.oid >= 16384
+UNION ALL SELECT 2605, c.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_cast c JOIN watched r ON r.oid = c.castfunc
+UNION ALL SELECT 1255, a.aggfnoid::pg_catalog.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_aggregate a JOIN watched r
 	ON r.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)`
 
-// queryBodies is the branch of queryStateful for BEGIN ATOMIC bodies, which PostgreSQL has since version 14.
+// queryBodies is the branch of queryTrees for BEGIN ATOMIC bodies, which PostgreSQL has since version 14.
 const queryBodies = `
-UNION ALL SELECT 1255, oid FROM pg_catalog.pg_proc, b WHERE oid >= 16384 AND prosqlbody::pg_catalog.text ~ re`
+UNION ALL SELECT 1255, oid, prosqlbody::pg_catalog.text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prosqlbody IS NOT NULL`
 
 // bodiesSince is the first server_version_num with prosqlbody.
 const bodiesSince = 140000

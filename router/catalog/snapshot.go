@@ -32,6 +32,9 @@ type Snapshot struct {
 	schema  string // the reason for statements that change the catalog
 	all     string // the reason for all statements
 	anyOf   string // the reason for statements that visit all relations without naming them
+
+	evidence *evidence
+	memo     memo
 }
 
 // newSnapshot takes what a solved graph found.
@@ -41,7 +44,7 @@ func newSnapshot(g *graph, known map[string]struct{}, version string) *Snapshot 
 	for _, f := range g.functions {
 		s.known[f.name] = struct{}{}
 	}
-	for n, why := range g.why {
+	for n, why := range g.solve(g.session, false) {
 		s.add(g, n, why)
 	}
 	slices.SortFunc(s.objects, func(a, b Object) int {

@@ -148,3 +148,38 @@ func (w *Watcher) Pins(st *parser.Statement) string {
 	}
 	return s.Pins(st)
 }
+
+// Reading is Snapshot.Reading; while a change is pending nothing is proved.
+func (w *Watcher) Reading(st *parser.Statement) *Reading {
+	s, settled := w.current()
+	if !settled {
+		return readingPending
+	}
+	return s.Reading(st)
+}
+
+// CommandReading is Snapshot.CommandReading; while a change is pending nothing is proved.
+func (w *Watcher) CommandReading(c *parser.Command) *Reading {
+	s, settled := w.current()
+	if !settled {
+		return readingPending
+	}
+	return s.CommandReading(c)
+}
+
+// Written is Snapshot.Written; while a change is pending nothing is known.
+func (w *Watcher) Written(c *parser.Command) (tables []string, all bool) {
+	s, settled := w.current()
+	if !settled {
+		return nil, true
+	}
+	return s.Written(c)
+}
+
+// current is the snapshot in force, and whether it has all changes announced. Before the first read it is nil and counts as settled: the nil
+// Snapshot knows its answer.
+func (w *Watcher) current() (s *Snapshot, settled bool) {
+	settled = w.seen.Load() == w.touched.Load()
+	s = w.snapshot.Load() // after the counters: refresh stores them last
+	return s, settled || s == nil
+}

@@ -1,0 +1,53 @@
+package catalog
+
+// gatherSources lists where the runs begin: what bodies tell, what volatility tells, and relations that a replica cannot read.
+func (g *graph) gatherSources() {
+	for _, f := range g.functions {
+		n := node{inFunction, f.oid}
+		if f.facts.why != "" {
+			g.session = append(g.session, source{n, f.facts.why})
+		}
+		if why := f.local(); why != "" {
+			g.local = append(g.local, source{n, why})
+		}
+		if f.volatility == 'v' && f.language != "c" && !f.hidden {
+			g.unproved = append(g.unproved, source{n, "declared volatile"})
+		}
+	}
+	for _, b := range g.builtins {
+		n := node{inFunction, b.oid}
+		if _, ok := g.risks.builtin[b.name]; ok {
+			g.session = append(g.session, source{n, "touches the session"})
+		}
+		if why := b.local(); why != "" {
+			g.local = append(g.local, source{n, why})
+		}
+		if why := b.unproved(); why != "" {
+			g.unproved = append(g.unproved, source{n, why})
+		}
+	}
+	for oid, r := range g.relations {
+		n := node{inRead, oid}
+		switch {
+		case r.kind == 'f':
+			g.unproved = append(g.unproved, source{n, "foreign table"})
+		case r.kind == 'S':
+			g.local = append(g.local, source{n, "state of a sequence"})
+		case r.persistence == 'u':
+			g.local = append(g.local, source{n, "unlogged, so replicas do not have it"})
+		}
+	}
+}
+
+// local is the reason why f itself may depend on its server. Whatever cannot be looked into might.
+func (f *function) local() string {
+	switch {
+	case f.facts.why != "":
+		return f.facts.why
+	case f.facts.local != "":
+		return f.facts.local
+	case f.language == "c" && f.volatility == 'v' && !f.hidden && !harmlessExtension(f.name):
+		return "volatile code of an extension"
+	}
+	return ""
+}

@@ -1,0 +1,90 @@
+package catalog
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// currentSetting are the identifiers of current_setting(text) and current_setting(text, boolean) (src/include/catalog/pg_proc.dat).
+var currentSetting = map[uint32]struct{}{2077: {}, 3294: {}}
+
+// trees gathers the rows of queryTrees.
+type trees struct {
+	functions map[object][]uint32
+	relations map[object][]uint32
+	locks     []object
+	// settings says of an object that calls current_setting whether all settings it asks for are the same on every server.
+	settings map[object]bool
+}
+
+func newTrees() *trees {
+	return &trees{functions: map[object][]uint32{}, relations: map[object][]uint32{}, settings: map[object]bool{}}
+}
+
+// add notes one row: the expression of o uses something of this kind.
+func (t *trees) add(o object, kind, used string) error {
+	switch kind {
+	case "lock":
+		t.locks = append(t.locks, o)
+		return nil
+	case "setting":
+		name, ok := varlena(used)
+		before, seen := t.settings[o]
+		t.settings[o] = ok && carried(name) && (before || !seen)
+		return nil
+	}
+	id, err := oids(used)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "funcid":
+		t.functions[o] = append(t.functions[o], id[0])
+	case "relid":
+		t.relations[o] = append(t.relations[o], id[0])
+	default:
+		return fmt.Errorf("unknown kind %q", kind)
+	}
+	return nil
+}
+
+// connect adds the edges to the graph.
+func (t *trees) connect(g *graph, parts map[object][]node) {
+	for o, list := range t.functions {
+		for _, oid := range list {
+			if _, asks := currentSetting[oid]; !asks || !t.settings[o] {
+				g.depend(parts, o, object{catalogProc, oid})
+			}
+		}
+	}
+	for o, list := range t.relations {
+		for _, oid := range list {
+			g.depend(parts, o, object{catalogClass, oid})
+		}
+	}
+	for _, o := range t.locks {
+		for _, n := range g.owner(parts, o) {
+			g.unproved = append(g.unproved, source{n, "locks rows"})
+		}
+	}
+}
+
+// varlena reads a constant of type text as stored trees have it: its bytes in decimal, of which the first four are the length
+// (outDatum in src/backend/nodes/outfuncs.c).
+func varlena(digits string) (string, bool) {
+	const header = 4
+	words := strings.Fields(digits)
+	if len(words) < header {
+		return "", false
+	}
+	text := make([]byte, 0, len(words))
+	for _, word := range words[header:] {
+		n, err := strconv.ParseInt(word, 10, 16) // a byte may be printed as a signed one
+		if err != nil {
+			return "", false
+		}
+		text = append(text, byte(n))
+	}
+	return string(text), true
+}
