@@ -25,6 +25,7 @@ func levels() map[string]int {
 		"proxy/admin":        4,
 		"proxy/pool":         3,
 		"router":             2,
+		"router/balance":     2,
 		"proxy/backend":      2,
 		"router/catalog":     1,
 		"router/topology":    1,
