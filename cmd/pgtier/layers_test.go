@@ -24,6 +24,7 @@ func levels() map[string]int {
 		"proxy/session":      4,
 		"proxy/admin":        4,
 		"proxy/pool":         3,
+		"proxy/fleet":        3,
 		"router":             2,
 		"router/balance":     2,
 		"proxy/backend":      2,
