@@ -143,10 +143,10 @@ func TestProblemsSayWhereWhatAndWhatToDo(t *testing.T) {
 		"the admin's name":    {strings.Replace(small, "app:", "pgbouncer:", 1), nil, []string{"line 1: databases.pgbouncer: is the name of the admin database"}},
 		"two shards":          {"databases: {a: {shards: [{manager: postgres://a}, {manager: postgres://b}]}}", nil, []string{"line 1: databases.a.shards: more than one shard: not served by this version"}},
 		"same shard twice":    {"databases: {a: {shards: [{name: x, manager: postgres://a}, {name: x, manager: postgres://b}]}}", nil, []string{"not served", `line 1: databases.a.shards[1].name: "x" stands twice`}},
-		"replicas":            {"databases: {a: {shards: [{manager: postgres://a, replicas: [{url: postgres://b}]}]}}", nil, []string{"line 1: databases.a.shards[0].replicas: reading from replicas: not served by this version"}},
+		"replicas":            {"databases: {a: {shards: [{manager: postgres://a, replicas: [{zone: z, weight: -1}]}]}}", nil, []string{"line 1: databases.a.shards[0].replicas[0].url: is missing", "line 1: databases.a.shards[0].replicas[0].weight: -1 is negative"}},
 		"cache":               {"databases: {a: {shards: [{manager: postgres://a}], cache: {enabled: true}}}", nil, []string{"line 1: databases.a.cache.enabled: caching answers: not served by this version"}},
 		"sharded tables":      {"databases: {a: {shards: [{manager: postgres://a}], sharding: {tables: {t: {key: id}}}}}", nil, []string{"line 1: databases.a.sharding.tables: sharded tables: not served by this version"}},
-		"failover":            {"databases: {a: {shards: [{manager: postgres://a}], failover: {wait: 30s}}}", nil, []string{"line 1: databases.a.failover.wait: waiting for a new manager: not served by this version"}},
+		"failover":            {"databases: {a: {shards: [{manager: postgres://a}], failover: {wait: -30s}}}", nil, []string{"line 1: databases.a.failover.wait: -30s is negative; use 0"}},
 		"control":             {small + "control: postgres://c\n", nil, []string{"line 2: control: a control database: not served by this version; leave the key out"}},
 		"buckets":             {"databases: {a: {shards: [{manager: postgres://a}], sharding: {buckets: 1000}}}", nil, []string{"line 1: databases.a.sharding.buckets: 1000 is not a power of two"}},
 		"home":                {"databases: {a: {shards: [{manager: postgres://a}], sharding: {home: s1}}}", nil, []string{`line 1: databases.a.sharding.home: "s1" is none of the database's shards`}},
@@ -215,6 +215,13 @@ func TestFromURLs(t *testing.T) {
 	if config, err = FromURLs("postgres://app@10.0.0.1", nil, "", "", nil); err != nil || config.Proxy.Databases["app"].Shards == nil {
 		t.Errorf("a URL without a database: got %v", err)
 	}
+	config, err = FromURLs("postgres://app@10.0.0.1", []string{"postgres://10.0.0.2"}, "", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := config.Proxy.Databases["app"].Shards[0].Replicas; len(r) != 1 || r[0].URL.Host != "10.0.0.2" || r[0].URL.Database != "app" || r[0].Weight != 1 {
+		t.Errorf("a replica's URL: got %+v", r)
+	}
 	for _, tc := range []struct {
 		manager  string
 		replicas []string
@@ -223,7 +230,6 @@ func TestFromURLs(t *testing.T) {
 	}{
 		{"nonsense", nil, "", "--manager: not a PostgreSQL URL"},
 		{"postgres://10.0.0.1/a", nil, "", "--manager: the URL names no role"},
-		{"postgres://u@h", []string{"postgres://h2"}, "", "--replica: reading from replicas: not served by this version"},
 		{"postgres://u@h", []string{"x"}, "", "--replica: not a PostgreSQL URL"},
 		{"postgres://u@h", nil, "here", "listen[0]"},
 		{"postgres://u@h/pgbouncer", nil, "", "admin database"},

@@ -45,16 +45,16 @@ func FromURLs(manager string, replicas []string, listen, http string, env []stri
 	case server.User == "":
 		found = append(found, Problem{Path: "--manager", Text: "the URL names no role; write postgres://user:password@host:port/database"})
 	}
+	var followers []proxy.Replica
 	for _, url := range replicas {
-		if _, err := topology.ParseURL(url); err != nil {
+		replica, err := topology.ParseURL(url)
+		if err != nil {
 			found = append(found, Problem{Path: "--replica", Text: err.Error()})
 		}
-	}
-	if len(replicas) > 0 {
-		found = append(found, Problem{Path: "--replica", Text: "reading from replicas: not served by this version; leave the flag out, every statement goes to the manager"})
+		followers = append(followers, proxy.Replica{URL: replica, Weight: 1})
 	}
 	if len(found) == 0 {
-		config.addServer(server)
+		config.addServer(server, followers)
 		for _, part := range parts(config.Validate()) {
 			found = append(found, Problem{Text: part.Error()})
 		}
@@ -65,13 +65,19 @@ func FromURLs(manager string, replicas []string, listen, http string, env []stri
 	return config, nil
 }
 
-// addServer makes server the one shard of its database, and its role one that may log in and use the admin database.
-func (c *Config) addServer(server topology.Server) {
+// addServer makes server with its replicas the one shard of its database, and its role one that may log in and use the
+// admin database.
+func (c *Config) addServer(server topology.Server, replicas []proxy.Replica) {
 	if server.Database == "" {
 		server.Database = server.User // libpq's default
 	}
 	database := proxy.DefaultDatabase(c.Proxy.Pool)
-	database.Shards = []proxy.Shard{{Name: "s0", Manager: server}}
+	for i := range replicas {
+		if replicas[i].URL.Database == "" {
+			replicas[i].URL.Database = server.Database
+		}
+	}
+	database.Shards = []proxy.Shard{{Name: "s0", Manager: server, Replicas: replicas}}
 	c.Proxy.Databases = map[string]proxy.Database{server.Database: database}
 	settings := &c.Proxy.Auth
 	if !server.Password.IsZero() && !knows(settings.Users, server.User) {

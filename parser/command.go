@@ -85,7 +85,7 @@ func (c *Command) session(n *pg.Node) bool {
 	case *pg.Node_VariableSetStmt:
 		c.variableSet(s.VariableSetStmt)
 	case *pg.Node_VariableShowStmt:
-		c.Kind = Show
+		c.Kind, c.Name = Show, strings.ToLower(s.VariableShowStmt.Name)
 	case *pg.Node_DiscardStmt:
 		c.discard(s.DiscardStmt.Target)
 	case *pg.Node_ListenStmt:

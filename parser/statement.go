@@ -143,8 +143,8 @@ type Command struct {
 	Settings []string
 	// Channel of LISTEN, UNLISTEN and NOTIFY, as the server folds it.
 	Channel string
-	// Name of the prepared statement of PREPARE, EXECUTE and DEALLOCATE, of the savepoint, the cursor or the two-phase
-	// transaction, as the server folds it.
+	// Name of the prepared statement of PREPARE, EXECUTE and DEALLOCATE, of the savepoint, the cursor, the two-phase
+	// transaction, or the setting that SHOW shows, as the server folds it.
 	Name string
 	// NameStart and NameEnd are byte offsets in the text of a prepared statement's name as written, with its quotes; both 0 if
 	// there is none.

@@ -76,6 +76,7 @@ func (p *Proxy) welcome(h *session.Hello) error {
 		pl.Retry()
 	}
 	p.watchCatalog(d)
+	d.watchFleet()
 	s := session.New(p.env, d.shared, h, pl)
 	if !p.register(s) {
 		h.Refuse(shutdown())
@@ -98,7 +99,7 @@ func (p *Proxy) replication(d *database, h *session.Hello) error {
 		}
 	}
 	ctx, stop := context.WithTimeout(context.Background(), max(d.conf.Load().Pool.ConnectTimeout, time.Second))
-	target := p.target(d, h.User, params)
+	target := p.target(d, d.manager(), h.User, params)
 	target.Protocol = h.Version // the client gets the server's own cancel key
 	c, err := p.dialer.Dial(ctx, target)
 	stop()

@@ -90,6 +90,8 @@ type Reads struct {
 // Failover says how long statements wait for a new manager; 0 does not wait.
 type Failover struct {
 	Wait time.Duration `mapstructure:"wait"`
+	// Promote lets the proxy itself promote the most advanced replica.
+	Promote bool `mapstructure:"promote"`
 }
 
 // Cache says which answers are kept.
@@ -159,7 +161,9 @@ func DefaultDatabase(pools pool.Config) Database {
 	return Database{
 		Pool:  pools,
 		Reads: Reads{Consistency: "session", MaxLag: 10 * time.Second, Balance: "least_latency"},
-		Cache: Cache{Memory: 256 << 20, MaxEntry: 1 << 20, TTL: time.Minute},
+		// A promotion by Patroni takes 30 s with its defaults (ttl).
+		Failover: Failover{Wait: 30 * time.Second},
+		Cache:    Cache{Memory: 256 << 20, MaxEntry: 1 << 20, TTL: time.Minute},
 		// 1024 buckets let one shard grow into hundreds while the map of a database stays a few kilobytes.
 		Sharding: Sharding{Buckets: 1024, Function: "hash"},
 	}
@@ -367,8 +371,8 @@ func (d *Database) validate(p *problems, name string, inherited error) {
 	d.Reads.validate(p, path+".reads")
 	d.Cache.validate(p, path+".cache")
 	d.validateSharding(p, path+".sharding")
-	if d.Failover.Wait != 0 {
-		p.notServed(path+".failover.wait", "waiting for a new manager", "set it to 0; pool.server_down_wait says how long clients wait for a server that is away")
+	if d.Failover.Wait < 0 {
+		p.add(path+".failover.wait", "%s is negative; use 0 not to wait", d.Failover.Wait)
 	}
 }
 
@@ -389,9 +393,6 @@ func (d *Database) validateShards(p *problems, path string) {
 		}
 		if shard.Manager == (topology.Server{}) {
 			p.add(at+".manager", "is missing; write the URL of the server that takes writes")
-		}
-		if len(shard.Replicas) > 0 {
-			p.notServed(at+".replicas", "reading from replicas", "leave them out, every statement goes to the manager")
 		}
 		for j, replica := range shard.Replicas {
 			if replica.URL == (topology.Server{}) {

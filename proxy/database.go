@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type database struct {
 	log    *zap.Logger
 
 	conf     atomic.Pointer[Database]
+	reads    atomic.Pointer[session.Reads]
 	servers  atomic.Pointer[topology.Database]
 	disabled atomic.Bool
 
@@ -33,6 +35,10 @@ type database struct {
 	creds    map[string]auth.Credential // by role: what its last login proved
 	welcomes map[string]*session.Welcomes
 	listener *session.SharedListener
+
+	fleets    sync.WaitGroup // goroutines of fleets
+	stopFleet context.CancelFunc
+	startOnce func() // starts the fleet in force, once somebody's login gives a role to ask as
 
 	// The catalog is watched from the first client on; stop ends that.
 	catalog  *catalog.Watcher
@@ -78,11 +84,16 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
 		OnDDL:      d.catalog.Touch,
 		Redial:     p.redial,
+		Reads:      func() *session.Reads { return d.reads.Load() },
+		Attach: func(role, server string) *pool.Pool[*backend.Conn] {
+			return p.registry.Attach(pool.Key{Database: d.name, Role: role, Server: server}, &d.conf.Load().Pool)
+		},
 	}
 	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
 		return p.dialAs(ctx, d, d.ownRole())
 	}, d.log)
 	d.shared.Listener = d.listener
+	d.configureFleet(p)
 	return d
 }
 
@@ -90,17 +101,54 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 func (d *database) configure(conf Database) (moved bool) {
 	servers := conf.Topology(d.name)
 	for i := range servers.Shards {
-		if servers.Shards[i].Manager.Database == "" {
-			servers.Shards[i].Manager.Database = d.name
+		shard := &servers.Shards[i]
+		for _, server := range append([]*topology.Server{&shard.Manager}, pointers(shard.Replicas)...) {
+			if server.Database == "" {
+				server.Database = d.name
+			}
 		}
 	}
 	old := d.servers.Swap(&servers)
 	d.conf.Store(&conf)
-	return old != nil && old.Shards[0].Manager != servers.Shards[0].Manager
+	return old != nil && !sameServers(old.Shards[0], servers.Shards[0])
 }
 
-// manager is the server that takes writes.
-func (d *database) manager() topology.Server { return d.servers.Load().Shards[0].Manager }
+func pointers(servers []topology.Server) (out []*topology.Server) {
+	for i := range servers {
+		out = append(out, &servers[i])
+	}
+	return out
+}
+
+// sameServers reports whether two shards are at the same places, by the same names.
+func sameServers(a, b topology.Shard) bool {
+	return a.Manager == b.Manager && slices.Equal(a.Replicas, b.Replicas)
+}
+
+// manager is the server that takes writes: the configured one, until another is seen to.
+func (d *database) manager() topology.Server {
+	if f := d.shared.Fleet.Load(); f != nil {
+		if v := f.View(); v.Manager >= 0 {
+			return *v.Hosts[v.Manager].Server
+		}
+	}
+	return d.servers.Load().Shards[0].Manager
+}
+
+// server is the one of that name; one that is gone is the manager.
+func (d *database) server(name string) topology.Server {
+	for _, shard := range d.servers.Load().Shards {
+		for _, r := range shard.Replicas {
+			if r.Name == name {
+				return r
+			}
+		}
+		if shard.Manager.Name == name {
+			return shard.Manager
+		}
+	}
+	return d.manager()
+}
 
 // ownRole is the role for the proxy's own questions: the URL's, else one that
 // has logged in.
@@ -165,6 +213,7 @@ func (d *database) forgetWelcomes() {
 
 func (d *database) close() {
 	d.stop()
+	d.fleets.Wait()
 	d.querier.Close()
 	d.listener.Close()
 }
@@ -201,11 +250,11 @@ func (p *Proxy) dial(ctx context.Context, key pool.Key) (*backend.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.dialAs(ctx, d, key.Role)
+	return p.dialer.Dial(ctx, p.target(d, d.server(key.Server), key.Role, nil))
 }
 
 func (p *Proxy) dialAs(ctx context.Context, d *database, role string) (*backend.Conn, error) {
-	return p.dialer.Dial(ctx, p.target(d, role, nil))
+	return p.dialer.Dial(ctx, p.target(d, d.manager(), role, nil))
 }
 
 // redial opens a connection like c whose own defaults are params.
@@ -215,9 +264,8 @@ func (p *Proxy) redial(ctx context.Context, c *backend.Conn, params []wire.Param
 	return p.dialer.Dial(ctx, t)
 }
 
-// target is d's manager, as role.
-func (p *Proxy) target(d *database, role string, params []wire.Param) backend.Target {
-	m := d.manager()
+// target is server m of d, as role.
+func (p *Proxy) target(d *database, m topology.Server, role string, params []wire.Param) backend.Target {
 	network, address := m.Address()
 	t := backend.Target{Name: m.Name, Network: network, Address: address, Host: m.Host, Database: m.Database,
 		User: role, Protocol: wire.Protocol32, Credential: d.credential(role), TLS: p.face.Load().cfg.TLS.Server, Params: params}

@@ -49,6 +49,7 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 		}
 		if d.configure(conf) {
 			d.forgetWelcomes()
+			d.configureFleet(p)
 			p.registry.Reconnect(pool.Scope{Database: d.name})
 		}
 	}

@@ -52,7 +52,7 @@ func serveCommand() *cobra.Command {
 	set := command.Flags()
 	set.StringVar(&flags.config, "config", "", "the configuration file")
 	set.StringVar(&flags.manager, "manager", "", "the URL of the server that takes writes, instead of a file")
-	set.StringArrayVar(&flags.replicas, "replica", nil, "the URL of a replica (not served by this version)")
+	set.StringArrayVar(&flags.replicas, "replica", nil, "the URL of a replica; may be repeated")
 	set.StringVar(&flags.listen, "listen", "", "where clients connect, with --manager (default 127.0.0.1:6432)")
 	set.StringVar(&flags.http, "http", "", "where metrics and health are, with --manager; off for nowhere (default 127.0.0.1:6433)")
 	return command

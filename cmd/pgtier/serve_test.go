@@ -183,7 +183,7 @@ func TestServeUsage(t *testing.T) {
 		{[]string{"serve", "--config", "x", "--manager", "y"}, 2, "--config does not go with --manager"},
 		{[]string{"serve", "--config", "/nonexistent"}, 1, "open configuration"},
 		{[]string{"serve", "--manager", "x"}, 1, "--manager: not a PostgreSQL URL"},
-		{[]string{"serve", "--manager", "postgres://u@h/d", "--replica", "postgres://h"}, 1, "not served by this version"},
+		{[]string{"serve", "--manager", "postgres://u@h/d", "--replica", "h"}, 1, "--replica: not a PostgreSQL URL"},
 		{[]string{"serve", "--manager", "postgres://u@127.0.0.1:1/d", "--listen", "192.0.2.1:1", "--http", "off"}, 1, "start the proxy"},
 	} {
 		status, stdout, stderr := command(t, tc.args...)

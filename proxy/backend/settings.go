@@ -275,3 +275,12 @@ func appendSetConfig(dst []byte, params []*string, local bool) []byte {
 	dst = wire.AppendParse(dst, "", sql, nil)
 	return wire.AppendExecute(wire.AppendBindText(dst, "", params))
 }
+
+// AppendSet adds the messages that set values for the session, ending in one Sync.
+func AppendSet(dst []byte, values []wire.Param) []byte {
+	params := make([]*string, 0, 2*len(values))
+	for i := range values {
+		params = append(params, &values[i].Name, &values[i].Value)
+	}
+	return wire.AppendSync(appendSetConfig(dst, params, false))
+}

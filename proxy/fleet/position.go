@@ -103,6 +103,10 @@ func (f *Fleet) Committed() Ticket {
 	return t
 }
 
+// Now returns the ticket of everything that any server of the shard shows now: a position that covers it is not below
+// what a read that has just ended saw. It takes no lock and asks nothing.
+func (f *Fleet) Now() Ticket { return f.positions.next() }
+
 // Position returns a position that is not below the commit of any write whose ticket is t or lower, so that a replica that
 // has replayed it shows them all. False: not known yet; the manager will be asked, and meanwhile only it shows them. It
 // takes no lock.

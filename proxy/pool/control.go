@@ -73,6 +73,14 @@ func (r *Registry[S]) Paused(scope Scope) bool {
 	return ok
 }
 
+// Abandon is Reconnect for servers that lost their part: who waits for one gets an error that is Away.
+func (r *Registry[S]) Abandon(scope Scope) {
+	for _, p := range r.within(scope) {
+		p.failWaiters(errMoved(p.key))
+	}
+	r.Reconnect(scope)
+}
+
 // Reconnect replaces every connection in scope: idle ones are closed now, lent ones and those being opened when they
 // come back. It also ends the pause after failed attempts.
 func (r *Registry[S]) Reconnect(scope Scope) {

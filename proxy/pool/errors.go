@@ -26,7 +26,11 @@ type Error struct {
 	detail  string
 	hint    string
 	cause   error
+	away    bool
 }
+
+// Away reports whether the server is not there, or not in use any more: another one may serve.
+func (e *Error) Away() bool { return e.away }
 
 // Error is the primary message, without SQLSTATE, detail and cause.
 func (e *Error) Error() string { return e.message }
@@ -55,6 +59,17 @@ func errRetired(key Key) *Error {
 		state:   stateNoServer,
 		message: fmt.Sprintf("server %q of database %q is no longer in use", key.Server, key.Database),
 		hint:    "The configuration has changed; try again.",
+		away:    true,
+	}
+}
+
+// errMoved ends waits for a server that is not the one to wait for any more.
+func errMoved(key Key) *Error {
+	return &Error{
+		state:   stateNoServer,
+		message: fmt.Sprintf("server %q of database %q is no longer its manager", key.Server, key.Database),
+		hint:    "Try again.",
+		away:    true,
 	}
 }
 
@@ -81,6 +96,7 @@ func errDown(key Key, cause error) *Error {
 		detail:  "The last attempt ended with: " + cause.Error(),
 		hint:    "The proxy keeps trying; try again later.",
 		cause:   cause,
+		away:    true,
 	}
 }
 

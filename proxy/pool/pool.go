@@ -132,6 +132,9 @@ func (p *Pool[S]) turn(w *Waiter[S]) (*slot[S], error) {
 		return nil, err
 	}
 	limit := p.cfg.Load().WaitTimeout
+	if own := w.want.Limit; own > 0 && (limit == 0 || own < limit) {
+		limit = own
+	}
 	timeout := w.arm(limit, limit-time.Duration(p.reg.clock.now()-w.since))
 	p.queue.insert(w)
 	p.serve()

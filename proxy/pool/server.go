@@ -56,4 +56,6 @@ type Want[S Server] struct {
 	Prefer S
 	// Fingerprint is the state in which the session would need no replay of settings.
 	Fingerprint uint64
+	// Limit bounds the wait if it is shorter than the pool's wait_timeout; 0 does not.
+	Limit time.Duration
 }

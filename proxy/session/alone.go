@@ -6,6 +6,7 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // serveAlone serves a simple query with PREPARE, EXECUTE or DEALLOCATE under
@@ -18,6 +19,16 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 		return false, true
 	}
 	cmd := &st.Commands[0]
+	s.aim.manager(router.NotProved, cmd.Kind.String())
+	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {
+		c, replay, err := s.lease()
+		if err == nil {
+			err = s.beginHeld(c, &replay)
+		}
+		if err != nil {
+			return true, s.refuseAll(asError(err))
+		}
+	}
 	switch cmd.Kind {
 	case parser.Prepare:
 		return s.sqlPrepare(req, st, cmd)
@@ -36,7 +47,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 func (s *Session) answer(tag string) bool {
 	s.setUnnamed(nil)
 	s.rest()
-	return s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), s.tx))
+	return s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), s.told()))
 }
 
 // sqlPrepare prepares under the shared name. Whatever is unusual about it pins,
@@ -113,10 +124,14 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
+	if e := s.aimExecute(cmd, inner); e != nil {
+		return true, s.refuseHere(e)
+	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return true, s.refuseAll(asError(err))
 	}
+	s.routed()
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)

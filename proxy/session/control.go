@@ -35,6 +35,7 @@ func (s *Session) Cancel() {
 		c.BeginCancel()
 	case State(s.state.Load()) == StateWaiting:
 		s.canceled = true // between the queue and the lease
+		s.endWait(canceled())
 	}
 	s.mu.Unlock()
 	if c == nil {
@@ -50,6 +51,16 @@ func (s *Session) Cancel() {
 // canceled is what a client is told whose statement was cancelled before any server saw it.
 func canceled() *wire.Error {
 	return &wire.Error{Code: wire.CodeQueryCanceled, Message: "canceling statement due to user request"}
+}
+
+// Leave kills the session if it holds a connection of that server of database. Safe for concurrent use.
+func (s *Session) Leave(database, server string, e *wire.Error) {
+	s.mu.Lock()
+	holds := s.server != nil && s.server.Target().Name == server && s.db.Name == database
+	s.mu.Unlock()
+	if holds {
+		s.Kill(e)
+	}
 }
 
 // AtRest reports whether the session is between requests, outside a transaction.

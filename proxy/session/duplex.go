@@ -11,6 +11,7 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // duplex is the way to relay when a request cannot be sent whole before its
@@ -40,12 +41,16 @@ func (d *duplex) answered(r *relay) (stop bool) {
 
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
+	s.aim.manager(router.NotProved, "messages that come without Sync")
 	c, replay, err := s.lease()
 	if err != nil {
 		return s.fatal(asError(err))
 	}
 	s.relay.begin(c, false, 0)
 	err = s.replayNow(c, &replay)
+	if err == nil {
+		err = s.beginHeld(c, &replay)
+	}
 	if err == nil {
 		err = s.prepareBefore(c, s.in.Bytes(), &replay)
 	}

@@ -10,9 +10,11 @@ import (
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 	"pgtier/router"
+	"pgtier/router/catalog"
 )
 
 // Env is what all sessions of a proxy share. Immutable after New, but for what
@@ -47,6 +49,17 @@ type Database struct {
 	Listener   Listener
 	Hazards    Hazards
 	Config     func() *pool.Config
+	// Fleet watches the servers of a database with replicas; nil where there is a manager alone.
+	Fleet atomic.Pointer[fleet.Fleet]
+	// Reads is the configuration in force for replicas.
+	Reads func() *Reads
+	// Attach returns role's pool on a server of that name, with the caller counted in.
+	Attach func(role, server string) *pool.Pool[*backend.Conn]
+	// Writes remembers what was written when.
+	Writes     Writes
+	turns      atomic.Uint64 // choices between replicas
+	distrust   atomic.Int32  // size of distrustOf, about
+	distrustOf sync.Map      // statements that a replica has refused as writes
 	// SequencesRead is set once anybody asked for currval or lastval: from then on
 	// sessions that may advance a sequence keep their connection.
 	SequencesRead atomic.Bool
@@ -91,6 +104,10 @@ type Hazards interface {
 	// Wait returns when that is done.
 	Pending() bool
 	Wait(ctx context.Context) error
+	// Reading is what is proved of a statement; Written is what a command may change.
+	Reading(st *parser.Statement) *catalog.Reading
+	CommandReading(c *parser.Command) *catalog.Reading
+	Written(c *parser.Command) (tables []string, all bool)
 }
 
 // Stats are the totals of one database. Safe for concurrent use.
@@ -103,6 +120,9 @@ type Stats struct {
 	ServerParses          atomic.Uint64
 	Binds                 atomic.Uint64
 	ServerAssignments     atomic.Uint64
+	Repeated              atomic.Uint64                // turns sent again after their server failed
+	Unproved              atomic.Uint64                // turns on a manager not yet known to show what the session saw on a replica
+	Routes                [router.Causes]atomic.Uint64 // turns by why they went where they went
 }
 
 // Key is a cancel key: the process number and the secret of BackendKeyData.

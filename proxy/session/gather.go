@@ -12,12 +12,13 @@ import (
 
 // item is one message of the requests under way.
 type item struct {
-	typ  byte
-	end  bool // ReadyForQuery answers it
-	off  int  // in the unread input
-	size int
-	st   *parser.Statement  // Query and Parse: what the text does
-	own  *backend.Statement // Bind and Describe of a known statement
+	typ   byte
+	end   bool // ReadyForQuery answers it
+	off   int  // in the unread input
+	size  int
+	named bool               // Parse of a named statement
+	st    *parser.Statement  // Query and Parse: what the text does
+	own   *backend.Statement // Bind and Describe of a known statement
 }
 
 // facts is what the message's statement does, nil if it has none.

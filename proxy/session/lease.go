@@ -25,7 +25,7 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	if s.seqOn != 0 {
 		want.Prefer = s.last // currval and lastval may be asked there
 	}
-	c, err = s.pool.Acquire(s.waiter, want)
+	c, err = s.acquire(want)
 	s.db.Stats.WaitTime.Add(uint64(s.env.now() - s.since.Load()))
 	if err != nil {
 		s.rest()
@@ -112,6 +112,10 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 // release gives the server connection back for the next session.
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
+	if s.replica != "" {
+		s.db.Fleet.Load().End(s.replica)
+		s.replica = ""
+	}
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}

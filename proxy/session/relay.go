@@ -29,9 +29,15 @@ type relay struct {
 	unended      bool // the client is in the middle of a request: an error alone would not answer it
 	hold         bool // duplex: leave the last ReadyForQuery to the session
 	expect       expectations
-	counts       bool // count completed messages: it matters which one fails
-	done         int  // completed since the last ReadyForQuery
-	failedAt     int  // done when the error came
+	wrote        bool // the client has heard something
+	heard        bool // the server has said something
+	farewell     bool // it said nothing but goodbye
+	again        bool // a replica could not serve it
+	acknowledged bool // a ParseComplete or CloseComplete has come
+
+	counts   bool // count completed messages: it matters which one fails
+	done     int  // completed since the last ReadyForQuery
+	failedAt int  // done when the error came
 
 	rename rename // how the query's text differs from the client's
 	shrunk int    // bytes by which inspect made the frame shorter
@@ -64,6 +70,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
 	r.counts, r.done, r.failedAt = false, 0, 0
+	r.wrote, r.heard, r.farewell, r.again, r.acknowledged = false, false, false, false, false
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -153,6 +160,7 @@ func (r *relay) step() bool {
 				frame := b[pos : pos+size]
 				r.count(frame[0])
 				keep, stop := r.inspect(frame)
+				r.heard = true
 				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
 					keep = false
 				}
@@ -168,6 +176,7 @@ func (r *relay) step() bool {
 			}
 		}
 		r.count(b[pos])
+		r.heard = true
 		n := min(size, len(b)-pos)
 		r.keep(b, pos, n)
 		r.remain = size - n
@@ -229,6 +238,7 @@ func (r *relay) free() {
 }
 
 func (r *relay) write(b []byte) bool {
+	r.wrote = true
 	r.s.Counters.Sent.Add(uint64(len(b)))
 	r.s.db.Stats.Sent.Add(uint64(len(b)))
 	var err error
@@ -255,7 +265,7 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgParameterStatus:
 		return r.parameter(frame), false
 	case wire.MsgParseComplete, wire.MsgCloseComplete:
-		r.discarded = false
+		r.discarded, r.acknowledged = false, r.acknowledged || r.skip == 0
 		return r.expect.acknowledge(r, frame), false
 	case wire.MsgNotification:
 		// The shared listener delivers it, unless it does not listen yet.
@@ -342,9 +352,14 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		// The COPY may have failed before it came to them; then each is answered after all.
 		r.c.Spoil("a COPY failed with a Sync before its end")
 	}
+	if !r.wrote && r.s.replica != "" && r.s.dx == nil && r.s.repeatable() && r.refusedByReplica(code, frame) {
+		r.again, r.drain, r.out = true, true, 0
+		return false
+	}
 	switch {
 	case severity == "FATAL" || severity == "PANIC":
 		r.fatal = true
+		r.farewell = code == wire.CodeAdminShutdown && !r.heard
 	case code == wire.CodeFeatureNotSupported && bytes.Contains(frame, []byte("RevalidateCachedQuery")):
 		// "cached plan must not change result type": the next Parse gets a new statement.
 		r.s.db.Statements.Expire()
@@ -359,6 +374,17 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		return false
 	}
 	return true
+}
+
+// refusedByReplica reports whether the manager is to be asked instead.
+func (r *relay) refusedByReplica(code string, frame []byte) bool {
+	again, distrust := refusedByReplica(code, frame)
+	for i := range r.s.items {
+		if st := r.s.items[i].facts(); again && distrust && st != nil {
+			r.s.db.distrusts(st)
+		}
+	}
+	return again
 }
 
 // replace sends frame in the place of the one being looked at, behind what is kept so far.

@@ -17,8 +17,10 @@ import (
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router/balance"
 )
 
 // Session is one logged-in client. Its fields belong to the goroutine in Serve
@@ -31,7 +33,6 @@ type Session struct {
 	role     string
 	client   *wire.Conn
 	log      *zap.Logger
-	pool     *pool.Pool[*backend.Conn]
 	startup  *backend.Settings // what the client asked for at login, as the server spelled it back
 	key      Key
 	began    time.Time
@@ -40,6 +41,18 @@ type Session struct {
 	tls      string // version and cipher, "" without TLS
 	local    string // our end of its connection
 	appName  string // application_name of the startup packet
+
+	servers
+	aim             aim
+	route           route
+	ticket          fleet.Ticket // what the manager showed or took last
+	seen            fleet.Ticket // what the replica seenOn showed last
+	seenOn          string
+	floor           balance.LSN // what pgtier.lsn asked for
+	opening         []byte      // a BEGIN that no server has seen
+	openingReadOnly bool
+	begun           bool // the turn under way began with a held BEGIN
+	openingFailed   bool // a transaction whose BEGIN never came to a server
 
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]
@@ -54,6 +67,7 @@ type Session struct {
 	tx       byte               // wire.TxIdle, TxActive, TxFailed
 	txn      transaction
 	raw      bool   // names and state pass untouched: session mode, or pinned
+	reparsed bool   // a message of this turn replaces the unnamed statement
 	advances bool   // a statement of this turn may advance a sequence
 	seqOn    uint64 // server connection (ID) on which this session last may have advanced a sequence
 	dx       *duplex
@@ -74,6 +88,7 @@ type Session struct {
 	pinTime  time.Time   // when pin was set
 	canceled bool        // a cancel came between the queue and the lease
 	killed   *wire.Error // tell the client and end
+	stopWait func(error) // ends a wait for a manager
 	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
@@ -130,6 +145,7 @@ type transaction struct {
 	unlisten   []string
 	unlistened bool // UNLISTEN was executed in the transaction under way
 	silenced   bool // one was executed and committed
+	wrote      written
 	reads      reading
 }
 
@@ -263,6 +279,7 @@ func (s *Session) Kill(e *wire.Error) {
 		_ = s.server.SetDeadline(time.Unix(1, 0))
 	}
 	s.mu.Unlock()
+	s.endWait(e)
 	s.waiter.Close(e)
 	s.client.Kick()
 	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(killWriteTimeout))
@@ -306,7 +323,7 @@ const maxMailbox = 1 << 20
 
 // deliver writes waiting notifications where PostgreSQL does: outside transactions.
 func (s *Session) deliver() {
-	if s.tx != wire.TxIdle || s.dx != nil {
+	if s.tx != wire.TxIdle || s.dx != nil || s.opening != nil {
 		return
 	}
 	s.mu.Lock()
@@ -330,7 +347,7 @@ func (s *Session) enter(st State) int64 {
 
 // rest sets the state between requests.
 func (s *Session) rest() {
-	if s.tx != wire.TxIdle {
+	if s.tx != wire.TxIdle || s.opening != nil || s.openingFailed {
 		s.enter(StateIdleTx)
 		return
 	}
@@ -364,6 +381,7 @@ func (s *Session) close() {
 	if s.listens != nil {
 		s.db.Listener.Forget(s)
 	}
+	s.detach()
 	s.in.Drop()
 	_ = s.client.Close()
 }

@@ -20,6 +20,7 @@ const hazardWait = 2 * time.Second
 // note records what st may do to the session and returns why the session must
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
+	s.noteWrites(st)
 	if s.raw {
 		s.noteRaw(st)
 		return ""
@@ -171,6 +172,7 @@ func (s *Session) capture(c *backend.Conn, names []string) error {
 	if path, _ := now.Value("search_path"); strings.Contains(path, "pg_temp") {
 		s.keepFor("search_path names pg_temp")
 	}
+	now = s.takeLSN(now)
 	s.settings = now
 	c.SettingsAre(now)
 	c.SetUnnamed(nil)

@@ -28,9 +28,9 @@ const absent = "pgtier_absent"
 // requests returns the bytes to send for s.items, replay first, and how many
 // ReadyForQuery they will bring.
 func (t *translator) requests(replay []byte) (out []byte, owed int) {
-	if replay != nil {
-		t.open(len(replay) + len(t.req))
-		t.out = append(t.out, replay...)
+	if replay != nil || t.s.opening != nil {
+		t.open(len(replay) + len(t.s.opening) + len(t.req))
+		t.out = append(append(t.out, replay...), t.s.opening...)
 	}
 	for i := range t.s.items {
 		it := &t.s.items[i]
@@ -340,7 +340,14 @@ func largeObjectCall(frame []byte) bool {
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	statements := s.statementMode()
-	s.txn.reads.turn = false
+	for i := range s.items {
+		if st := s.items[i].st; st != nil {
+			if e := s.checkOwn(st); e != nil {
+				return "", e
+			}
+		}
+	}
+	s.txn.reads.turn, s.reparsed = false, false
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -364,6 +371,17 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 // sqlNames are the effects of PREPARE, EXECUTE and DEALLOCATE.
 const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
 
+// statement is what a name means before the turn; nil if nothing, or if the turn itself has made it.
+func (s *Session) statement(name []byte) *backend.Statement {
+	if len(name) > 0 {
+		return s.names[string(name)]
+	}
+	if s.reparsed {
+		return nil
+	}
+	return s.unnamed
+}
+
 // inspectItem is inspect for one message.
 func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
@@ -373,6 +391,8 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 			return ""
 		}
 		it.st = s.factsOf(p.text)
+		it.named = len(p.name) > 0
+		s.reparsed = s.reparsed || !it.named
 		late := s.txn.reads.turn && early(it.st)
 		switch pin = s.note(it.st); {
 		case pin != "":
@@ -397,12 +417,12 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		if !ok {
 			return ""
 		}
-		it.own = s.unnamed
-		if len(name) > 0 {
-			it.own = s.names[string(name)]
-		}
-		if it.own != nil {
+		if it.own = s.statement(name); it.own != nil {
 			pin = s.note(it.own.Facts)
+		}
+	case wire.MsgDescribe:
+		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
+			it.own = s.statement(name)
 		}
 	}
 	return pin

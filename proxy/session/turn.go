@@ -14,6 +14,11 @@ import (
 // serve answers the complete requests in req, whose messages are s.items.
 // false ends the session.
 func (s *Session) serve(req []byte) bool {
+	if s.db.Fleet.Load() != nil {
+		if done, ok := s.hold(req); done {
+			return ok
+		}
+	}
 	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && s.alone(st) {
 		if done, ok := s.serveAlone(req, st); done {
 			return ok
@@ -26,8 +31,11 @@ func (s *Session) serve(req []byte) bool {
 func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
 	pin, refusal := s.inspect(req)
+	if refusal == nil {
+		refusal = s.aimTurn(pin)
+	}
 	if refusal != nil {
-		return s.refuseAll(refusal)
+		return s.refuseHere(refusal)
 	}
 	if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
 		switch err := s.ownConnection(); {
@@ -37,25 +45,74 @@ func (s *Session) turn(req []byte) bool {
 			return s.refuseHere(asError(err))
 		}
 	}
-	c, replay, err := s.lease()
-	if err != nil {
-		return s.refuseAll(asError(err))
-	}
 	if pin == "" && !s.raw {
 		pin = s.pin
 	}
-	if pin != "" {
-		if err := s.pinTo(c, pin, &replay); err != nil {
-			return s.pinFailed(c, err)
+	for tries := 1; ; tries++ {
+		ok, again := s.try(req, pin, began, tries)
+		if !again {
+			return ok
 		}
 	}
-	if err := s.learnReading(c); err != nil {
+}
+
+// try sends the requests once. again: their server failed, and they may be sent to another.
+func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again bool) {
+	c, replay, err := s.lease()
+	if err != nil {
+		return s.refuseAll(asError(err)), false
+	}
+	s.routed()
+	if ok, done := s.readyFor(c, req, pin, &replay); done {
+		return ok, false
+	}
+	s.follows(c)
+	sent := s.enter(StateActive)
+	t := translator{s: s, c: c, req: req}
+	out, owed := t.requests(replay)
+	s.relay.begin(c, replay != nil, owed)
+	if s.opening != nil {
+		s.relay.skip++
+		s.opening, s.begun = nil, true
+	}
+	s.relay.watch, s.relay.counts = s.watching(), t.counts
+	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
+	err = s.exchange(c, out)
+	t.free()
+	s.observe(sent)
+	if s.repeats(c, err, sent, tries) {
+		return false, true
+	}
+	ok = s.settle(c, err)
+	s.begun = false
+	s.account(began, owed)
+	return ok, false
+}
+
+// readyFor makes on c what the requests need there, in round trips of its own. done tells that the client has been
+// answered.
+func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]byte) (ok, done bool) {
+	if pin != "" {
+		if err := s.pinTo(c, pin, replay); err != nil {
+			return s.pinFailed(c, err), true
+		}
+	}
+	err := s.learnReading(c)
+	if err == nil {
+		err = s.tellOwn(c)
+	}
+	if err != nil {
 		s.relay.begin(c, false, s.ends())
-		return s.lost(c, err)
+		return s.lost(c, err), true
 	}
-	if err := s.prepareBefore(c, req, &replay); err != nil {
-		return s.notPrepared(c, err)
+	if err := s.prepareBefore(c, req, replay); err != nil {
+		return s.notPrepared(c, err), true
 	}
+	return true, false
+}
+
+// follows notes on c what the requests may leave there.
+func (s *Session) follows(c *backend.Conn) {
 	if s.advances {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
 	}
@@ -66,17 +123,6 @@ func (s *Session) turn(req []byte) bool {
 	if s.raw && s.rawListens && s.hasBind() {
 		s.txn.listening = true
 	}
-	s.enter(StateActive)
-	t := translator{s: s, c: c, req: req}
-	out, owed := t.requests(replay)
-	s.relay.begin(c, replay != nil, owed)
-	s.relay.watch, s.relay.counts = s.watching(), t.counts
-	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
-	err = s.exchange(c, out)
-	t.free()
-	ok := s.settle(c, err)
-	s.account(began, owed)
-	return ok
 }
 
 // pinFailed answers requests whose connection could not be kept as it must be.
@@ -167,13 +213,14 @@ func (s *Session) finish(c *backend.Conn) error {
 			return err
 		}
 	}
-	notified := s.txn.notified
+	notified, wrote := s.txn.notified, s.txn.wrote
 	if !s.txn.empty() {
 		if err := s.readBack(c); err != nil {
 			return err
 		}
 	}
 	s.txn.reads = reading{}
+	s.seeing(&wrote)
 	if !s.raw && s.pin == "" {
 		s.release(c)
 	}
@@ -252,6 +299,10 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 		return s.fatal(e)
 	}
 	s.txn.clear()
+	if s.opening != nil { // the transaction fails without a server having seen it
+		s.opening, s.openingFailed = nil, true
+		s.rest()
+	}
 	plain := *e
 	plain.Severity, e = "", &plain
 	var out []byte
@@ -261,7 +312,7 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 			out, answered = e.Append(out), true
 		}
 		if it.end {
-			out, answered = wire.AppendReady(out, wire.TxIdle), false
+			out, answered = wire.AppendReady(out, s.told()), false
 		}
 	}
 	return s.send(out)
@@ -285,8 +336,11 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	clean := r.remain == 0 && !r.clientGone
 	tail, owed := append([]byte(nil), r.Tail()...), r.owed
 	c.Spoil("lost")
-	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw
+	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun
+	code := s.fate()
+	s.begun = false
 	r.takeBack()
+	s.seeing(&s.txn.wrote)
 	s.txn.clear()
 	s.mu.Lock()
 	s.server = nil
@@ -295,7 +349,14 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	if killed != nil && !r.fatal {
 		s.stop(c)
 	}
+	if f := s.db.Fleet.Load(); f != nil {
+		f.Lost(s.pool.Key().Server, err)
+		if s.replica != "" {
+			f.End(s.replica)
+		}
+	}
 	s.pool.Discard(c, "lost: "+err.Error())
+	s.replica = ""
 	if killed != nil {
 		if r.remain > 0 { // the client would read it as the rest of a message
 			s.leaving, r.err = true, killed
@@ -303,8 +364,10 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		}
 		return s.fatal(killed)
 	}
-	e := &wire.Error{Code: wire.CodeConnectionFailure, Message: "server connection lost while it ran a statement",
-		Hint: "The statement may or may not have taken effect."}
+	e := &wire.Error{Code: code, Message: "server connection lost while it ran a statement"}
+	if code == codeFateUnknown {
+		e.Hint = "The statement may or may not have taken effect."
+	}
 	if errors.Is(err, errGarbage) {
 		e.Message = "server sent an invalid message"
 	}

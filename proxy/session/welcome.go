@@ -156,8 +156,8 @@ func (w *Welcomes) Forget() {
 // New makes the session of an authenticated client. The client is welcomed by Open.
 func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session {
 	s := &Session{
-		id: env.ids.Add(1), env: env, db: db, role: h.User, client: h.Conn, pool: p, began: time.Now(),
-		protocol: h.Version, addr: peer(h.Conn), local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
+		id: env.ids.Add(1), env: env, db: db, role: h.User, client: h.Conn, began: time.Now(),
+		protocol: h.Version, addr: peer(h.Conn), servers: servers{home: p, pool: p}, local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
 	}
 	if state, ok := h.Conn.TLS(); ok {
 		s.tls = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
@@ -191,6 +191,9 @@ func peer(c *wire.Conn) string {
 // Open settles the startup settings with a server, if this kind of login is
 // new, and welcomes the client. An error has not been told to the client.
 func (s *Session) Open(settings []wire.Param, known *Welcomes) error {
+	if e := checkLogin(settings); e != nil {
+		return e
+	}
 	asked := backend.NewSettings(settings)
 	w := known.find(asked)
 	if w == nil {
@@ -201,6 +204,7 @@ func (s *Session) Open(settings []wire.Param, known *Welcomes) error {
 		known.keep(w)
 	}
 	s.startup, s.settings, s.params = w.settings, w.settings, w.params
+	s.settings = s.takeLSN(s.settings)
 	out := wire.AppendAuth(nil, wire.AuthOK, nil)
 	out = w.params.AppendChanges(out, nil)
 	out = wire.AppendBackendKey(out, s.key.PID, []byte(s.key.Secret))
@@ -223,7 +227,7 @@ func (s *Session) settleStartup(asked *backend.Settings) (*welcome, error) {
 			return nil, wire.Fatal(wire.CodeInvalidParameter, "invalid byte sequence in startup parameter "+strconv.Quote(p.Name))
 		}
 	}
-	c, err := s.pool.Acquire(s.waiter, pool.Want[*backend.Conn]{})
+	c, err := s.acquire(pool.Want[*backend.Conn]{})
 	if err != nil {
 		return nil, err
 	}

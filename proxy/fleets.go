@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/session"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/balance"
+	"pgtier/router/topology"
+)
+
+// configureFleet has the servers of d watched that its configuration names now, if there are replicas among them. The
+// watch before it ends. It begins with d's first client, whose login gives a role to ask as.
+func (d *database) configureFleet(p *Proxy) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	conf, shard := d.conf.Load(), d.servers.Load().Shards[0]
+	d.readsOf(conf, p.face.Load().cfg.Zone)
+	if d.stopFleet != nil {
+		d.stopFleet()
+		d.stopFleet = nil
+	}
+	if len(shard.Replicas) == 0 {
+		d.shared.Fleet.Store(nil)
+		d.startOnce = nil
+		return
+	}
+	f := fleet.New(shard, fleetConfig(conf), func(ctx context.Context, server topology.Server) (*backend.Conn, error) {
+		return p.dialer.Dial(ctx, p.target(d, server, d.ownRole(), nil))
+	}, d.log)
+	ctx, stop := context.WithCancel(d.ctx)
+	d.stopFleet = stop
+	d.startOnce = sync.OnceFunc(func() {
+		d.fleets.Go(func() { f.Run(ctx) })          // ends with ctx; close waits
+		d.fleets.Go(func() { p.follow(ctx, d, f) }) // ends with ctx; close waits
+	})
+	if d.shared.Fleet.Swap(f) != nil {
+		d.startOnce() // there were clients before
+	}
+}
+
+// watchFleet starts the watch of d's servers unless it runs.
+func (d *database) watchFleet() {
+	d.mu.Lock()
+	start := d.startOnce
+	d.mu.Unlock()
+	if start != nil {
+		start()
+	}
+}
+
+// readsOf puts conf's part about replicas in force. Values were checked by Validate.
+func (d *database) readsOf(conf *Database, zone string) {
+	level, _ := router.ParseLevel(conf.Reads.Consistency)
+	policy, _ := balance.ParsePolicy(conf.Reads.Balance)
+	d.reads.Store(&session.Reads{Level: level, Policy: policy, MaxLag: conf.Reads.MaxLag, Zone: zone, Failover: conf.Failover.Wait})
+}
+
+func fleetConfig(conf *Database) fleet.Config {
+	c := fleet.DefaultConfig()
+	c.MaxLag, c.FailoverWait, c.Promote = conf.Reads.MaxLag, conf.Failover.Wait, conf.Failover.Promote
+	return c
+}
+
+// followEvery is how late a change of the manager may be noticed by those who wait for the old one.
+const followEvery = 20 * time.Millisecond
+
+// follow acts on changes of d's manager until ctx ends: nobody waits for the old one any more, and what still runs there
+// is ended, because what it writes would be lost.
+func (p *Proxy) follow(ctx context.Context, d *database, f *fleet.Fleet) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	manager, epoch := -1, uint64(0)
+	for {
+		v := f.View()
+		if v.Manager >= 0 && v.Epoch != epoch {
+			if manager >= 0 && manager != v.Manager {
+				p.leaveManager(d, v.Hosts[manager].Name, v.Hosts[v.Manager].Name)
+			}
+			manager, epoch = v.Manager, v.Epoch
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// leaveManager ends the use of a server as d's manager.
+func (p *Proxy) leaveManager(d *database, old, next string) {
+	d.log.Warn("another server is the manager now", zap.String("was", old), zap.String("is", next))
+	d.forgetWelcomes()
+	for _, s := range p.Sessions() {
+		s.Leave(d.name, old, &wire.Error{Severity: "FATAL", Code: wire.CodeConnectionFailure,
+			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
+	}
+	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
+	d.catalog.Touch()
+}

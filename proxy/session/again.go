@@ -1,0 +1,192 @@
+package session
+
+import (
+	"bytes"
+	"time"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/catalog"
+)
+
+// A turn whose server was lost, or could not serve it, is sent again where that changes nothing: reads outside
+// transactions of which the client has heard nothing, and statements that a server did not begin.
+
+// maxTries bounds how often a turn is sent.
+const maxTries = 4
+
+// repeatable reports whether the turn may be sent again if its server fails: all of it is proved to read only, and
+// nothing in it names what an answer has made true.
+func (s *Session) repeatable() bool {
+	if s.tx != wire.TxIdle || s.begun || s.raw || s.pin != "" {
+		return false
+	}
+	read := false
+	for i := range s.items {
+		it := &s.items[i]
+		switch it.typ {
+		case wire.MsgClose, wire.MsgFunction:
+			return false
+		case wire.MsgDescribe, wire.MsgExecute, wire.MsgSync, wire.MsgFlush:
+			continue
+		}
+		st := it.facts()
+		if st == nil || !s.reads(st) {
+			return false
+		}
+		read = true
+	}
+	return read
+}
+
+// reads reports whether a statement is proved to read only.
+func (s *Session) reads(st *parser.Statement) bool {
+	return s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
+}
+
+// startable reports whether the turn may be sent again if its server ended the session before it began: one statement,
+// whose transaction a server rolls back as a whole.
+func (s *Session) startable() bool {
+	if s.tx != wire.TxIdle || s.begun || s.raw || s.pin != "" {
+		return false
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		if it.typ == wire.MsgClose || it.typ == wire.MsgFunction {
+			return false
+		}
+		st := it.facts()
+		if st == nil {
+			continue
+		}
+		if len(st.Commands) != 1 || st.Effects&parser.RunsOpaqueCode != 0 {
+			return false
+		}
+		switch st.Commands[0].Kind {
+		case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Begin, parser.Set, parser.Show:
+		default:
+			return false
+		}
+	}
+	return s.ends() == 1
+}
+
+// beganWithin is how soon a server that was told to end while it waited says so: one that says it later was working.
+const beganWithin = 100 * time.Millisecond
+
+// repeats reports whether a turn that has failed is to be sent again. It has then given the connection up.
+func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) bool {
+	r := &s.relay
+	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.isKilled() || s.namesMade() {
+		return false
+	}
+	lost := err != nil || r.err != nil
+	switch {
+	case !lost && r.again:
+	case lost && s.repeatable():
+	case lost && r.farewell && s.startable() && s.env.now()-sent < int64(beganWithin):
+	default:
+		return false
+	}
+	if f := s.db.Fleet.Load(); f != nil {
+		if lost {
+			f.Lost(s.pool.Key().Server, firstError(err, r.err))
+		} else {
+			s.aim.manager(router.SentAgain, "a replica could not serve it")
+		}
+	}
+	s.db.Stats.Repeated.Add(1)
+	r.takeBack()
+	if lost {
+		c.Spoil("lost")
+	}
+	r.free()
+	s.release(c)
+	return true
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namesMade reports whether a prepared statement of the turn's own has been acknowledged: made again it would be a
+// duplicate.
+func (s *Session) namesMade() bool {
+	for i := range s.items {
+		if it := &s.items[i]; it.typ == wire.MsgParse && it.named && s.relay.acknowledged {
+			return true
+		}
+	}
+	return false
+}
+
+// refusedByReplica reports whether an error is one that the manager would not make: a write, or what needs more than
+// recovery gives, or a conflict of the read with what is being replayed.
+func refusedByReplica(code string, frame []byte) (again, distrust bool) {
+	switch code {
+	case codeReadOnly:
+		return true, true
+	case wire.CodeFeatureNotSupported, wire.CodeNotInState:
+		return bytes.Contains(frame, []byte("recovery")), true
+	case "40001", "40P01":
+		return bytes.Contains(frame, []byte("recovery")), false
+	case wire.CodeCannotConnectNow:
+		return true, false
+	}
+	return false, false
+}
+
+// maxDistrusted bounds the statements remembered; forgetting them costs one more refusal each.
+const maxDistrusted = 1000
+
+// distrusted reports whether a replica has refused st as a write although it was proved to read.
+func (d *Database) distrusted(st *parser.Statement) bool {
+	if d.distrust.Load() == 0 {
+		return false
+	}
+	_, found := d.distrustOf.Load(st)
+	return found
+}
+
+// distrusts remembers that.
+func (d *Database) distrusts(st *parser.Statement) {
+	if d.distrust.Add(1) > maxDistrusted {
+		d.distrustOf.Clear()
+		d.distrust.Store(1)
+	}
+	d.distrustOf.Store(st, struct{}{})
+}
+
+// codeFateUnknown is transaction_resolution_unknown.
+const codeFateUnknown = "08007"
+
+// fate is the SQLSTATE for a turn whose server was lost: whether something it did may have been committed.
+func (s *Session) fate() string {
+	for i := range s.items {
+		st := s.items[i].facts()
+		switch {
+		case s.items[i].typ == wire.MsgFunction:
+			return codeFateUnknown
+		case st == nil:
+		case st.Effects&parser.EndsTransaction != 0:
+			return codeFateUnknown
+		case s.tx == wire.TxIdle && !s.begun && !s.reads(st):
+			return codeFateUnknown
+		}
+	}
+	return wire.CodeConnectionFailure
+}
+
+// observe reports how long a replica took for what was sent to it at the time sent.
+func (s *Session) observe(sent int64) {
+	if s.replica != "" && s.relay.err == nil {
+		s.db.Fleet.Load().Observe(s.replica, time.Duration(s.env.now()-sent))
+	}
+}

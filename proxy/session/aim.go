@@ -1,0 +1,239 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+
+	"pgtier/parser"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/balance"
+	"pgtier/router/catalog"
+)
+
+// aim is where a turn goes, and why. The zero value is the manager.
+type aim struct {
+	replica  bool // every statement is proved to read only
+	level    router.Level
+	cause    router.Cause
+	reason   string
+	why      balance.Why        // of the choice between replicas
+	readings []*catalog.Reading // of its statements; reused
+	begins   bool               // it begins a READ ONLY transaction
+}
+
+// manager aims at the manager.
+func (a *aim) manager(cause router.Cause, reason string) {
+	a.replica, a.cause, a.reason = false, cause, reason
+}
+
+// refused aims at the manager because no replica serves.
+func (a *aim) refused(why balance.Why) {
+	a.why = why
+	switch why {
+	case balance.AllBehind:
+		a.manager(router.Behind, why.String())
+	case balance.AllLagging:
+		a.manager(router.Lagging, why.String())
+	default:
+		a.manager(router.NoReplica, why.String())
+	}
+}
+
+// level is the session's consistency level.
+func (s *Session) level() router.Level {
+	if v, ok := s.settings.Value(settingConsistency); ok {
+		if l, err := router.ParseLevel(v); err == nil {
+			return l
+		}
+		return router.Manager // set to nonsense where nobody could refuse it
+	}
+	return s.db.Reads().Level
+}
+
+// aimTurn decides where the statements of s.items go. pin is why the session must keep the connection. A refusal is for
+// the client.
+func (s *Session) aimTurn(pin string) *wire.Error {
+	if s.db.Fleet.Load() == nil {
+		return nil
+	}
+	if s.server != nil && !s.raw && s.replica != "" {
+		return s.aimInside(pin)
+	}
+	a := &s.aim
+	*a = aim{replica: true, cause: router.ToReplica, readings: a.readings[:0], level: s.level()}
+	switch {
+	case s.raw || pin != "" || s.pin != "":
+		a.manager(router.OwnConnection, "keeps its connection")
+	case s.server != nil:
+		a.manager(router.InTransaction, "in a read-write transaction")
+	case s.opening != nil && !s.openingReadOnly:
+		a.manager(router.InTransaction, "begins a read-write transaction")
+	}
+	a.begins = s.opening != nil
+	found := false
+	for i := range s.items {
+		it := &s.items[i]
+		if it.typ == wire.MsgFunction && a.replica {
+			a.manager(router.NotProved, "function call by the protocol")
+		}
+		st := it.facts()
+		if st == nil || it.typ == wire.MsgDescribe {
+			continue
+		}
+		found = true
+		if e := s.aimStatement(a, st); e != nil {
+			return e
+		}
+	}
+	switch {
+	case a.level == router.Manager && a.replica:
+		a.manager(router.AsAsked, "consistency level manager")
+	case !found && a.replica:
+		a.manager(router.NotProved, "no statement")
+	}
+	return nil
+}
+
+// aimStatement adds one statement to the turn's aim.
+func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
+	if st.HintError != "" {
+		return &wire.Error{Code: wire.CodeInvalidParameter, Message: st.HintError}
+	}
+	for _, h := range st.Hints {
+		if h.Name == "consistency" {
+			a.level, _ = router.ParseLevel(h.Value)
+		}
+	}
+	if !a.replica {
+		return nil
+	}
+	if len(st.Commands) == 1 {
+		switch cmd := &st.Commands[0]; cmd.Kind {
+		case parser.Begin:
+			if !s.readOnly(&cmd.Transaction) {
+				a.manager(router.InTransaction, "begins a read-write transaction")
+			}
+			a.begins = true
+			return nil
+		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
+			if a.begins {
+				return nil
+			}
+		}
+	}
+	s.aimReading(a, st, s.db.Hazards.Reading(st))
+	return nil
+}
+
+// aimReading adds what is proved of a statement.
+func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
+	switch {
+	case r.Verdict == catalog.Local:
+		a.manager(router.ServerLocal, r.Reason)
+	case r.Verdict != catalog.Read:
+		a.manager(router.NotProved, r.Reason)
+	case s.db.distrusted(st):
+		a.manager(router.NotProved, "a replica has refused it as a write")
+	default:
+		a.reason = r.Reason
+		a.readings = append(a.readings, r)
+	}
+}
+
+// readOnly reports whether a transaction that asks for t can be served by a replica whole.
+func (s *Session) readOnly(t *parser.Transaction) bool {
+	isolation := t.Isolation
+	if isolation == "" {
+		isolation, _ = s.settings.Value("default_transaction_isolation")
+	}
+	if isolation == "serializable" || t.Snapshot || t.ReadWrite {
+		return false
+	}
+	if t.ReadOnly {
+		return true
+	}
+	on, _ := s.settings.Value("default_transaction_read_only")
+	return on == "on"
+}
+
+// aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
+// write fails there as it would on the manager.
+func (s *Session) aimInside(pin string) *wire.Error {
+	reason := pin
+	for i := range s.items {
+		st := s.items[i].facts()
+		if st == nil || len(st.Commands) == 0 || reason != "" {
+			continue
+		}
+		switch kind := st.Commands[0].Kind; kind {
+		case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
+			continue
+		}
+		if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
+			reason = r.Reason
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: reason,
+		Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
+}
+
+// codeReadOnly is read_only_sql_transaction.
+const codeReadOnly = "25006"
+
+// note records where the turn went, for SHOW pgtier.last_route and the metrics.
+func (s *Session) routed() {
+	if s.db.Fleet.Load() == nil {
+		return
+	}
+	s.db.Stats.Routes[s.aim.cause].Add(1)
+	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why}
+}
+
+// route is where the last turn went.
+type route struct {
+	replica, server string
+	level           router.Level
+	reason          string
+	why             balance.Why
+}
+
+// String is what SHOW pgtier.last_route says.
+func (r route) String() string {
+	switch {
+	case r.server == "":
+		return ""
+	case r.replica == "":
+		return fmt.Sprintf("manager %s: %s (%s)", r.server, r.reason, r.level)
+	}
+	return fmt.Sprintf("replica %s: %s (%s; %s)", r.replica, r.reason, r.level, strings.ToLower(r.why.String()))
+}
+
+// aimExecute decides where EXECUTE of a statement with the facts inner goes.
+func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire.Error {
+	if s.db.Fleet.Load() == nil {
+		return nil
+	}
+	a := &s.aim
+	*a = aim{replica: true, cause: router.ToReplica, readings: a.readings[:0], level: s.level()}
+	switch {
+	case s.raw || s.pin != "":
+		a.manager(router.OwnConnection, "keeps its connection")
+	case s.server != nil && s.replica == "":
+		a.manager(router.InTransaction, "in a read-write transaction")
+	case len(cmd.Calls) > 0 || len(cmd.Functions) > 0:
+		a.manager(router.NotProved, "EXECUTE calls functions")
+	case a.level == router.Manager:
+		a.manager(router.AsAsked, "consistency level manager")
+	default:
+		s.aimReading(a, inner, s.db.Hazards.Reading(inner))
+	}
+	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
+		return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: a.reason,
+			Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package session
+
+import (
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// Where reads may go to replicas, a BEGIN is held back until the first statement behind it shows where the transaction
+// goes. The client hears of it at once; the server gets it in front of that statement, in the same write.
+
+// hold keeps back a BEGIN by itself and answers it. done is false when the query should go the usual way.
+func (s *Session) hold(req []byte) (done, ok bool) {
+	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.db.Fleet.Load() == nil {
+		return false, true
+	}
+	st := s.items[0].st
+	if s.opening != nil {
+		return s.endHeld(st)
+	}
+	if s.openingFailed {
+		return s.endFailed(st)
+	}
+	if s.tx != wire.TxIdle || s.server != nil || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Begin || s.db.Config().Mode != pool.ModeTransaction ||
+		len(st.Hints) > 0 || st.HintError != "" {
+		return false, true
+	}
+	s.opening = append([]byte(nil), req...)
+	s.openingReadOnly = s.readOnly(&st.Commands[0].Transaction)
+	s.setUnnamed(nil)
+	s.rest()
+	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "BEGIN"), wire.TxActive))
+}
+
+// endHeld answers the end of a transaction that no server has seen, and takes what a SET TRANSACTION says of it.
+func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
+	if len(st.Commands) != 1 {
+		return false, true
+	}
+	cmd := &st.Commands[0]
+	switch {
+	case cmd.Kind == parser.SetTransaction:
+		t := cmd.Transaction
+		if t.ReadOnly || t.ReadWrite || t.Isolation == "serializable" || t.Snapshot {
+			s.openingReadOnly = s.readOnly(&t)
+		}
+	case (cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback) && !cmd.Chain:
+		tag := "COMMIT"
+		if cmd.Kind == parser.Rollback {
+			tag = "ROLLBACK"
+		}
+		s.opening = nil
+		s.setUnnamed(nil)
+		s.rest()
+		s.deliver()
+		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxIdle))
+	}
+	return false, true
+}
+
+// endFailed answers statements of a transaction whose BEGIN never came to a server.
+func (s *Session) endFailed(st *parser.Statement) (done, ok bool) {
+	if len(st.Commands) == 1 && (st.Commands[0].Kind == parser.Commit || st.Commands[0].Kind == parser.Rollback) {
+		s.openingFailed = false
+		s.rest()
+		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
+	}
+	return true, s.refuseAll(&wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"})
+}
+
+// codeFailedTransaction is in_failed_sql_transaction.
+const codeFailedTransaction = "25P02"
+
+// beginHeld sends a held BEGIN in a round trip of its own, behind a pending replay.
+func (s *Session) beginHeld(c *backend.Conn, replay *[]byte) error {
+	if s.opening == nil {
+		return nil
+	}
+	if err := s.replayNow(c, replay); err != nil {
+		return err
+	}
+	tx, err := c.ExecTx(s.opening, adoptTimeout, nil)
+	if err == nil {
+		s.opening, s.tx = nil, tx
+	}
+	return err
+}
+
+// told is the transaction state that the client knows of.
+func (s *Session) told() byte {
+	switch {
+	case s.opening != nil:
+		return wire.TxActive
+	case s.openingFailed:
+		return wire.TxFailed
+	}
+	return s.tx
+}

@@ -1,0 +1,274 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/balance"
+)
+
+// Reads says how the reads of a database are spread over its replicas. Immutable.
+type Reads struct {
+	Level    router.Level
+	Policy   balance.Policy
+	MaxLag   time.Duration // 0 allows any
+	Zone     string
+	Failover time.Duration // how long a statement may wait for a manager
+}
+
+// servers is where a session's server connections come from.
+type servers struct {
+	home    *pool.Pool[*backend.Conn]            // of the server that the database's manager was at login
+	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
+	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
+	replica string                               // name of the replica that it is a connection of; "" for the manager
+	hosts   []balance.Host                       // reused
+}
+
+// poolOf returns the pool of the session's role on the server of that name.
+func (s *Session) poolOf(server string) *pool.Pool[*backend.Conn] {
+	if server == s.home.Key().Server {
+		return s.home
+	}
+	if p := s.pools[server]; p != nil {
+		return p
+	}
+	p := s.db.Attach(s.role, server)
+	if s.pools == nil {
+		s.pools = make(map[string]*pool.Pool[*backend.Conn])
+	}
+	s.pools[server] = p
+	return p
+}
+
+// detach gives up the pools that the session attached itself to.
+func (s *Session) detach() {
+	for _, p := range s.pools {
+		p.Detach()
+	}
+	s.pools = nil
+}
+
+// acquire borrows a connection of the server that the turn was aimed at.
+func (s *Session) acquire(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
+	f := s.db.Fleet.Load()
+	if f == nil {
+		s.pool, s.replica = s.home, ""
+		return s.home.Acquire(s.waiter, want)
+	}
+	if s.aim.replica {
+		if c, err := s.acquireReplica(f, want); c != nil || err != nil {
+			return c, err
+		}
+	}
+	return s.acquireManager(f, want)
+}
+
+// replicaWait is how long a read waits for a connection of a busy replica before the manager takes it.
+const replicaWait = 500 * time.Millisecond
+
+// acquireReplica borrows from a replica that may serve the turn. Without one it returns neither a connection nor an
+// error, and the turn is aimed at the manager.
+func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
+	want.Limit = replicaWait
+	s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
+	for range s.hosts {
+		i, why := s.choose(f)
+		if i < 0 {
+			s.aim.refused(why)
+			return nil, nil
+		}
+		name := s.hosts[i].Name
+		p := s.poolOf(name)
+		c, err := p.Acquire(s.waiter, want)
+		if err == nil {
+			s.pool, s.replica = p, name
+			s.aim.why = why
+			f.Begin(name)
+			return c, nil
+		}
+		if !errors.As(err, new(*pool.Error)) {
+			return nil, err // killed or cancelled
+		}
+		f.Lost(name, err)
+		s.hosts[i].State = balance.Full
+	}
+	s.aim.refused(balance.AllFull)
+	return nil, nil
+}
+
+// choose returns the index in s.hosts of the replica for the turn, -1 if there is none.
+func (s *Session) choose(f *fleet.Fleet) (int, balance.Why) {
+	reads := s.db.Reads()
+	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.db.turns.Add(1)}
+	if s.aim.level == router.Eventual {
+		return balance.Choose(s.hosts, ask)
+	}
+	need, known := s.needed(f)
+	if !known {
+		return -1, balance.AllBehind
+	}
+	ask.Need = need
+	if s.seenOn == "" {
+		return s.seeking(f, ask)
+	}
+	// What it read from one replica may not have come to another.
+	if at, known := f.Position(s.seen); known {
+		strict := ask
+		strict.Need = max(need, at)
+		if i, why := balance.Choose(s.hosts, strict); i >= 0 {
+			return i, why
+		}
+	}
+	for i := range s.hosts {
+		if s.hosts[i].Name == s.seenOn {
+			if one, _ := balance.Choose(s.hosts[i:i+1], ask); one == 0 {
+				return i, balance.Sticky
+			}
+		}
+	}
+	return -1, balance.AllBehind
+}
+
+// seeking is Choose that has the replicas watched closely while none of them is far enough.
+func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
+	i, why := balance.Choose(s.hosts, ask)
+	if why == balance.AllBehind {
+		f.Seek(ask.Need)
+	}
+	return i, why
+}
+
+// needed is the position that a replica must have replayed for the turn; not known yet means the manager.
+func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
+	ticket := s.ticket
+	if s.aim.level == router.Strong {
+		ticket = max(ticket, s.db.Writes.latest(s.aim.readings))
+	}
+	at, known := f.Position(ticket)
+	return max(at, s.floor), known
+}
+
+// acquireManager borrows from the manager, waiting for one if there is none.
+func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
+	var lost uint64 // epoch of a manager that was lost
+	until := time.Time{}
+	for {
+		v := f.View()
+		if v.Manager < 0 || v.Epoch == lost {
+			if until.IsZero() {
+				until = time.Now().Add(s.db.Reads().Failover)
+			}
+			var err error
+			if v, err = s.awaitManager(f, lost, until); err != nil {
+				return nil, err
+			}
+		}
+		p := s.poolOf(v.Hosts[v.Manager].Name)
+		c, err := p.Acquire(s.waiter, want)
+		if err == nil {
+			if now := f.View(); now.Epoch != v.Epoch && now.Manager != v.Manager {
+				p.Release(c) // it was handed over before the change was seen
+				continue
+			}
+			s.pool, s.replica = p, ""
+			s.awaitVisible(f)
+			return c, nil
+		}
+		var refusal *pool.Error
+		if !errors.As(err, &refusal) || !refusal.Away() || !until.IsZero() && time.Now().After(until) {
+			return nil, err
+		}
+		if until.IsZero() {
+			until = time.Now().Add(s.db.Reads().Failover)
+		}
+		f.Lost(v.Hosts[v.Manager].Name, err)
+		lost = v.Epoch
+	}
+}
+
+// awaitManager waits for a manager other than that of epoch lost, or for the same to answer again.
+func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*fleet.View, error) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	ctx, stopTimer := context.WithDeadline(ctx, until)
+	defer stopTimer()
+	s.mu.Lock()
+	s.stopWait = func(err error) { stop(err) }
+	killed := s.killed
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.stopWait = nil
+		s.mu.Unlock()
+	}()
+	if killed != nil {
+		return nil, killed
+	}
+	v, err := f.AwaitManager(ctx, lost)
+	if err == nil {
+		return v, nil
+	}
+	var told *wire.Error
+	if errors.As(context.Cause(ctx), &told) {
+		return nil, told
+	}
+	return nil, &wire.Error{Code: wire.CodeCannotConnectNow, Message: "no server of this database takes writes now",
+		Detail: noManager(f.View()), Hint: "The proxy waited failover.wait for one; try again."}
+}
+
+// noManager says of every server why it is not the manager.
+func noManager(v *fleet.View) string {
+	out := ""
+	for i := range v.Hosts {
+		h := &v.Hosts[i]
+		if out != "" {
+			out += "; "
+		}
+		out += h.Name + ": " + h.Role.String() + ", " + h.State.String()
+		if h.Reason != "" {
+			out += " (" + h.Reason + ")"
+		}
+	}
+	return out
+}
+
+// visibleWait bounds how long a session that has read from a replica waits until the manager shows as much.
+const visibleWait = time.Second
+
+// awaitVisible has the manager show what the session has seen on a replica: that can be ahead, because a commit is
+// replicated before it is visible where it was made, and long before while it waits for a synchronous standby.
+func (s *Session) awaitVisible(f *fleet.Fleet) {
+	if s.seenOn == "" || s.level() == router.Eventual {
+		return
+	}
+	deadline := time.Time{}
+	for {
+		at, known := f.Position(s.seen)
+		if known && f.Visible() >= at {
+			s.seenOn = ""
+			return
+		}
+		if known {
+			f.Seek(at)
+		}
+		switch now := time.Now(); {
+		case deadline.IsZero():
+			deadline = now.Add(visibleWait)
+		case now.After(deadline) || s.isKilled():
+			s.db.Stats.Unproved.Add(1)
+			return
+		}
+		time.Sleep(visiblePoll)
+	}
+}
+
+// visiblePoll is a little above the round trip of a sample.
+const visiblePoll = 300 * time.Microsecond
