@@ -134,14 +134,19 @@ func refusedByReplica(code string, frame []byte) (again, distrust bool) {
 	case codeReadOnly:
 		return true, true
 	case wire.CodeFeatureNotSupported, wire.CodeNotInState:
-		return bytes.Contains(frame, []byte("recovery")), true
+		// Its words depend on lc_messages, the name of the C function does not.
+		return bytes.Contains(frame, []byte("recovery")) || bytes.Contains(frame, []byte(refusesSerializable)), true
 	case "40001", "40P01":
-		return bytes.Contains(frame, []byte("recovery")), false
+		return true, false // a statement that only reads fails so through a conflict with the replay alone
 	case wire.CodeCannotConnectNow:
 		return true, false
 	}
 	return false, false
 }
+
+// refusesSerializable is the function of PostgreSQL's predicate.c by which a server in recovery refuses a serializable
+// transaction; errors carry it.
+const refusesSerializable = "GetSerializableTransactionSnapshot"
 
 // maxDistrusted bounds the statements remembered; forgetting them costs one more refusal each.
 const maxDistrusted = 1000

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"pgtier/parser"
+	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
 	"pgtier/router/balance"
@@ -87,6 +88,8 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 		}
 	}
 	switch {
+	case a.replica && !a.begins && s.serializable():
+		a.manager(router.NotProved, "a replica serves no serializable transaction")
 	case a.level == router.Manager && a.replica:
 		a.manager(router.AsAsked, "consistency level manager")
 	case !found && a.replica:
@@ -97,16 +100,8 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 
 // aimStatement adds one statement to the turn's aim.
 func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
-	if st.HintError != "" {
-		return &wire.Error{Code: wire.CodeInvalidParameter, Message: st.HintError}
-	}
-	for _, h := range st.Hints {
-		if h.Name == "consistency" {
-			a.level, _ = router.ParseLevel(h.Value)
-		}
-	}
-	if !a.replica {
-		return nil
+	if e := a.hinted(st); e != nil || !a.replica {
+		return e
 	}
 	if len(st.Commands) == 1 {
 		switch cmd := &st.Commands[0]; cmd.Kind {
@@ -123,6 +118,19 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 		}
 	}
 	s.aimReading(a, st, s.db.Hazards.Reading(st))
+	return nil
+}
+
+// hinted takes the level that a leading comment of st asks for.
+func (a *aim) hinted(st *parser.Statement) *wire.Error {
+	if st.HintError != "" {
+		return &wire.Error{Code: wire.CodeInvalidParameter, Message: st.HintError}
+	}
+	for _, h := range st.Hints {
+		if h.Name == "consistency" {
+			a.level, _ = router.ParseLevel(h.Value)
+		}
+	}
 	return nil
 }
 
@@ -143,11 +151,7 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
-	isolation := t.Isolation
-	if isolation == "" {
-		isolation, _ = s.settings.Value("default_transaction_isolation")
-	}
-	if isolation == "serializable" || t.Snapshot || t.ReadWrite {
+	if t.Isolation == "serializable" || t.Isolation == "" && s.serializable() || t.Snapshot || t.ReadWrite {
 		return false
 	}
 	if t.ReadOnly {
@@ -155,6 +159,14 @@ func (s *Session) readOnly(t *parser.Transaction) bool {
 	}
 	on, _ := s.settings.Value("default_transaction_read_only")
 	return on == "on"
+}
+
+// serializable reports whether a transaction is serializable that does not say what it is.
+func (s *Session) serializable() bool {
+	if isolation, ok := s.settings.Value("default_transaction_isolation"); ok {
+		return isolation == "serializable"
+	}
+	return s.db.serializable.Load()
 }
 
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
@@ -184,12 +196,15 @@ func (s *Session) aimInside(pin string) *wire.Error {
 // codeReadOnly is read_only_sql_transaction.
 const codeReadOnly = "25006"
 
-// note records where the turn went, for SHOW pgtier.last_route and the metrics.
+// routed records where the turn goes, for the metrics and for SHOW pgtier.last_route, which does not tell of itself.
 func (s *Session) routed() {
 	if s.db.Fleet.Load() == nil {
 		return
 	}
 	s.db.Stats.Routes[s.aim.cause].Add(1)
+	if s.tells {
+		return
+	}
 	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why}
 }
 
@@ -212,13 +227,17 @@ func (r route) String() string {
 	return fmt.Sprintf("replica %s: %s (%s; %s)", r.replica, r.reason, r.level, strings.ToLower(r.why.String()))
 }
 
-// aimExecute decides where EXECUTE of a statement with the facts inner goes.
-func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire.Error {
+// aimExecute decides where EXECUTE in the text st goes; reading is of what was prepared as prepared.
+func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, reading *catalog.Reading) *wire.Error {
 	if s.db.Fleet.Load() == nil {
 		return nil
 	}
 	a := &s.aim
 	*a = aim{replica: true, cause: router.ToReplica, readings: a.readings[:0], level: s.level()}
+	if e := a.hinted(st); e != nil {
+		return e
+	}
+	cmd := &st.Commands[0]
 	switch {
 	case s.raw || s.pin != "":
 		a.manager(router.OwnConnection, "keeps its connection")
@@ -228,8 +247,10 @@ func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire
 		a.manager(router.NotProved, "EXECUTE calls functions")
 	case a.level == router.Manager:
 		a.manager(router.AsAsked, "consistency level manager")
+	case s.serializable():
+		a.manager(router.NotProved, "a replica serves no serializable transaction")
 	default:
-		s.aimReading(a, inner, s.db.Hazards.Reading(inner))
+		s.aimReading(a, prepared.Facts, reading)
 	}
 	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
 		return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: a.reason,

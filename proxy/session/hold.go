@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
@@ -26,11 +28,29 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 		len(st.Hints) > 0 || st.HintError != "" {
 		return false, true
 	}
+	tag := beginTag(req)
+	if tag == "" {
+		return false, true
+	}
 	s.opening = append([]byte(nil), req...)
-	s.openingReadOnly = s.readOnly(&st.Commands[0].Transaction)
+	s.openingAs = st.Commands[0].Transaction
+	s.openingReadOnly = s.readOnly(&s.openingAs)
 	s.setUnnamed(nil)
 	s.rest()
-	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "BEGIN"), wire.TxActive))
+	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxActive))
+}
+
+// beginTag is what completes the Query that begins a transaction, by its first word; "" if something comes before that.
+func beginTag(query []byte) string {
+	text, _ := queryText(query)
+	word := bytes.TrimLeft(text, " \t\r\n")
+	switch word = word[:min(len(word), len("BEGIN"))]; { // as long as START
+	case bytes.EqualFold(word, []byte("BEGIN")):
+		return "BEGIN"
+	case bytes.EqualFold(word, []byte("START")):
+		return "START TRANSACTION"
+	}
+	return ""
 }
 
 // endHeld answers the end of a transaction that no server has seen, and takes what a SET TRANSACTION says of it.
@@ -41,10 +61,7 @@ func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
 	cmd := &st.Commands[0]
 	switch {
 	case cmd.Kind == parser.SetTransaction:
-		t := cmd.Transaction
-		if t.ReadOnly || t.ReadWrite || t.Isolation == "serializable" || t.Snapshot {
-			s.openingReadOnly = s.readOnly(&t)
-		}
+		s.openingSet(&cmd.Transaction)
 	case (cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback) && !cmd.Chain:
 		tag := "COMMIT"
 		if cmd.Kind == parser.Rollback {
@@ -57,6 +74,19 @@ func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
 		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxIdle))
 	}
 	return false, true
+}
+
+// openingSet adds what SET TRANSACTION says to what the held BEGIN does.
+func (s *Session) openingSet(t *parser.Transaction) {
+	as := &s.openingAs
+	if t.Isolation != "" {
+		as.Isolation = t.Isolation
+	}
+	if t.ReadOnly || t.ReadWrite {
+		as.ReadOnly, as.ReadWrite = t.ReadOnly, t.ReadWrite
+	}
+	as.Snapshot = as.Snapshot || t.Snapshot
+	s.openingReadOnly = s.readOnly(as)
 }
 
 // endFailed answers statements of a transaction whose BEGIN never came to a server.

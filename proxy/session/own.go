@@ -130,6 +130,10 @@ func (s *Session) position() balance.LSN {
 // tellOwn puts the values that the turn's SHOW asks for on the connection.
 func (s *Session) tellOwn(c *backend.Conn) error {
 	var params []wire.Param
+	s.tells = false
+	if s.tx == wire.TxFailed {
+		return nil // the server says what it says of any statement then
+	}
 	for i := range s.items {
 		st := s.items[i].facts()
 		if st == nil {
@@ -146,6 +150,7 @@ func (s *Session) tellOwn(c *backend.Conn) error {
 	if len(params) == 0 {
 		return nil
 	}
+	s.tells = true
 	c.SetUnnamed(nil)
 	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
 }

@@ -379,6 +379,10 @@ func (r *relay) failure(frame []byte) (keep bool) {
 // refusedByReplica reports whether the manager is to be asked instead.
 func (r *relay) refusedByReplica(code string, frame []byte) bool {
 	again, distrust := refusedByReplica(code, frame)
+	if again && distrust && bytes.Contains(frame, []byte(refusesSerializable)) {
+		r.s.db.serializable.Store(true) // of the server's own configuration: ours would have been seen
+		distrust = false
+	}
 	for i := range r.s.items {
 		if st := r.s.items[i].facts(); again && distrust && st != nil {
 			r.s.db.distrusts(st)

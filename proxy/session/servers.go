@@ -203,6 +203,9 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 	s.mu.Lock()
 	s.stopWait = func(err error) { stop(err) }
 	killed := s.killed
+	if killed == nil && s.canceled { // between the queue and here
+		killed = canceled()
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()

@@ -62,10 +62,10 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
-	s.routed()
 	if ok, done := s.readyFor(c, req, pin, &replay); done {
 		return ok, false
 	}
+	s.routed()
 	s.follows(c)
 	sent := s.enter(StateActive)
 	t := translator{s: s, c: c, req: req}
