@@ -192,6 +192,6 @@ func (s *Session) fate() string {
 // observe reports how long a replica took for what was sent to it at the time sent.
 func (s *Session) observe(sent int64) {
 	if s.replica != "" && s.relay.err == nil {
-		s.db.Fleet.Load().Observe(s.replica, time.Duration(s.env.now()-sent))
+		s.fleet.Observe(s.replica, time.Duration(s.env.now()-sent))
 	}
 }

@@ -21,6 +21,7 @@ type aim struct {
 	why      balance.Why        // of the choice between replicas
 	readings []*catalog.Reading // of its statements; reused
 	begins   bool               // it begins a READ ONLY transaction
+	frozen   bool               // whose statements all see the same
 }
 
 // manager aims at the manager.
@@ -71,7 +72,9 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	case s.opening != nil && !s.openingReadOnly:
 		a.manager(router.InTransaction, "begins a read-write transaction")
 	}
-	a.begins = s.opening != nil
+	if a.begins = s.opening != nil; a.begins {
+		a.frozen = s.frozen(&s.openingAs)
+	}
 	found := false
 	for i := range s.items {
 		it := &s.items[i]
@@ -90,6 +93,9 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	switch {
 	case a.replica && !a.begins && s.serializable():
 		a.manager(router.NotProved, "a replica serves no serializable transaction")
+	case a.replica && a.begins && !a.frozen && a.level == router.Strong:
+		// Each statement must see what was acknowledged before it, and the replica was chosen for the first.
+		a.manager(router.InTransaction, "a transaction of level strong that is not REPEATABLE READ")
 	case a.level == router.Manager && a.replica:
 		a.manager(router.AsAsked, "consistency level manager")
 	case !found && a.replica:
@@ -109,7 +115,7 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 			if !s.readOnly(&cmd.Transaction) {
 				a.manager(router.InTransaction, "begins a read-write transaction")
 			}
-			a.begins = true
+			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
 		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
 			if a.begins {
@@ -161,6 +167,15 @@ func (s *Session) readOnly(t *parser.Transaction) bool {
 	return on == "on"
 }
 
+// frozen reports whether the statements of a READ ONLY transaction that asks for t all see the same.
+func (s *Session) frozen(t *parser.Transaction) bool {
+	isolation := t.Isolation
+	if isolation == "" {
+		isolation, _ = s.settings.Value("default_transaction_isolation")
+	}
+	return isolation == "repeatable read"
+}
+
 // serializable reports whether a transaction is serializable that does not say what it is.
 func (s *Session) serializable() bool {
 	if isolation, ok := s.settings.Value("default_transaction_isolation"); ok {
@@ -174,21 +189,33 @@ func (s *Session) serializable() bool {
 func (s *Session) aimInside(pin string) *wire.Error {
 	reason := pin
 	for i := range s.items {
-		st := s.items[i].facts()
-		if st == nil || len(st.Commands) == 0 || reason != "" {
-			continue
-		}
-		switch kind := st.Commands[0].Kind; kind {
-		case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
-			continue
-		}
-		if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
-			reason = r.Reason
+		if st := s.items[i].facts(); st != nil && reason == "" {
+			reason = s.localTo(st)
 		}
 	}
 	if reason == "" {
 		return nil
 	}
+	return notHere(reason)
+}
+
+// localTo is why a statement is true of the server alone that runs it, "" if it is not or says so itself.
+func (s *Session) localTo(st *parser.Statement) string {
+	if len(st.Commands) == 0 {
+		return ""
+	}
+	switch kind := st.Commands[0].Kind; kind {
+	case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
+		return ""
+	}
+	if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
+		return r.Reason
+	}
+	return ""
+}
+
+// notHere refuses what a replica must not serve in a READ ONLY transaction that is there.
+func notHere(reason string) *wire.Error {
 	return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: reason,
 		Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
 }
@@ -253,8 +280,7 @@ func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, 
 		s.aimReading(a, prepared.Facts, reading)
 	}
 	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
-		return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: a.reason,
-			Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
+		return notHere(a.reason)
 	}
 	return nil
 }

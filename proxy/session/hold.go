@@ -2,11 +2,13 @@ package session
 
 import (
 	"bytes"
+	"errors"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // Where reads may go to replicas, a BEGIN is held back until the first statement behind it shows where the transaction
@@ -14,15 +16,15 @@ import (
 
 // hold keeps back a BEGIN by itself and answers it. done is false when the query should go the usual way.
 func (s *Session) hold(req []byte) (done, ok bool) {
+	if s.openingFailed {
+		return s.inFailed()
+	}
 	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.db.Fleet.Load() == nil {
 		return false, true
 	}
 	st := s.items[0].st
 	if s.opening != nil {
 		return s.endHeld(st)
-	}
-	if s.openingFailed {
-		return s.endFailed(st)
 	}
 	if s.tx != wire.TxIdle || s.server != nil || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Begin || s.db.Config().Mode != pool.ModeTransaction ||
 		len(st.Hints) > 0 || st.HintError != "" {
@@ -89,14 +91,73 @@ func (s *Session) openingSet(t *parser.Transaction) {
 	s.openingReadOnly = s.readOnly(as)
 }
 
-// endFailed answers statements of a transaction whose BEGIN never came to a server.
-func (s *Session) endFailed(st *parser.Statement) (done, ok bool) {
-	if len(st.Commands) == 1 && (st.Commands[0].Kind == parser.Commit || st.Commands[0].Kind == parser.Rollback) {
-		s.openingFailed = false
-		s.rest()
-		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
+// inFailed serves requests in a transaction whose BEGIN never came to a server. Only what may end it, in another way than
+// by a Query of its own, needs one.
+func (s *Session) inFailed() (done, ok bool) {
+	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && len(st.Commands) == 1 {
+		cmd := &st.Commands[0]
+		if (cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback) && !cmd.Chain {
+			s.openingFailed = false
+			s.setUnnamed(nil)
+			s.rest()
+			s.deliver()
+			return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
+		}
 	}
-	return true, s.refuseAll(&wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"})
+	if s.onlyFails() {
+		return true, s.refuseAll(&wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"})
+	}
+	if err := s.failHere(); err != nil {
+		return true, s.refuseAll(asError(err))
+	}
+	return false, true
+}
+
+// onlyFails reports whether each request begins with a statement, and no statement ends a transaction.
+func (s *Session) onlyFails() bool {
+	first := true
+	for i := range s.items {
+		it := &s.items[i]
+		st := it.st
+		switch it.typ {
+		case wire.MsgParse:
+			if p, ok := splitParse(s.in.Bytes()[it.off : it.off+it.size]); ok {
+				st = s.factsOf(p.text)
+			}
+		case wire.MsgBind:
+			if _, name, _, ok := splitBind(s.in.Bytes()[it.off : it.off+it.size]); ok {
+				if own := s.statement(name); own != nil {
+					st = own.Facts
+				}
+			}
+		}
+		if first && st == nil || st != nil && (st.Effects&parser.TransactionControl != 0 || len(st.Commands) == 0) {
+			return false
+		}
+		first = it.end
+	}
+	return true
+}
+
+// failHere makes the transaction that failed without a server having seen it fail on one.
+func (s *Session) failHere() error {
+	s.aim.manager(router.InTransaction, "in a failed transaction")
+	c, replay, err := s.lease()
+	if err != nil {
+		return err
+	}
+	if err = s.replayNow(c, &replay); err == nil {
+		var refusal *wire.Error
+		tx, failed := c.ExecTx(wire.AppendQuery(nil, "BEGIN; ROLLBACK TO SAVEPOINT pgtier_none"), adoptTimeout, nil)
+		if errors.As(failed, &refusal) && tx == wire.TxFailed {
+			s.tx, s.openingFailed = tx, false
+			return nil
+		}
+		c.Spoil("a transaction could not be made to fail")
+		err = failed
+	}
+	s.dropServer()
+	return err
 }
 
 // codeFailedTransaction is in_failed_sql_transaction.

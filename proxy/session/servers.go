@@ -29,6 +29,7 @@ type servers struct {
 	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
+	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
 }
 
@@ -78,7 +79,8 @@ const replicaWait = 500 * time.Millisecond
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	want.Limit = replicaWait
-	s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
+	v := f.View()
+	s.hosts = f.Hosts(v, s.hosts, time.Now())
 	for range s.hosts {
 		i, why := s.choose(f)
 		if i < 0 {
@@ -88,20 +90,63 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		name := s.hosts[i].Name
 		p := s.poolOf(name)
 		c, err := p.Acquire(s.waiter, want)
+		if err == nil && !s.proved(f, c, &v.Hosts[i], why) {
+			s.hosts[i].Replayed, s.hosts[i].State = 0, balance.Starting
+			s.pool = p
+			s.giveBack(c)
+			continue
+		}
 		if err == nil {
-			s.pool, s.replica = p, name
+			s.pool, s.replica, s.fleet = p, name, f
 			s.aim.why = why
 			f.Begin(name)
 			return c, nil
 		}
-		if !errors.As(err, new(*pool.Error)) {
+		var refusal *pool.Error
+		if !errors.As(err, &refusal) {
 			return nil, err // killed or cancelled
 		}
-		f.Lost(name, err)
+		if cause := refusal.Unwrap(); cause != nil { // not for want of connections of our own
+			f.Lost(name, cause)
+		}
 		s.hosts[i].State = balance.Full
 	}
 	s.aim.refused(balance.AllFull)
 	return nil, nil
+}
+
+// proveWait bounds the question of a new connection for its server's position.
+const proveWait = 2 * time.Second
+
+// proved reports whether c's server is where it was chosen for. A server that crashed comes back with an older state than
+// it has shown, and what is known of it may be from before. A connection that was there when it said where it was proves
+// that it has not crashed since; a newer one has to ask.
+func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why balance.Why) bool {
+	need, since := host.Replayed, host.Asked
+	if why == balance.Sticky {
+		since = s.seenAt
+	}
+	if c.CreatedAt().Before(since) {
+		return true
+	}
+	if why == balance.Sticky {
+		at, known := f.Position(s.seen)
+		if !known {
+			return false
+		}
+		need = at
+	}
+	var at balance.LSN
+	c.SetUnnamed(nil)
+	err := c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_last_wal_replay_lsn()"), proveWait, func(frame wire.Frame) {
+		if frame.Type != wire.MsgDataRow {
+			return
+		}
+		if fields, err := wire.RowFields(frame.Body()); err == nil && len(fields) == 1 {
+			at, _ = balance.ParseLSN(string(fields[0])) // 0 proves nothing
+		}
+	})
+	return err == nil && at >= need
 }
 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.
@@ -150,10 +195,18 @@ func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
 func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
 	ticket := s.ticket
 	if s.aim.level == router.Strong {
-		ticket = max(ticket, s.db.Writes.latest(s.aim.readings))
+		ticket = max(ticket, s.written())
 	}
 	at, known := f.Position(ticket)
 	return max(at, s.floor), known
+}
+
+// written is the ticket of the last write that the turn may see.
+func (s *Session) written() fleet.Ticket {
+	if s.aim.begins {
+		return s.db.Writes.last() // its later statements are not known
+	}
+	return s.db.Writes.latest(s.aim.readings)
 }
 
 // acquireManager borrows from the manager, waiting for one if there is none.

@@ -49,6 +49,7 @@ type Session struct {
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
+	seenAt          time.Time          // when it did
 	floor           balance.LSN        // what pgtier.lsn asked for
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since

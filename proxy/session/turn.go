@@ -351,9 +351,9 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	}
 	if f := s.db.Fleet.Load(); f != nil {
 		f.Lost(s.pool.Key().Server, err)
-		if s.replica != "" {
-			f.End(s.replica)
-		}
+	}
+	if s.replica != "" {
+		s.fleet.End(s.replica)
 	}
 	s.pool.Discard(c, "lost: "+err.Error())
 	s.replica = ""

@@ -3,6 +3,7 @@ package session
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"pgtier/parser"
 	"pgtier/proxy/fleet"
@@ -34,6 +35,17 @@ func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
 	}
 }
 
+// last is the ticket of the last write of all.
+func (w *Writes) last() fleet.Ticket {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	t := w.all
+	for _, of := range w.tables {
+		t = max(t, of)
+	}
+	return t
+}
+
 // latest is the ticket of the last write that one of the readings may see.
 func (w *Writes) latest(readings []*catalog.Reading) fleet.Ticket {
 	w.mu.RLock()
@@ -56,10 +68,11 @@ type written struct {
 
 // note adds what one statement may change.
 func (w *written) note(h Hazards, st *parser.Statement) {
-	if w.all || len(st.Commands) == 0 && !st.Unparsed {
+	unknown := st.Unparsed || st.Pin != "" && len(st.Commands) == 0
+	if w.all || len(st.Commands) == 0 && !unknown {
 		return
 	}
-	if st.Unparsed || st.Pin != "" && len(st.Commands) == 0 {
+	if unknown {
 		w.all, w.any = true, true
 		return
 	}
@@ -85,6 +98,48 @@ func (s *Session) noteWrites(st *parser.Statement) {
 	}
 }
 
+// mayWriteAll notes that what runs is not known.
+func (s *Session) mayWriteAll() {
+	if s.db.Fleet.Load() != nil {
+		s.txn.wrote.all, s.txn.wrote.any = true, true
+	}
+}
+
+// acknowledged makes known to others what the client hears is committed before the turn is over. It may also do so for
+// what has not been committed yet: that is noted again when it is.
+func (s *Session) acknowledged() {
+	w := &s.txn.wrote
+	if f := s.db.Fleet.Load(); f != nil && w.any && s.replica == "" {
+		s.db.Writes.note(w.tables, w.all, f.Committed())
+	}
+}
+
+// commitsEarly reports whether a statement of the turn may end a transaction and others follow, whose answers can come
+// long after the client has heard of the end.
+func (s *Session) commitsEarly() bool {
+	if !s.txn.wrote.any {
+		return false
+	}
+	ends, statements := false, 0
+	for i := range s.items {
+		if st := s.items[i].facts(); st != nil {
+			ends = ends || st.Effects&parser.EndsTransaction != 0
+			statements += len(st.Commands)
+		}
+	}
+	return ends && statements > 1
+}
+
+// chains reports whether a statement of the turn may have ended a transaction.
+func (s *Session) chains() bool {
+	for i := range s.items {
+		if st := s.items[i].facts(); st != nil && st.Effects&parser.EndsTransaction != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // seeing raises what the session must see from now on, before the client hears of the transaction's end.
 func (s *Session) seeing(w *written) {
 	f := s.db.Fleet.Load()
@@ -93,7 +148,7 @@ func (s *Session) seeing(w *written) {
 	}
 	switch {
 	case s.replica != "":
-		s.seen, s.seenOn = f.Now(), s.replica
+		s.seen, s.seenOn, s.seenAt = f.Now(), s.replica, time.Now()
 	case w.any:
 		s.ticket = f.Committed()
 		s.db.Writes.note(w.tables, w.all, s.ticket)
