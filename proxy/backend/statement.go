@@ -22,6 +22,8 @@ type Statement struct {
 	SQL   bool   // made by PREPARE: Text is the whole PREPARE statement under Name
 	Under string // Settings.Reading it was prepared under
 	Facts *parser.Statement
+	// Runs are the facts of what EXECUTE runs: Facts, unless PREPARE made it.
+	Runs *parser.Statement
 
 	refs   int // guarded by Statements.mu
 	bytes  int64
@@ -78,13 +80,26 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
 		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under,
-		Facts: facts, hash: h, epoch: s.epoch.Load(), refs: 1,
+		Facts: facts, Runs: runs(key, facts), hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
 	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Under)) + int64(unsafe.Sizeof(*st)) + 64
 	s.byHash[h] = append(s.byHash[h], st)
 	s.bytes += st.bytes
 	s.evict()
 	return st
+}
+
+// runs are the facts of what is executed under the statement's name.
+func runs(key StatementKey, facts *parser.Statement) *parser.Statement {
+	if !key.SQL || len(facts.Commands) != 1 || facts.Commands[0].Prepared == nil {
+		return facts
+	}
+	cmd := &facts.Commands[0]
+	inner := &parser.Statement{Commands: []parser.Command{*cmd.Prepared}, Effects: cmd.Prepared.Effects, Pin: cmd.Prepared.Pin, Literals: facts.Literals}
+	if cmd.BodyStart >= 0 && cmd.BodyStart < cmd.BodyEnd && cmd.BodyEnd <= len(key.Text) {
+		inner.Template = string(key.Text[cmd.BodyStart:cmd.BodyEnd])
+	}
+	return inner
 }
 
 // Current reports whether Acquire of key would return st. It takes no lock.

@@ -184,9 +184,9 @@ func (s *Session) aimInside(pin string) *wire.Error {
 // codeReadOnly is read_only_sql_transaction.
 const codeReadOnly = "25006"
 
-// note records where the turn went, for SHOW pgtier.last_route and the metrics.
-func (s *Session) routed() {
-	if s.db.Fleet.Load() == nil {
+// routed records where the turn went, for SHOW pgtier.last_route, which is not one that it tells of, and the metrics.
+func (s *Session) routed(items []item) {
+	if s.db.Fleet.Load() == nil || len(s.ownShown(items)) > 0 {
 		return
 	}
 	s.db.Stats.Routes[s.aim.cause].Add(1)

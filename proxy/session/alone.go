@@ -115,12 +115,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
-	inner := st.Facts
-	if st.SQL {
-		if p := st.Facts.Commands[0].Prepared; p != nil {
-			inner = &parser.Statement{Commands: []parser.Command{*p}, Effects: p.Effects, Pin: p.Pin}
-		}
-	}
+	inner := st.Runs
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
@@ -131,7 +126,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	if err != nil {
 		return true, s.refuseAll(asError(err))
 	}
-	s.routed()
+	s.routed(nil)
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)

@@ -129,25 +129,32 @@ func (s *Session) position() balance.LSN {
 
 // tellOwn puts the values that the turn's SHOW asks for on the connection.
 func (s *Session) tellOwn(c *backend.Conn) error {
+	names := s.ownShown(s.items)
+	if len(names) == 0 {
+		return nil
+	}
 	var params []wire.Param
-	for i := range s.items {
-		st := s.items[i].facts()
+	for _, name := range names {
+		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
+	}
+	c.SetUnnamed(nil)
+	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
+}
+
+// ownShown are the proxy's settings that the messages show.
+func (s *Session) ownShown(items []item) (names []string) {
+	for i := range items {
+		st := items[i].facts()
 		if st == nil {
 			continue
 		}
 		for j := range st.Commands {
-			cmd := &st.Commands[j]
-			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, ownPrefix) {
-				continue
+			if cmd := &st.Commands[j]; cmd.Kind == parser.Show && strings.HasPrefix(cmd.Name, ownPrefix) {
+				names = append(names, cmd.Name)
 			}
-			params = append(params, wire.Param{Name: cmd.Name, Value: s.ownValue(cmd.Name)})
 		}
 	}
-	if len(params) == 0 {
-		return nil
-	}
-	c.SetUnnamed(nil)
-	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
+	return names
 }
 
 func (s *Session) ownValue(name string) string {

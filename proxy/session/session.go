@@ -48,6 +48,7 @@ type Session struct {
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
+	behind          int         // reads in a row for which every replica was behind
 	floor           balance.LSN // what pgtier.lsn asked for
 	opening         []byte      // a BEGIN that no server has seen
 	openingReadOnly bool

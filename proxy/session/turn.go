@@ -62,7 +62,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
-	s.routed()
+	s.routed(s.items)
 	if ok, done := s.readyFor(c, req, pin, &replay); done {
 		return ok, false
 	}
