@@ -77,8 +77,8 @@ type builtin struct {
 // arity is how many arguments a function takes.
 type arity struct{ least, most int }
 
-// takes says whether n written arguments may call the function.
-func (a arity) takes(n int) bool { return n >= a.least && n <= a.most }
+// takes says whether n written arguments may call the function; -1 are arguments that were not counted.
+func (a arity) takes(n int) bool { return n < 0 || n >= a.least && n <= a.most }
 
 // manyArguments is more than a function can have: FUNC_MAX_ARGS is 100. It stands for VARIADIC.
 const manyArguments = 1 << 10

@@ -15,7 +15,7 @@ import (
 	"pgtier/parser"
 )
 
-var servers = pgtest.Share(localpg.Options{})
+var servers = pgtest.Share(localpg.Options{Replicas: 1})
 
 func TestMain(m *testing.M) { os.Exit(servers.Run(m)) }
 

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -25,9 +26,7 @@ type evidence struct {
 	alwaysBlind               bool // any statement may write what cannot be seen
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
 	fields map[string]bool
-	// doubtful is why a command without its text is no Read, "" if that does not matter.
-	doubtful string
-	known    map[string]struct{} // names that may be called, the server's own and of types
+	known  map[string]struct{} // names that may be called, the server's own and of types
 }
 
 // meaning is one thing of a name.
@@ -83,9 +82,13 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	for oid, o := range g.operators {
 		e.operators[o.name] = append(e.operators[o.name], meaning{schema: o.schema, node: node{inOperator, oid}})
 	}
+	for _, names := range []map[string][]meaning{e.functions, e.relations, e.operators} {
+		for _, list := range names { // the first reason counts, so let it be the same each time
+			slices.SortFunc(list, func(a, b meaning) int { return a.node.compare(b.node) })
+		}
+	}
 	e.reverse(g)
 	e.findAlways()
-	e.findDoubtful()
 	return e
 }
 
@@ -184,6 +187,7 @@ func (g *graph) spelling(operator string) []*function {
 			list = append(list, f)
 		}
 	}
+	slices.SortFunc(list, func(a, b *function) int { return cmp.Compare(a.oid, b.oid) })
 	return list
 }
 

@@ -1,7 +1,10 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -51,15 +54,15 @@ func (t *trees) add(o object, kind, used string) error {
 
 // connect adds the edges to the graph.
 func (t *trees) connect(g *graph, parts map[object][]node) {
-	for o, list := range t.functions {
-		for _, oid := range list {
+	for _, o := range sorted(t.functions) {
+		for _, oid := range slices.Sorted(slices.Values(t.functions[o])) {
 			if _, asks := currentSetting[oid]; !asks || !t.settings[o] {
 				g.depend(parts, o, object{catalogProc, oid})
 			}
 		}
 	}
-	for o, list := range t.relations {
-		for _, oid := range list {
+	for _, o := range sorted(t.relations) {
+		for _, oid := range slices.Sorted(slices.Values(t.relations[o])) {
 			g.depend(parts, o, object{catalogClass, oid})
 		}
 	}
@@ -68,6 +71,13 @@ func (t *trees) connect(g *graph, parts map[object][]node) {
 			g.unproved = append(g.unproved, source{n, "locks rows"})
 		}
 	}
+}
+
+// sorted are the objects in the order of their identifiers, so that reasons are the same each time.
+func sorted(list map[object][]uint32) []object {
+	return slices.SortedFunc(maps.Keys(list), func(a, b object) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.oid, b.oid))
+	})
 }
 
 // varlena reads a constant of type text as stored trees have it: its bytes in decimal, of which the first four are the length

@@ -56,7 +56,7 @@ func (s *Snapshot) written(c *parser.Command) *writing {
 		return &writing{all: true}
 	}
 	p := proof{evidence: s.evidence}
-	p.names(c, nil)
+	p.names(c, s.evidence.commandFields(c))
 	for _, t := range c.Tables {
 		if t.Access&parser.Alters != 0 && !p.alters(t, c.Kind == parser.Truncate) {
 			return &writing{all: true}
