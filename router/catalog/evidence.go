@@ -96,12 +96,12 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 func (e *evidence) reverse(g *graph) {
 	for from, list := range g.edges {
 		for _, edge := range list {
-			// An edge from truncating to writing says that a write may be a TRUNCATE. Which it is, is known here.
-			if from.place == inTruncate && edge.to.place == inWrite {
+			// An edge from truncating or changing to writing says that a write may be one. Which it is, is known here.
+			if (from.place == inTruncate || from.place == inChange) && edge.to.place == inWrite && from.oid == edge.to.oid {
 				continue
 			}
 			// Functions that are not volatile cannot write by themselves (init_execution_state in src/backend/executor/functions.c).
-			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && from.place == inWrite && f.volatility != 'v' {
+			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && (from.place == inWrite || from.place == inChange) && f.volatility != 'v' {
 				continue
 			}
 			e.uses[edge.to] = append(e.uses[edge.to], from)
@@ -165,6 +165,7 @@ func (e *evidence) mention(g *graph, f *function, name string) {
 		e.use(f, m.node)
 		if f.facts.writes && f.volatility == 'v' {
 			e.use(f, node{inWrite, m.node.oid})
+			e.use(f, node{inChange, m.node.oid})
 		}
 		if f.facts.truncates && f.volatility == 'v' {
 			e.use(f, node{inTruncate, m.node.oid})
