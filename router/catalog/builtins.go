@@ -46,12 +46,16 @@ const xidType = 28
 const advancingBuiltins = `pg_current_xact_id txid_current`
 
 // harmlessBuiltins are volatile, write nothing and depend on no server:
-//   - random*, array_sample, array_shuffle, gen_random_uuid, uuidv4, uuidv7: each call gives something new wherever it runs; setseed pins.
+//   - random, gen_random_uuid: each call gives something new wherever it runs; setseed pins.
 //   - clock_timestamp, timeofday: servers of one cluster are taken to have one time, as for now(), which is stable.
+//   - current_query: the text, which the proxy sends on as it is.
 //   - pg_sleep*: wait.
 //   - pg_partition_tree, pg_partition_ancestors: read pg_inherits, and are volatile because they lock.
-const harmlessBuiltins = `random random_normal array_sample array_shuffle gen_random_uuid uuidv4 uuidv7 clock_timestamp timeofday
+const harmlessBuiltins = `random gen_random_uuid clock_timestamp timeofday current_query
 pg_sleep pg_sleep_for pg_sleep_until pg_partition_tree pg_partition_ancestors`
+
+// newerHarmless are those that came with PostgreSQL 16 to 18.
+const newerHarmless = `random_normal array_sample array_shuffle uuidv4 uuidv7`
 
 // harmlessExtensions are volatile functions in C of pgcrypto, uuid-ossp and tablefunc: random numbers and what is made with them.
 const harmlessExtensions = `gen_random_bytes gen_random_uuid gen_salt pgp_pub_encrypt pgp_pub_encrypt_bytea pgp_sym_encrypt pgp_sym_encrypt_bytea
@@ -104,7 +108,7 @@ func (b *builtin) unproved() string {
 	switch {
 	case matches(advancingBuiltins, b.name):
 		return "takes a transaction number"
-	case b.volatility == 'v' && !b.hidden && !matches(harmlessBuiltins, b.name):
+	case b.volatility == 'v' && !b.hidden && !matches(harmlessBuiltins, b.name) && !matches(newerHarmless, b.name):
 		return "volatile"
 	}
 	return ""
