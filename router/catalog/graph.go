@@ -170,7 +170,7 @@ func (g *graph) judge(f *function) facts {
 		case f.owner == 0:
 			return facts{why: "compiled code of no extension", blind: true}
 		}
-		return facts{blind: f.volatility == 'v' && !harmlessExtension(f.name)}
+		return facts{blind: f.volatility == 'v' && !harmlessExtension(f.name) && !matches(harmlessTriggers, f.name)}
 	}
 	return facts{why: "language " + f.language + " cannot be proved harmless", blind: true}
 }

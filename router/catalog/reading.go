@@ -63,7 +63,7 @@ func (s *Snapshot) Reading(st *parser.Statement) *Reading {
 	}
 	r := s.statement(st)
 	if st.Template != "" { // others are new each time
-		s.memo.add(st, r, len(st.Template)+size(r.Tables))
+		s.memo.add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables))
 	}
 	return r
 }

@@ -10,6 +10,8 @@ CREATE EXTENSION "uuid-ossp";
 CREATE EXTENSION pg_buffercache;
 CREATE EXTENSION unaccent;
 CREATE EXTENSION dblink;
+CREATE EXTENSION moddatetime;
+CREATE EXTENSION lo;
 
 -- tables
 CREATE SCHEMA sales;
@@ -215,6 +217,17 @@ CREATE TABLE ruled_both (id int);
 INSERT INTO ruled_both VALUES (1);
 CREATE RULE r AS ON INSERT TO ruled_both DO ALSO INSERT INTO audit (what) VALUES ('ruled');
 CREATE TABLE stamped (id int, moddate timestamp);
+INSERT INTO stamped VALUES (1, NULL);
+CREATE TRIGGER stamp BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION moddatetime('moddate');
+CREATE TABLE with_large (id int, object lo);
+CREATE TRIGGER manage BEFORE UPDATE OR DELETE ON with_large FOR EACH ROW EXECUTE FUNCTION lo_manage(object);
+CREATE TABLE logs (id int, part int) PARTITION BY LIST (part);
+CREATE TABLE logs_1 PARTITION OF logs FOR VALUES IN (1);
+CREATE TRIGGER audit AFTER INSERT ON logs FOR EACH ROW EXECUTE FUNCTION audit_row();
+CREATE FUNCTION empties() RETURNS void LANGUAGE plpgsql AS $$ BEGIN TRUNCATE settings_of; END $$;
+CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE made (id int); END $$;
+CREATE FUNCTION sets_comment() RETURNS void LANGUAGE plpgsql AS $$ DECLARE comment int; BEGIN comment := 1; INSERT INTO counters VALUES (comment); END $$;
+CREATE FUNCTION atomic_writes() RETURNS void LANGUAGE sql BEGIN ATOMIC DELETE FROM sales.invoices WHERE id < 3; END;
 CREATE VIEW v_instead AS SELECT id FROM counters, users;
 CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE counters SET n = 1; RETURN NULL; END $$;
 CREATE TRIGGER instead INSTEAD OF INSERT ON v_instead FOR EACH ROW EXECUTE FUNCTION instead();
