@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // fromItem is one item of a FROM: what its columns may be called by, and the tables behind it.
@@ -228,14 +227,4 @@ func (w *walker) lock(from []fromItem, clause *pg.LockingClause) {
 func (w *walker) sample(s *pg.RangeTableSample) {
 	schema, name := qualified(s.Method)
 	w.calls(Called{Schema: schema, Name: name, Args: 1})
-}
-
-// fields walks the fields of m but for those that were read already, so that one of a newer grammar is not missed.
-func (w *walker) fields(m protoreflect.Message, read ...protoreflect.Name) {
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if !slices.Contains(read, f.Name()) {
-			w.field(f, v)
-		}
-		return true
-	})
 }

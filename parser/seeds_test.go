@@ -1,7 +1,35 @@
 package parser
 
-// seeds start every fuzz target and are checked by the ordinary tests too.
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// seeds start every fuzz target and are checked by the ordinary tests too. The statements of the golden files are among them.
 func seeds() []string {
+	files, err := filepath.Glob("testdata/golden/*.txt")
+	if err != nil || len(files) == 0 {
+		panic("no golden files")
+	}
+	texts := handSeeds()
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		for part := range strings.SplitSeq("\n"+string(raw), "\n# ") {
+			_, part, _ = strings.Cut(part, "\n")
+			if sql, _, found := strings.Cut(part, "\n----\n"); found {
+				texts = append(texts, sql)
+			}
+		}
+	}
+	return texts
+}
+
+// handSeeds are texts that try the lexer and the templates.
+func handSeeds() []string {
 	return []string{
 		"", ";", "SELECT 1", "select abalance from pgbench_accounts where aid = 42;",
 		"SELECT 'it''s', E'a\\'b', U&'\\0041' UESCAPE '!', B'01', x'1F', N'n', $$a$b$$, $t$ $$ $t$",

@@ -61,11 +61,10 @@ func takenOut(sql []byte) (offsets []int) {
 
 // marker cuts a text into the tokens of its template.
 type marker struct {
-	l     lexer
-	first bool // at the beginning of a statement
-	sized bool // behind a word that makes a number in parentheses a part of the tree
-	named bool // behind the name of a function that keeps its literals
-	keeps int  // parentheses open since such a name
+	l      lexer
+	first  bool     // at the beginning of a statement
+	before wordRole // of the token before
+	keeps  int      // parentheses open since a keepingWord
 }
 
 func newMarker(sql []byte) marker { return marker{l: lexer{src: sql}, first: true} }
@@ -78,50 +77,77 @@ func (m *marker) next() (t token, mark string, sure bool) {
 		t = m.l.next()
 	}
 	text := m.l.src[t.start:t.end]
-	named, sized := false, false
+	role := plainWord
 	switch t.kind {
 	case tokenBad, tokenUnicode, tokenUString, tokenEscape:
 		return t, "", false
 	case tokenComment:
 		return t, "", true
 	case tokenIdent:
-		if m.first && !takesTemplate(text) || literalsMatter(text) {
+		role = roleOf(text)
+		if m.first && !takesTemplate(text) || role == wholeTextWord {
 			return t, "", false
 		}
 		m.first = false
-		named, sized = keepsLiterals(text), sizeIsStructure(text)
 	case tokenQuoted:
-		name := text[1 : len(text)-1]
-		if m.first || literalsMatter(name) {
+		role = roleOf(text[1 : len(text)-1])
+		if m.first || role == wholeTextWord {
 			return t, "", false
 		}
-		named = keepsLiterals(name)
+		if role == sizedWord {
+			role = plainWord
+		}
 	case tokenSelf:
-		if m.sized && text[0] == '(' {
-			return t, "", false
+		switch text[0] {
+		case ';':
+			m.first = true
+		case '(':
+			if m.before == sizedWord {
+				return t, "", false
+			}
+			if m.before == keepingWord || m.keeps > 0 {
+				m.keeps++
+			}
+		case ')':
+			m.keeps = max(m.keeps-1, 0)
 		}
-		m.self(text[0])
 	default:
 		if m.keeps == 0 {
 			mark = markOf(t.kind, text)
 		}
 	}
-	m.named, m.sized = named, sized
+	m.before = role
 	return t, mark, true
 }
 
-// self follows statements and parentheses.
-func (m *marker) self(c byte) {
-	switch c {
-	case ';':
-		m.first = true
-	case '(':
-		if m.named || m.keeps > 0 {
-			m.keeps++
-		}
-	case ')':
-		m.keeps = max(m.keeps-1, 0)
+// wordRole is what a word does to the literals in the parentheses behind it.
+type wordRole uint8
+
+const (
+	plainWord     wordRole = iota
+	keepingWord            // they stay in the template
+	sizedWord              // a number becomes part of the tree's structure
+	wholeTextWord          // they change the facts
+)
+
+func roleOf(word []byte) wordRole {
+	if len(word) < len("float") {
+		return plainWord
 	}
+	switch word[0] | 0x20 {
+	case 'c', 'd', 'f', 'l', 'p', 's':
+	default:
+		return plainWord
+	}
+	switch {
+	case literalsMatter(word):
+		return wholeTextWord
+	case keepsLiterals(word):
+		return keepingWord
+	case sizeIsStructure(word):
+		return sizedWord
+	}
+	return plainWord
 }
 
 // markOf is what stands for a literal in a template, "" for tokens of other kinds.

@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"slices"
+
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -143,10 +145,24 @@ func (w *walker) expression(m protoreflect.Message) {
 	}
 }
 
-func (w *walker) field(f protoreflect.FieldDescriptor, v protoreflect.Value) {
-	if f.Message() == nil {
-		return
+// fields walks the fields of m but for those that were read already, so that one of a newer grammar is not missed. It keeps to their
+// numbers, because Range has another order in each build.
+func (w *walker) fields(m protoreflect.Message, read ...protoreflect.Name) {
+	var buf [8]protoreflect.FieldDescriptor
+	list := buf[:0]
+	m.Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if f.Message() != nil && !slices.Contains(read, f.Name()) {
+			list = append(list, f)
+		}
+		return true
+	})
+	slices.SortFunc(list, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number() - b.Number()) })
+	for _, f := range list {
+		w.field(f, m.Get(f))
 	}
+}
+
+func (w *walker) field(f protoreflect.FieldDescriptor, v protoreflect.Value) {
 	if !f.IsList() {
 		w.value(v.Message())
 		return
