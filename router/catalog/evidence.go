@@ -67,7 +67,9 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	for _, b := range g.builtins {
 		e.functions[b.name] = append(e.functions[b.name], meaning{"pg_catalog", node{inFunction, b.oid}, b.args})
 		if b.args.takes(1) && (b.local() != "" || b.unproved() != "") {
-			e.fields[b.name] = e.fields[b.name] || false
+			if _, ok := e.fields[b.name]; !ok {
+				e.fields[b.name] = false
+			}
 		}
 		if matches(writingBuiltins, b.name) {
 			e.calls[b.oid] = callable{"pg_catalog", b.name, true, true}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// currentSetting are the identifiers of current_setting(text) and current_setting(text, boolean) (src/include/catalog/pg_proc.dat).
-var currentSetting = map[uint32]struct{}{2077: {}, 3294: {}}
+// asksSetting says whether a function is current_setting(text) or current_setting(text, boolean) (src/include/catalog/pg_proc.dat).
+func asksSetting(oid uint32) bool { return oid == 2077 || oid == 3294 }
 
 // trees gathers the rows of queryTrees.
 type trees struct {
@@ -56,7 +56,7 @@ func (t *trees) add(o object, kind, used string) error {
 func (t *trees) connect(g *graph, parts map[object][]node) {
 	for _, o := range sorted(t.functions) {
 		for _, oid := range slices.Sorted(slices.Values(t.functions[o])) {
-			if _, asks := currentSetting[oid]; !asks || !t.settings[o] {
+			if !asksSetting(oid) || !t.settings[o] {
 				g.depend(parts, o, object{catalogProc, oid})
 			}
 		}
