@@ -31,6 +31,8 @@ func TestPositionCoversItsWrites(t *testing.T) {
 		}
 		random := rand.New(rand.NewPCG(uint64(w), 1))
 		wg.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
 			for i := range writes {
 				id := w*writes + i
 				if _, err := manager.Exec(t.Context(), "INSERT INTO written VALUES ($1)", id); err != nil {
@@ -40,7 +42,7 @@ func TestPositionCoversItsWrites(t *testing.T) {
 				ticket := r.Committed()
 				var at balance.LSN
 				deadline := time.Now().Add(patience)
-				for {
+				for ; ; <-tick.C {
 					lsn, ok := r.Position(ticket)
 					if ok {
 						at = lsn
@@ -53,6 +55,7 @@ func TestPositionCoversItsWrites(t *testing.T) {
 					}
 				}
 				for random.IntN(2) == 0 || i == writes-1 { // half of them read at once, none forever
+					<-tick.C
 					v := r.View()
 					reached := 0
 					for h := range v.Hosts {
