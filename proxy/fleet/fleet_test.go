@@ -223,6 +223,25 @@ func TestSilenceIsLossAfterItsLimit(t *testing.T) {
 	}
 }
 
+// TestServerThatIsSilentFromTheStart takes connections, by its listening socket, and never answers one.
+func TestServerThatIsSilentFromTheStart(t *testing.T) {
+	shard := pgtest.Start(t, localpg.Options{Replicas: 1}).Shards[0]
+	if err := shard.Replicas[0].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := quickConfig()
+	cfg.Silence = 300 * time.Millisecond
+	r := watch(t, shard, cfg, "")
+	began := time.Now()
+	v := r.await("the silence is noticed", func(v *View) bool { return strings.Contains(v.Hosts[1].Reason, "no answer within 300ms") })
+	if took := v.At.Sub(began); took > 10*cfg.Silence {
+		t.Errorf("noticed after %s, want about %s", took, cfg.Silence)
+	}
+	if v.Manager != 0 {
+		t.Errorf("the manager answers and yet:\n%s", show(v))
+	}
+}
+
 // TestBrokenConnectionAloneIsNoLoss: somebody ended the monitor's server process.
 func TestBrokenConnectionAloneIsNoLoss(t *testing.T) {
 	r := start(t, localpg.Options{}, quickConfig(), "")

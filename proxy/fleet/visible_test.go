@@ -181,7 +181,9 @@ func visibleStops(t *testing.T, user string) {
 
 // TestVisiblePassesTransactionsThatDoNotCommit: one that is open for hours, prepared, or busy must not hold Visible up.
 func TestVisiblePassesTransactionsThatDoNotCommit(t *testing.T) {
-	r := start(t, localpg.Options{Replicas: 1}, quickConfig(), "weak")
+	cfg := DefaultConfig()
+	cfg.Slow = 10 * time.Minute // so that demand alone brings it about
+	r := start(t, localpg.Options{Replicas: 1}, cfg, "weak")
 	pgtest.Exec(t, r.shard.Manager, "postgres", "CREATE TABLE t (id int)")
 	idle, prepared, busy := session(t, r.shard.Manager), session(t, r.shard.Manager), session(t, r.shard.Manager)
 	run(t, idle, "BEGIN")
