@@ -202,6 +202,7 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 	if *replay == nil {
 		return nil
 	}
+	s.turnTime = 0
 	if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
 		return err
 	}
@@ -237,6 +238,7 @@ func (s *Session) prepareSQL(c *backend.Conn, req []byte, replay *[]byte) error 
 		if st = s.reread(string(name), st); c.HasPrepared(st) {
 			continue
 		}
+		s.turnTime = 0
 		if err := s.prepareNow(c, st, replay); err != nil {
 			return err
 		}

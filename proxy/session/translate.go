@@ -325,14 +325,14 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	statements := s.statementMode()
+	s.harmless = nil
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
 		if pin == "" {
 			pin = why
 		}
-		if statements && it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 {
+		if it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 && s.statementMode() {
 			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",
 				Hint: "Set pool.mode to transaction for this database."}
 		}

@@ -25,6 +25,7 @@ func (s *Session) serve(req []byte) bool {
 // turn sends requests to a server and relays the answers: the hot path.
 func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
+	s.turnTime = began
 	pin, refusal := s.inspect(req)
 	if refusal != nil {
 		return s.refuseAll(refusal)
@@ -37,6 +38,7 @@ func (s *Session) turn(req []byte) bool {
 		pin = s.pin
 	}
 	if pin != "" {
+		s.turnTime = 0
 		if err := s.pinTo(c, pin, &replay); err != nil {
 			return s.pinFailed(c, err)
 		}
@@ -54,7 +56,10 @@ func (s *Session) turn(req []byte) bool {
 	if s.raw && s.rawListens && s.hasBind() {
 		s.txn.listening = true
 	}
-	s.enter(StateActive)
+	if s.turnTime == 0 {
+		s.turnTime = s.env.now()
+	}
+	s.enterAt(StateActive, s.turnTime)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
 	s.relay.begin(c, replay != nil, owed)
