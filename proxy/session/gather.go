@@ -17,7 +17,7 @@ type item struct {
 	off  int  // in the unread input
 	size int
 	st   *parser.Statement  // Query and Parse: what the text does
-	own  *backend.Statement // Bind and Describe of a known statement
+	own  *backend.Statement // Bind: the client's statement; Parse: the unnamed one, if it is this very Parse
 }
 
 // facts is what the message's statement does, nil if it has none.

@@ -5,7 +5,6 @@
 package session
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -345,14 +344,6 @@ func (s *Session) rest() {
 
 // facts of a text, by the shared cache.
 func (s *Session) facts(sql []byte) *parser.Statement { return s.env.Parser.Statement(sql) }
-
-// factsOf is facts for the text of a Parse; the same text as before costs a comparison.
-func (s *Session) factsOf(text []byte) *parser.Statement {
-	if u := s.unnamed; u != nil && bytes.Equal(u.Text, text) {
-		return u.Facts
-	}
-	return s.facts(text)
-}
 
 // close gives everything back. The server connection is rolled back and reused
 // where that is certain, closed where it is not.

@@ -110,6 +110,11 @@ func (t *translator) message(it *item, frame []byte) {
 // this connection does not need.
 func (t *translator) parse(it *item, frame []byte) {
 	s, c := t.s, t.c
+	if it.own != nil && it.own == s.unnamed && s.db.Statements.Fresh(it.own, s.settings.Reading()) {
+		s.db.Stats.ClientParses.Add(1)
+		t.unnamedSent()
+		return
+	}
 	p, ok := splitParse(frame)
 	if !ok {
 		return // the server says what is wrong
@@ -144,13 +149,15 @@ func (t *translator) parse(it *item, frame []byte) {
 }
 
 // parseUnnamed notes what the unnamed statement will be, for connections to come.
-// A client that parses the same text again and again costs no look-up.
 func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
 	s := t.s
-	key := backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}
-	if s.unnamed == nil || !s.db.Statements.Current(s.unnamed, key) {
-		s.setUnnamed(s.db.Statements.Acquire(key, facts))
-	}
+	s.setUnnamed(s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.settings.Reading()}, facts))
+	t.unnamedSent()
+}
+
+// unnamedSent notes that the client's own Parse makes its unnamed statement on the server connection.
+func (t *translator) unnamedSent() {
+	s := t.s
 	t.c.SetUnnamed(s.unnamed)
 	s.db.Stats.ServerParses.Add(1)
 	s.relay.expect.add(expectation{kind: expectUnnamed})
@@ -353,11 +360,17 @@ const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
 func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
 	case wire.MsgParse:
-		p, ok := splitParse(frame)
-		if !ok {
-			return ""
+		var p parseFields
+		if u := s.unnamed; u != nil && u.IsParse(frame) {
+			// A client that parses the same text again and again costs one comparison.
+			it.st, it.own = u.Facts, u
+		} else {
+			var ok bool
+			if p, ok = splitParse(frame); !ok {
+				return ""
+			}
+			it.st = s.facts(p.text)
 		}
-		it.st = s.factsOf(p.text)
 		switch pin = s.note(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
