@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"pgtier/parser"
+	"pgtier/proxy/wire"
 )
 
 // Statement is one prepared statement that any number of sessions share. Its
@@ -102,9 +103,26 @@ func runs(key StatementKey, facts *parser.Statement) *parser.Statement {
 	return inner
 }
 
-// Current reports whether Acquire of key would return st. It takes no lock.
-func (s *Statements) Current(st *Statement, key StatementKey) bool {
-	return st.matches(key, s.epoch.Load())
+// Fresh reports whether Acquire of st's own text and types would return st under
+// the settings named by under (Settings.Reading). It takes no lock.
+func (s *Statements) Fresh(st *Statement, under string) bool {
+	return st.epoch == s.epoch.Load() && st.Under == under
+}
+
+// IsParse reports whether frame is a Parse of the unnamed statement with st's text and types.
+func (st *Statement) IsParse(frame []byte) bool {
+	const nameEnd = wire.HeaderBytes + 1 // of the empty name
+	textEnd := nameEnd + len(st.Text)
+	if len(frame) != textEnd+1+2+4*len(st.Types) || frame[nameEnd-1] != 0 || frame[textEnd] != 0 ||
+		string(frame[nameEnd:textEnd]) != string(st.Text) || int(binary.BigEndian.Uint16(frame[textEnd+1:])) != len(st.Types) {
+		return false
+	}
+	for i, oid := range st.Types {
+		if oidAt(frame[textEnd+3:], i) != oid {
+			return false
+		}
+	}
+	return true
 }
 
 // Release counts one holder less.

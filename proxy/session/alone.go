@@ -196,6 +196,7 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 	if *replay == nil {
 		return nil
 	}
+	s.turnTime = 0
 	if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
 		return err
 	}

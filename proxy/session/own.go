@@ -138,6 +138,7 @@ func (s *Session) tellOwn(c *backend.Conn) error {
 		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
 	}
 	c.SetUnnamed(nil)
+	s.turnTime = 0
 	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
 }
 

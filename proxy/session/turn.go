@@ -30,6 +30,7 @@ func (s *Session) serve(req []byte) bool {
 // turn sends requests to a server and relays the answers: the hot path.
 func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
+	s.turnTime = began
 	pin, refusal := s.inspect(req)
 	if refusal == nil {
 		refusal = s.aimTurn(pin)
@@ -67,7 +68,11 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 		return ok, false
 	}
 	s.follows(c)
-	sent := s.enter(StateActive)
+	if s.turnTime == 0 {
+		s.turnTime = s.env.now()
+	}
+	sent := s.turnTime
+	s.enterAt(StateActive, sent)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
 	s.relay.begin(c, replay != nil, owed)
@@ -93,6 +98,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 // answered.
 func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]byte) (ok, done bool) {
 	if pin != "" {
+		s.turnTime = 0
 		if err := s.pinTo(c, pin, replay); err != nil {
 			return s.pinFailed(c, err), true
 		}
