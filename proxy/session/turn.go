@@ -340,7 +340,7 @@ func (s *Session) stop(c *backend.Conn) {
 func (s *Session) lost(c *backend.Conn, err error) bool {
 	r := &s.relay
 	clean := r.remain == 0 && !r.clientGone
-	tail, owed := append([]byte(nil), r.Tail()...), r.owed
+	tail, owed := append(append([]byte(nil), r.Tail()...), r.goodbye...), r.owed
 	c.Spoil("lost")
 	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun
 	code := s.fate()
