@@ -1,5 +1,5 @@
 # docker build -t pgtier --build-arg VERSION=0.1.0 --build-arg COMMIT=$(git rev-parse HEAD) .
-# docker run -p 6432:6432 -e PGTIER_DATABASES_APP_SHARDS_0_MANAGER=postgres://… pgtier
+# docker run -p 6432:6432 pgtier serve --manager postgres://…
 # docker run -p 6432:6432 -v ./pgtier.yaml:/etc/pgtier/pgtier.yaml:ro pgtier serve --config /etc/pgtier/pgtier.yaml
 
 # The SQL parser is C, so the build needs a compiler and the image needs the same libc.

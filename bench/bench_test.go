@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"extra"},
+		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"--peer", "a/b=x"}, {"extra"},
 	} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%q: accepted", args)
@@ -64,6 +65,14 @@ func TestPgBouncerSharesPreparedStatementsSince121(t *testing.T) {
 	}
 	if _, err := sharesPrepared("pgbouncer"); err == nil {
 		t.Error("no version: accepted")
+	}
+}
+
+func TestReportsShowNoDirectories(t *testing.T) {
+	got := shownCommand([]string{"--out", "bench/results", "--pgtier=/opt/x/pgtier", "--peer", "new=/opt/p/pgbouncer {config:bench/peers/pgbouncer.ini}"})
+	want := "go run ./bench --out bench/results --pgtier=pgtier --peer 'new=pgbouncer {config:bench/peers/pgbouncer.ini}'"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -121,23 +130,36 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	peer, err := p.peer(ctx, "second", "sh -c 'sed s/^listen_port.*/listen_port={port}/ {dir}/pgbouncer.ini > second.ini && exec "+program+" second.ini'")
+	template, err := os.ReadFile(filepath.Join("peers", "pgbouncer.ini"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Debian's PgBouncer has no prepared statements in transaction pooling, so it gets a second database as ours does.
+	older := strings.NewReplacer("max_prepared", "; max_prepared",
+		"[pgbouncer]", sessionDatabase+" = host={host} port={server_port} dbname={database} pool_mode=session\n[pgbouncer]").Replace(string(template))
+	if err := os.WriteFile(filepath.Join(dir, "older.ini"), []byte(older), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := p.peer(ctx, peer{name: "second", command: program + " {config:" + filepath.Join(dir, "older.ini") + "}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.version != pgbouncer.version {
+		t.Errorf("the peer's version is %q, want %q", second.version, pgbouncer.version)
+	}
 	t.Cleanup(func() {
-		if err := peer.stop(); err != nil {
+		if err := second.stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	peer.preparedDatabase = pgbouncer.preparedDatabase
+	second.preparedDatabase = sessionDatabase
 	binaries, err := localpg.FindBinaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	short := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s,
-		targets: []*target{p.direct(), pgbouncer, peer}, rounds: 1, seconds: 1, say: say,
+		targets: []*target{p.direct(), pgbouncer, second}, rounds: 1, seconds: 1, say: say,
 	}
 	t.Run("workloads", func(t *testing.T) { checkWorkloads(ctx, t, short) })
 	t.Run("idle clients", func(t *testing.T) {
@@ -147,7 +169,12 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 		}
 	})
 	t.Run("a peer that cannot start", func(t *testing.T) {
-		if _, err := p.peer(ctx, "broken", "echo no such proxy on {port}; exit 3"); err == nil {
+		if _, err := p.peer(ctx, peer{name: "broken", command: "echo no such proxy on {port}; exit 3"}); err == nil {
+			t.Error("started")
+		}
+	})
+	t.Run("a peer without its file", func(t *testing.T) {
+		if _, err := p.peer(ctx, peer{name: "lost", command: "true {config:peers/none.ini}"}); err == nil {
 			t.Error("started")
 		}
 	})

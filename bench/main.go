@@ -33,7 +33,7 @@ type options struct {
 	profile         bool
 	pgtier          string
 	pgbouncer       string
-	peers           []string // name=command
+	peers           []peer
 }
 
 func main() {
@@ -69,12 +69,10 @@ func parseOptions(args []string) (options, error) {
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
-	set.Func("peer", "another proxy, `name=command`, with {port} {host} {server_port} {database} {user} {password} {pool} {userlist} {cert} {key} {dir}; may be repeated", func(peer string) error {
-		if name, command, found := strings.Cut(peer, "="); !found || name == "" || command == "" {
-			return errors.New("must be name=command")
-		}
-		o.peers = append(o.peers, peer)
-		return nil
+	set.Func("peer", peerHelp, func(flag string) error {
+		one, err := parsePeer(flag)
+		o.peers = append(o.peers, one)
+		return err
 	})
 	if err := set.Parse(args); err != nil {
 		return o, err
@@ -163,7 +161,7 @@ func bench(ctx context.Context, o options) (err error) {
 // report runs everything that was asked for.
 func (s *series) report(ctx context.Context, o options) (*report, error) {
 	r := &report{
-		Command: strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " "),
+		Command: shownCommand(os.Args[1:]),
 		Rounds:  s.rounds, Seconds: s.seconds, Versions: map[string]string{"Go": runtime.Version()},
 	}
 	for _, t := range s.targets {
@@ -257,8 +255,7 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 		return all, err
 	}
 	for _, peer := range o.peers {
-		name, command, _ := strings.Cut(peer, "=")
-		if err := add(name, func() (*target, error) { return p.peer(ctx, name, command) }); err != nil {
+		if err := add(peer.name, func() (*target, error) { return p.peer(ctx, peer) }); err != nil {
 			return all, err
 		}
 	}

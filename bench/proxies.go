@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -198,25 +197,4 @@ func sharesPrepared(version string) (bool, error) {
 		return false, fmt.Errorf("read PgBouncer's version from %q", version)
 	}
 	return major > 1 || minor >= 21, nil
-}
-
-// peer starts a proxy by a command with {…} for what it must know, run by a shell.
-func (p *proxies) peer(ctx context.Context, name, command string) (*target, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	command = strings.NewReplacer(
-		"{port}", strconv.Itoa(port), "{host}", loopback, "{server_port}", strconv.Itoa(p.server.manager.Port),
-		"{database}", benchDatabase, "{user}", benchRole, "{password}", p.server.password, "{pool}", strconv.Itoa(poolSize),
-		"{userlist}", p.path("userlist.txt"), "{cert}", p.path("proxy.crt"), "{key}", p.path("proxy.key"), "{dir}", p.dir,
-	).Replace(command)
-	// exec: the process that we measure must be the proxy, not its shell.
-	process := proxyProcess{name: name, program: "/bin/sh", args: []string{"-c", "exec " + command}, port: port, dir: p.dir, account: p.account}
-	t, err := process.start(ctx, p.server.password)
-	if err != nil {
-		return nil, err
-	}
-	t.version = command
-	return t, nil
 }

@@ -394,3 +394,28 @@ func TestStatementMode(t *testing.T) {
 		t.Error("BEGIN by the extended protocol: no error")
 	}
 }
+
+// TestAServerConnectionThatWasEndedWhileItRestedIsReplacedUnseen: the pool lends what it used a moment ago without a look,
+// so the session itself must tell a server that was told to go before it began from one that lost a statement.
+func TestAServerConnectionThatWasEndedWhileItRestedIsReplacedUnseen(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE kept (n int)")
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
+	c := p.client(t)
+	for _, sql := range []string{"SELECT 'read'", "INSERT INTO kept VALUES (1) RETURNING 'written'", "BEGIN"} {
+		pid := mustValue(t, c, "SELECT pg_backend_pid()")
+		if got := pgtest.Value(t, r.manager, r.database, "SELECT pg_terminate_backend("+pid+")"); got != "t" && got != "true" {
+			t.Fatalf("pg_terminate_backend says %s", got)
+		}
+		if _, err := value(c, sql); err != nil {
+			t.Errorf("%s on a connection that was ended: %v", sql, err)
+		}
+		if sql == "BEGIN" {
+			mustValue(t, c, "SELECT 1")
+			mustValue(t, c, "COMMIT")
+		}
+	}
+	if got := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM kept"); got != "1" {
+		t.Errorf("%s rows, want the one that was written", got)
+	}
+}

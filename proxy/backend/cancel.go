@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pgtier/proxy/wire"
@@ -14,6 +15,7 @@ import (
 // cancelGate keeps a connection from changing hands while a cancel for it is
 // under way, so that the cancel can never hit the next session's statement.
 type cancelGate struct {
+	used    atomic.Bool // a cancel was announced and settle has not seen it; written under mu
 	mu      sync.Mutex
 	running int
 	sent    bool
@@ -23,6 +25,7 @@ type cancelGate struct {
 
 func (g *cancelGate) enter() {
 	g.mu.Lock()
+	g.used.Store(true)
 	g.running++
 	g.mu.Unlock()
 }
@@ -39,8 +42,12 @@ func (g *cancelGate) leave(doubted bool) {
 }
 
 // settle waits until no cancel is under way and reports whether there was one,
-// and whether one may still strike.
+// and whether one may still strike. Nobody can announce one meanwhile, so that
+// without one it takes no lock.
 func (g *cancelGate) settle() (sent, doubted bool) {
+	if !g.used.Load() {
+		return false, false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.running > 0 {
@@ -51,11 +58,15 @@ func (g *cancelGate) settle() (sent, doubted bool) {
 	}
 	sent = g.sent
 	g.sent = false
+	g.used.Store(g.doubted)
 	return sent, g.doubted
 }
 
 // CancelBegan reports whether a cancel was announced since the connection was lent.
 func (c *Conn) CancelBegan() bool {
+	if !c.cancels.used.Load() {
+		return false
+	}
 	c.cancels.mu.Lock()
 	defer c.cancels.mu.Unlock()
 	return c.cancels.running > 0 || c.cancels.sent

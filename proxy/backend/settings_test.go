@@ -55,8 +55,37 @@ func TestStatementsAreSharedByTextTypesAndSettings(t *testing.T) {
 		}
 	}
 	s.Expire()
-	if s.Acquire(key, facts) == first || s.Current(first, key) {
+	if s.Acquire(key, facts) == first || s.Fresh(first, key.Under) {
 		t.Error("a statement from before DDL is handed out")
+	}
+}
+
+func TestRepeatedParseIsRecognised(t *testing.T) {
+	s := NewStatements(1 << 20)
+	text := []byte("SELECT $1")
+	st := s.Acquire(StatementKey{Text: text, Types: []byte{0, 0, 0, 23}}, &parser.Statement{})
+	parse := func(name string, text []byte, types ...uint32) []byte {
+		return wire.AppendParse(nil, name, text, types)
+	}
+	if !st.IsParse(parse("", text, 23)) {
+		t.Error("its own Parse is not recognised")
+	}
+	own := parse("", text, 23)
+	for name, frame := range map[string][]byte{
+		"another type":       parse("", text, 20),
+		"one type more":      parse("", text, 23, 23),
+		"no type":            parse("", text),
+		"another text":       parse("", []byte("SELECT $2"), 23),
+		"a longer text":      parse("", []byte("SELECT $1 "), 23),
+		"a name":             parse("a", text, 23),
+		"a name and less":    parse("a", text[:len(text)-1], 23),
+		"a cut message":      own[:len(own)-1],
+		"an empty message":   own[:wire.HeaderBytes],
+		"text beyond a zero": append(append([]byte(nil), own[:len(own)-7]...), 'x', 0, 1, 0, 0, 0, 23),
+	} {
+		if st.IsParse(frame) {
+			t.Errorf("%s: %q is taken for a Parse of %q", name, frame, text)
+		}
 	}
 }
 

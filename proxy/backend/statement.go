@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"pgtier/parser"
+	"pgtier/proxy/wire"
 )
 
 // Statement is one prepared statement that any number of sessions share. Its
@@ -22,6 +23,8 @@ type Statement struct {
 	SQL   bool   // made by PREPARE: Text is the whole PREPARE statement under Name
 	Under string // Settings.Reading it was prepared under
 	Facts *parser.Statement
+	// Runs are the facts of what EXECUTE runs: Facts, unless PREPARE made it.
+	Runs *parser.Statement
 
 	refs   int // guarded by Statements.mu
 	bytes  int64
@@ -78,7 +81,7 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
 		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under,
-		Facts: facts, hash: h, epoch: s.epoch.Load(), refs: 1,
+		Facts: facts, Runs: runs(key, facts), hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
 	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Under)) + int64(unsafe.Sizeof(*st)) + 64
 	s.byHash[h] = append(s.byHash[h], st)
@@ -87,9 +90,39 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	return st
 }
 
-// Current reports whether Acquire of key would return st. It takes no lock.
-func (s *Statements) Current(st *Statement, key StatementKey) bool {
-	return st.matches(key, s.epoch.Load())
+// runs are the facts of what is executed under the statement's name.
+func runs(key StatementKey, facts *parser.Statement) *parser.Statement {
+	if !key.SQL || len(facts.Commands) != 1 || facts.Commands[0].Prepared == nil {
+		return facts
+	}
+	cmd := &facts.Commands[0]
+	inner := &parser.Statement{Commands: []parser.Command{*cmd.Prepared}, Effects: cmd.Prepared.Effects, Pin: cmd.Prepared.Pin, Literals: facts.Literals}
+	if cmd.BodyStart >= 0 && cmd.BodyStart < cmd.BodyEnd && cmd.BodyEnd <= len(key.Text) {
+		inner.Template = string(key.Text[cmd.BodyStart:cmd.BodyEnd])
+	}
+	return inner
+}
+
+// Fresh reports whether Acquire of st's own text and types would return st under
+// the settings named by under (Settings.Reading). It takes no lock.
+func (s *Statements) Fresh(st *Statement, under string) bool {
+	return st.epoch == s.epoch.Load() && st.Under == under
+}
+
+// IsParse reports whether frame is a Parse of the unnamed statement with st's text and types.
+func (st *Statement) IsParse(frame []byte) bool {
+	const nameEnd = wire.HeaderBytes + 1 // of the empty name
+	textEnd := nameEnd + len(st.Text)
+	if len(frame) != textEnd+1+2+4*len(st.Types) || frame[nameEnd-1] != 0 || frame[textEnd] != 0 ||
+		string(frame[nameEnd:textEnd]) != string(st.Text) || int(binary.BigEndian.Uint16(frame[textEnd+1:])) != len(st.Types) {
+		return false
+	}
+	for i, oid := range st.Types {
+		if oidAt(frame[textEnd+3:], i) != oid {
+			return false
+		}
+	}
+	return true
 }
 
 // Release counts one holder less.

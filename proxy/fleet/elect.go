@@ -35,12 +35,13 @@ type verdict struct {
 	conflict string
 }
 
-// elect chooses the manager. It is pure but for r itself. The rules:
+// elect chooses the manager among claims, of which there is at least one. It is pure but for r itself. The rules:
 //   - A manager is not in recovery and belongs to the system of the managers before it.
 //   - The higher timeline wins. One below the highest that any manager has shown is never taken: what was committed on the
 //     higher one would be lost. A new manager must not be below what any replica follows either.
 //   - On equal timelines the present manager stays, then the last one, then the first that is configured.
-//   - The configured manager is taken at its word while it refuses us for who we are and nobody else claims the role.
+//   - The last manager, or before the first the configured one, is taken at its word while it refuses us for who we are and
+//     nobody claims the role.
 func (r *roles) elect(claims []claim) verdict {
 	r.adoptSystem(claims)
 	for _, c := range claims {
@@ -54,8 +55,8 @@ func (r *roles) elect(claims []claim) verdict {
 			chosen = i
 		}
 	}
-	if chosen < 0 && len(claims) > 0 && claims[0].closed && r.last <= 0 && !claimed(claims) {
-		chosen = 0
+	if word := max(r.last, 0); chosen < 0 && claims[word].closed && !claimed(claims) {
+		chosen = word
 	}
 	if chosen >= 0 && (chosen != r.manager || claims[chosen].timeline > r.highest) {
 		r.epoch++
@@ -147,7 +148,7 @@ func (r *roles) judge(claims []claim) verdict {
 			claimants = append(claimants, fmt.Sprintf("%s (timeline %d) %s", c.name, c.timeline, v.reasons[i]))
 		default:
 			v.reasons[i] = r.whyNotReplica(c)
-			if r.manager >= 0 && r.same(c) && c.timeline > r.highest {
+			if r.manager >= 0 && r.highest > 0 && r.same(c) && c.timeline > r.highest {
 				claimants = append(claimants, fmt.Sprintf("%s follows timeline %d of a manager that is none of ours", c.name, c.timeline))
 			}
 		}

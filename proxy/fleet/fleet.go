@@ -151,6 +151,10 @@ func (f *Fleet) heard(i int, q uint64, sent time.Time, s status) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := &f.hosts[i]
+	if i == f.roles.manager && s.position < h.status.position {
+		// It crashed and lost the end of its log, too quickly for us to see it away. What follows is another log.
+		f.roles.manager = -1
+	}
 	h.status, h.sent, h.answered, h.asked, h.failure = s, sent, true, true, failure{}
 	f.publish(time.Now())
 	f.took(i, q, sent, s.role, s.position)
@@ -177,11 +181,7 @@ func (f *Fleet) took(i int, q uint64, sent time.Time, role Role, at balance.LSN)
 	f.history.add(sent, at)
 	f.positions.answer(q, at)
 	if raise(&f.goal, uint64(at)) && f.reads.active() {
-		for j, m := range f.monitors {
-			if j != i {
-				m.poke()
-			}
-		}
+		f.pokeOthers(i)
 	}
 	f.wakeWaiters()
 }
@@ -195,6 +195,9 @@ func (f *Fleet) sampled(i int, at balance.LSN, running []uint64) {
 	}
 	f.guard.observe(at, running)
 	f.visible.Store(uint64(f.guard.visible))
+	if len(f.guard.doubtful()) > 0 {
+		f.pokeOthers(i)
+	}
 }
 
 // denied takes a replica's word that it knew none of ids as committed after it had replayed up to at.
@@ -242,8 +245,13 @@ func (f *Fleet) pokeManager() {
 	}
 }
 
-func (f *Fleet) pokeAll() {
-	for _, m := range f.monitors {
-		m.poke()
+func (f *Fleet) pokeAll() { f.pokeOthers(-1) }
+
+// pokeOthers makes all monitors but i's look whether a question is due.
+func (f *Fleet) pokeOthers(i int) {
+	for j, m := range f.monitors {
+		if j != i {
+			m.poke()
+		}
 	}
 }

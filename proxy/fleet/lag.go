@@ -21,8 +21,12 @@ type point struct {
 	lsn balance.LSN
 }
 
-// historyMost bounds the points. At one every 3 ms it is 3 s in full, and thinned out ever further back.
-const historyMost = 1024
+// historyMost bounds the points, and historyGrain is the largest part of its age by which thinning may shift a point: a lag
+// is at most 3 % too short. That takes about 32 × ln(age of the first point / 3 ms) points: 740 for a year.
+const (
+	historyMost  = 1024
+	historyGrain = 32
+)
 
 // add takes a sample of the manager.
 func (h *history) add(at time.Time, lsn balance.LSN) {
@@ -41,15 +45,21 @@ func (h *history) add(at time.Time, lsn balance.LSN) {
 	h.points = append(h.points, point{at, lsn})
 }
 
-// thin drops every second point of the older half: times long ago may be coarser.
+// thin drops points whose neighbours lie close together for their age. The last and the first stay.
 func (h *history) thin() {
-	kept := h.points[:0]
-	for i, p := range h.points {
-		if i >= historyMost/2 || i%2 == 0 {
-			kept = append(kept, p)
+	for grain := time.Duration(historyGrain); len(h.points) > historyMost*3/4 && grain > 0; grain /= 2 {
+		n := len(h.points)
+		newest, kept := h.points[n-1].at, n // those kept move to the end of the slice
+		last := newest
+		for i := n - 1; i >= 0; i-- {
+			p := h.points[i]
+			if i == n-1 || i == 0 || last.Sub(h.points[i-1].at) > newest.Sub(h.points[i-1].at)/grain {
+				kept--
+				h.points[kept], last = p, p.at
+			}
 		}
+		h.points = h.points[:copy(h.points, h.points[kept:])]
 	}
-	h.points = kept
 }
 
 func (h *history) reset() { *h = history{points: slices.Clip(h.points[:0])} }

@@ -14,7 +14,8 @@ import (
 // TestPositionCoversItsWrites is the promise that reads of one's own writes rest on: a ticket's position is not below the
 // commit, and a replica whose known position has reached it shows the row.
 func TestPositionCoversItsWrites(t *testing.T) {
-	cfg := quickConfig()
+	cfg := DefaultConfig()
+	cfg.Slow = 10 * time.Minute // so that demand alone brings it about
 	r := start(t, localpg.Options{Replicas: 2}, cfg, "")
 	pgtest.Exec(t, r.shard.Manager, "postgres", "CREATE TABLE written (id int PRIMARY KEY)")
 	const writers, writes = 4, 150
@@ -31,6 +32,8 @@ func TestPositionCoversItsWrites(t *testing.T) {
 		}
 		random := rand.New(rand.NewPCG(uint64(w), 1))
 		wg.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
 			for i := range writes {
 				id := w*writes + i
 				if _, err := manager.Exec(t.Context(), "INSERT INTO written VALUES ($1)", id); err != nil {
@@ -40,7 +43,7 @@ func TestPositionCoversItsWrites(t *testing.T) {
 				ticket := r.Committed()
 				var at balance.LSN
 				deadline := time.Now().Add(patience)
-				for {
+				for ; ; <-tick.C {
 					lsn, ok := r.Position(ticket)
 					if ok {
 						at = lsn
@@ -53,6 +56,7 @@ func TestPositionCoversItsWrites(t *testing.T) {
 					}
 				}
 				for random.IntN(2) == 0 || i == writes-1 { // half of them read at once, none forever
+					<-tick.C
 					v := r.View()
 					reached := 0
 					for h := range v.Hosts {
@@ -126,5 +130,38 @@ func TestCaughtUpReplicaIsNotBehindAtAPageBoundary(t *testing.T) {
 	r.await("the replica has reached "+at.String(), func(v *View) bool { return v.Hosts[1].Replayed >= at && v.Hosts[1].Lag == 0 })
 	if raw := lsn(t, conn, "SELECT pg_current_wal_insert_lsn()::text"); raw%(16<<20) != longHeader {
 		t.Fatalf("the log went on to %s meanwhile: the test proves nothing", raw)
+	}
+}
+
+// TestNobodyAsksForNothing: without demand the servers are left alone but for the slow question.
+func TestNobodyAsksForNothing(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Slow = 10 * time.Minute
+	r := start(t, localpg.Options{Replicas: 1}, cfg, "")
+	conn := session(t, r.shard.Manager)
+	run(t, conn, "CREATE TABLE t (id int)")
+	asked := r.positions.asked.Load()
+	began := time.Now()
+	for i := 0; time.Since(began) < 300*time.Millisecond; i++ {
+		run(t, conn, "INSERT INTO t VALUES ($1)", i)
+		r.Committed()
+	}
+	if got := r.positions.asked.Load(); got != asked {
+		t.Errorf("%d questions for tickets that nobody wants", got-asked)
+	}
+	ticket := r.Committed()
+	until(t, "the first that is wanted has a position", func() bool { _, ok := r.Position(ticket); return ok })
+	for range 50 {
+		r.Position(r.Committed())
+	}
+	// While there is demand, questions keep their distance.
+	asked, began = r.positions.asked.Load(), time.Now()
+	for time.Since(began) < 300*time.Millisecond {
+		run(t, conn, "INSERT INTO t VALUES (0)")
+		r.Position(r.Committed())
+	}
+	got, most := r.positions.asked.Load()-asked, uint64(time.Since(began)/cfg.Sample)+1
+	if got < 5 || got > most {
+		t.Errorf("%d questions in %s, want some, and at most %d", got, time.Since(began), most)
 	}
 }

@@ -61,7 +61,7 @@ type Host struct {
 type View struct {
 	// At is that moment.
 	At time.Time
-	// Manager is an index into Hosts, -1 while there is none.
+	// Manager is an index into Hosts, -1 while there is none. Its Host is Up, unless it lets only us not in (Full, Down).
 	Manager int
 	// Hosts has the configured manager first, then the replicas in their order, whatever they are now.
 	Hosts []Host

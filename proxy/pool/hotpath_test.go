@@ -58,6 +58,38 @@ func TestAcquireThatWaitsDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestTryAcquireNeverJumpsTheQueueNorWaits(t *testing.T) {
+	h := newHost()
+	r := New(h.dial, NewLimits(), zap.NewNop())
+	defer func() { _ = r.Close(t.Context()) }()
+	p, w, other := r.Attach(keyA, quiet(1)), NewWaiter[*line](), NewWaiter[*line]()
+	if _, ok := p.TryAcquire(w, Want[*line]{}); ok {
+		t.Error("a connection came out of an empty pool")
+	}
+	held := lendPlain(t, p, w)
+	if _, ok := p.TryAcquire(w, Want[*line]{}); ok {
+		t.Error("the only connection was lent twice")
+	}
+	got := make(chan *line)
+	go func() { // ends when it was served
+		l, _ := p.Acquire(other, Want[*line]{})
+		got <- l
+	}()
+	for !p.hasWaiter() {
+		runtime.Gosched()
+	}
+	p.Release(held)
+	if _, ok := p.TryAcquire(w, Want[*line]{}); ok {
+		t.Error("TryAcquire was served before the waiter")
+	}
+	p.Release(<-got)
+	l, ok := p.TryAcquire(w, Want[*line]{})
+	if !ok {
+		t.Fatal("an idle connection was not lent")
+	}
+	p.Release(l)
+}
+
 func (p *Pool[S]) hasWaiter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

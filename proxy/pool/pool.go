@@ -68,16 +68,38 @@ func (p *Pool[S]) Config() *Config { return p.cfg.Load() }
 // for server_down_wait, or the pool is closed; and the error given to Cancel or Close of w.
 func (p *Pool[S]) Acquire(w *Waiter[S], want Want[S]) (S, error) {
 	p.mu.Lock()
-	if p.phase == serving && p.queue.first == nil && w.closed.Load() == nil {
-		if sl := p.pick(want); sl != nil && p.fresh(sl) {
-			p.idle.remove(sl)
-			p.move(sl, Leased)
-			p.counters.assigned++
-			p.mu.Unlock()
-			return sl.server, nil
-		}
+	if sl := p.atHand(w, want); sl != nil {
+		p.mu.Unlock()
+		return sl.server, nil
 	}
 	return p.acquireSlowly(w, want)
+}
+
+// TryAcquire is Acquire for a connection that is at hand: ok is false when w would have to wait, to look at the
+// connection first, or to be told why it cannot have one. Acquire does all that.
+func (p *Pool[S]) TryAcquire(w *Waiter[S], want Want[S]) (s S, ok bool) {
+	p.mu.Lock()
+	sl := p.atHand(w, want)
+	p.mu.Unlock()
+	if sl == nil {
+		return s, false
+	}
+	return sl.server, true
+}
+
+// atHand lends the connection that w can have at once; nil when there is none. p.mu is held.
+func (p *Pool[S]) atHand(w *Waiter[S], want Want[S]) *slot[S] {
+	if p.phase != serving || p.queue.first != nil || w.closed.Load() != nil {
+		return nil
+	}
+	sl := p.pick(want)
+	if sl == nil || !p.fresh(sl) {
+		return nil
+	}
+	p.idle.remove(sl)
+	p.move(sl, Leased)
+	p.counters.assigned++
+	return sl
 }
 
 // pick returns the idle slot that suits want best and leaves it in the list; nil when none is idle.

@@ -115,24 +115,18 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
-	inner, reading := st.Facts, s.db.Hazards.Reading(st.Facts)
-	if st.SQL {
-		if p := st.Facts.Commands[0].Prepared; p != nil {
-			inner = &parser.Statement{Commands: []parser.Command{*p}, Effects: p.Effects, Pin: p.Pin}
-			reading = s.db.Hazards.CommandReading(p)
-		}
-	}
+	inner := st.Runs
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
-	if e := s.aimExecute(text, st, reading); e != nil {
+	if e := s.aimExecute(text, inner); e != nil {
 		return true, s.refuseHere(e)
 	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return true, s.refuseAll(asError(err))
 	}
-	s.routed()
+	s.routed(nil)
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)
@@ -202,6 +196,7 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 	if *replay == nil {
 		return nil
 	}
+	s.turnTime = 0
 	if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type item struct {
 	size  int
 	named bool               // Parse of a named statement
 	st    *parser.Statement  // Query and Parse: what the text does
-	own   *backend.Statement // Bind and Describe of a known statement
+	own   *backend.Statement // Bind and Describe: the client's statement; Parse: the unnamed one, if it is this very Parse
 }
 
 // facts is what the message's statement does, nil if it has none.

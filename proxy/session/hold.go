@@ -122,7 +122,7 @@ func (s *Session) onlyFails() bool {
 		switch it.typ {
 		case wire.MsgParse:
 			if p, ok := splitParse(s.in.Bytes()[it.off : it.off+it.size]); ok {
-				st = s.factsOf(p.text)
+				st = s.facts(p.text)
 			}
 		case wire.MsgBind:
 			if _, name, _, ok := splitBind(s.in.Bytes()[it.off : it.off+it.size]); ok {

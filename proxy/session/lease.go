@@ -17,25 +17,25 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	if s.server != nil {
 		return s.server, nil, nil
 	}
-	s.mu.Lock()
-	s.canceled = false
-	s.mu.Unlock()
-	s.enter(StateWaiting)
 	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint()}
 	if s.seqOn != 0 {
 		want.Prefer = s.last // currval and lastval may be asked there
 	}
-	c, err = s.acquire(want)
-	s.db.Stats.WaitTime.Add(uint64(s.env.now() - s.since.Load()))
-	if err != nil {
-		s.rest()
-		return nil, nil, err
+	var atHand bool
+	if s.db.Fleet.Load() == nil {
+		s.pool, s.replica = s.home, ""
+		c, atHand = s.home.TryAcquire(s.waiter, want)
+	}
+	if !atHand {
+		if c, err = s.wait(want); err != nil {
+			return nil, nil, err
+		}
 	}
 	s.db.Stats.ServerAssignments.Add(1)
 	s.last = c
 	s.mu.Lock()
 	s.server = c
-	killed, skip := s.killed, s.canceled
+	killed, skip := s.killed, s.canceled && !atHand
 	s.mu.Unlock()
 	if killed != nil { // before it could reach the connection
 		s.dropServer()
@@ -58,6 +58,22 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	return c, replay, nil
 }
 
+// wait borrows a connection when none is at hand. A cancel finds the session
+// waiting from here until lease has noted the connection.
+func (s *Session) wait(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
+	s.mu.Lock()
+	s.canceled = false
+	s.mu.Unlock()
+	began := s.enter(StateWaiting)
+	c, err := s.acquire(want)
+	s.turnTime = s.env.now()
+	s.db.Stats.WaitTime.Add(uint64(s.turnTime - began))
+	if err != nil {
+		s.rest()
+	}
+	return c, err
+}
+
 // adoptTimeout bounds a settings replay that must be answered first.
 const adoptTimeout = 30 * time.Second
 
@@ -72,6 +88,7 @@ func (s *Session) adopt(c *backend.Conn) (replay []byte, err error) {
 		c.Adopted(s.settings)
 		return msgs, nil
 	}
+	s.turnTime = 0
 	for tries := 1; ; tries++ {
 		err := c.Exec(msgs, adoptTimeout, nil)
 		if err == nil {

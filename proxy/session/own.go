@@ -129,30 +129,33 @@ func (s *Session) position() balance.LSN {
 
 // tellOwn puts the values that the turn's SHOW asks for on the connection.
 func (s *Session) tellOwn(c *backend.Conn) error {
-	var params []wire.Param
-	s.tells = false
-	if s.tx == wire.TxFailed {
-		return nil // the server says what it says of any statement then
+	names := s.ownShown(s.items)
+	if len(names) == 0 || s.tx == wire.TxFailed { // then the server says what it says of any statement
+		return nil
 	}
-	for i := range s.items {
-		st := s.items[i].facts()
+	var params []wire.Param
+	for _, name := range names {
+		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
+	}
+	c.SetUnnamed(nil)
+	s.turnTime = 0
+	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
+}
+
+// ownShown are the proxy's settings that the messages show.
+func (s *Session) ownShown(items []item) (names []string) {
+	for i := range items {
+		st := items[i].facts()
 		if st == nil {
 			continue
 		}
 		for j := range st.Commands {
-			cmd := &st.Commands[j]
-			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, ownPrefix) {
-				continue
+			if cmd := &st.Commands[j]; cmd.Kind == parser.Show && strings.HasPrefix(cmd.Name, ownPrefix) {
+				names = append(names, cmd.Name)
 			}
-			params = append(params, wire.Param{Name: cmd.Name, Value: s.ownValue(cmd.Name)})
 		}
 	}
-	if len(params) == 0 {
-		return nil
-	}
-	s.tells = true
-	c.SetUnnamed(nil)
-	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
+	return names
 }
 
 func (s *Session) ownValue(name string) string {

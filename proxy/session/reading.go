@@ -84,6 +84,7 @@ func (s *Session) learnReading(c *backend.Conn) error {
 	if !r.changed || r.known || s.raw || s.tx != wire.TxActive || !s.preparesLiterals() {
 		return nil
 	}
+	s.turnTime = 0
 	err := c.Exec(backend.AppendLiteralSettings(nil), readBackTimeout, func(f wire.Frame) {
 		if f.Type != wire.MsgDataRow {
 			return
@@ -164,6 +165,7 @@ func (s *Session) named(it *item, frame []byte, replaced *bool) (st *backend.Sta
 
 // prepareNow makes st exist on c, read as it was first, in round trips of its own.
 func (s *Session) prepareNow(c *backend.Conn, st *backend.Statement, unnamed bool, replay *[]byte) error {
+	s.turnTime = 0
 	if err := s.replayNow(c, replay); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type relay struct {
 	wrote        bool // the client has heard something
 	heard        bool // the server has said something
 	farewell     bool // it said nothing but goodbye
+	goodbye      []byte
 	again        bool // a replica could not serve it
 	acknowledged bool // a ParseComplete or CloseComplete has come
 
@@ -70,7 +71,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
 	r.counts, r.done, r.failedAt = false, 0, 0
-	r.wrote, r.heard, r.farewell, r.again, r.acknowledged = false, false, false, false, false
+	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.goodbye = false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -365,7 +366,11 @@ func (r *relay) failure(frame []byte) (keep bool) {
 	switch {
 	case severity == "FATAL" || severity == "PANIC":
 		r.fatal = true
-		r.farewell = code == wire.CodeAdminShutdown && !r.heard
+		r.farewell = code == wire.CodeAdminShutdown && !r.heard && r.s.dx == nil
+		if r.farewell {
+			r.goodbye = bytes.Clone(frame) // the client hears it only if the turn cannot be sent again
+			return false
+		}
 	case code == wire.CodeFeatureNotSupported && bytes.Contains(frame, []byte("RevalidateCachedQuery")):
 		// "cached plan must not change result type": the next Parse gets a new statement.
 		r.s.db.Statements.Expire()

@@ -5,7 +5,6 @@
 package session
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -45,11 +44,11 @@ type Session struct {
 	servers
 	aim             aim
 	route           route
-	tells           bool         // the turn under way shows the proxy's own settings
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
 	seenAt          time.Time          // when it did
+	behind          int                // reads in a row for which every replica was behind
 	floor           balance.LSN        // what pgtier.lsn asked for
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
@@ -77,7 +76,9 @@ type Session struct {
 	skipLeft int // bytes to come of a client message that is being streamed
 	needIn   int // size of a client message that must be whole
 	leaving  bool
-	last     *backend.Conn // leased last; a wish for the next lease
+	last     *backend.Conn     // leased last; a wish for the next lease
+	harmless *parser.Statement // noted in this turn, and nothing was to be noted
+	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
 	listens  map[string]bool
 
 	notifies   bool // a statement of this turn may NOTIFY
@@ -95,6 +96,7 @@ type Session struct {
 	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
+	messages atomic.Bool  // killed or mailbox were set since the session last looked
 	probed   atomic.Int64 // the rest (since) in which the sweeper has looked after it
 	held     atomic.Int32 // prepared statements in names
 	overdue  atomic.Bool  // a query timeout is being carried out
@@ -239,11 +241,7 @@ func (s *Session) Readable() bool {
 }
 
 // interrupted reports whether somebody left a message for this session while it worked.
-func (s *Session) interrupted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.killed != nil || len(s.mailbox) > 0
-}
+func (s *Session) interrupted() bool { return s.messages.Load() }
 
 // send writes to the client; an error means that it is gone.
 func (s *Session) send(b []byte) bool {
@@ -276,6 +274,7 @@ func (s *Session) Kill(e *wire.Error) {
 	s.mu.Lock()
 	if s.killed == nil {
 		s.killed = e
+		s.messages.Store(true)
 	}
 	if s.server != nil {
 		// Under mu: the connection is still this session's, and unlease lifts the deadline.
@@ -310,6 +309,7 @@ func (s *Session) Notify(msg []byte) bool {
 	full := len(s.mailbox)+len(msg) > maxMailbox
 	if !full {
 		s.mailbox = append(s.mailbox, msg...)
+		s.messages.Store(true)
 	}
 	s.mu.Unlock()
 	if full {
@@ -332,6 +332,7 @@ func (s *Session) deliver() {
 	s.mu.Lock()
 	msgs := s.mailbox
 	s.mailbox = nil
+	s.messages.Store(s.killed != nil)
 	s.mu.Unlock()
 	s.send(msgs)
 }
@@ -340,12 +341,17 @@ func (s *Session) deliver() {
 // server begins the transaction.
 func (s *Session) enter(st State) int64 {
 	now := s.env.now()
+	s.enterAt(st, now)
+	return now
+}
+
+// enterAt is enter when the time is known.
+func (s *Session) enterAt(st State, now int64) {
 	s.since.Store(now) // first: nobody must take a new state for an old one
 	s.state.Store(int32(st))
 	if st == StateActive && s.txSince.Load() == 0 {
 		s.txSince.Store(now)
 	}
-	return now
 }
 
 // rest sets the state between requests.
@@ -362,14 +368,6 @@ func (s *Session) rest() {
 
 // facts of a text, by the shared cache.
 func (s *Session) facts(sql []byte) *parser.Statement { return s.env.Parser.Statement(sql) }
-
-// factsOf is facts for the text of a Parse; the same text as before costs a comparison.
-func (s *Session) factsOf(text []byte) *parser.Statement {
-	if u := s.unnamed; u != nil && bytes.Equal(u.Text, text) {
-		return u.Facts
-	}
-	return s.facts(text)
-}
 
 // close gives everything back. The server connection is rolled back and reused
 // where that is certain, closed where it is not.

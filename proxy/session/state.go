@@ -25,24 +25,32 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		s.noteRaw(st)
 		return ""
 	}
+	if st == s.harmless {
+		return ""
+	}
 	if s.db.Hazards.Pending() && router.MayRunCode(st) {
 		ctx, stop := context.WithTimeout(context.Background(), hazardWait)
 		_ = s.db.Hazards.Wait(ctx) // unread, it pins
+		s.turnTime = 0
 		stop()
 	}
 	s.txn.reads.note(st)
-	plan := router.Route(st, s.routeFacts(), s.db.Hazards)
-	if plan.Effects != 0 {
+	plan := router.Route(st, s.routeFacts(st), s.db.Hazards)
+	switch {
+	case plan.Effects != 0:
+		s.harmless = nil // it may make the others another matter
 		s.follow(&plan)
+	case plan.Pin == "":
+		s.harmless = st
 	}
 	return plan.Pin
 }
 
-// routeFacts is what the router asks about the session.
-func (s *Session) routeFacts() router.Facts {
+// routeFacts is what the router asks about the session for st.
+func (s *Session) routeFacts(st *parser.Statement) router.Facts {
 	return router.Facts{
 		TxFailed:      s.tx == wire.TxFailed,
-		Backslashes:   s.params.Value("standard_conforming_strings") == "off",
+		Backslashes:   st.Conforming && s.params.Value("standard_conforming_strings") == "off",
 		SequencesRead: s.db.SequencesRead.Load(),
 		NewCode:       s.txn.code,
 	}

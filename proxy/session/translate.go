@@ -115,6 +115,11 @@ func (t *translator) message(it *item, frame []byte) {
 // this connection does not need.
 func (t *translator) parse(it *item, frame []byte) {
 	s, c := t.s, t.c
+	if it.own != nil && it.own == s.unnamed && s.db.Statements.Fresh(it.own, s.readingOf(it.st)) {
+		s.db.Stats.ClientParses.Add(1)
+		t.unnamedSent(s.unnamedParse(c))
+		return
+	}
 	p, ok := splitParse(frame)
 	if !ok {
 		return // the server says what is wrong
@@ -149,14 +154,21 @@ func (t *translator) parse(it *item, frame []byte) {
 }
 
 // parseUnnamed notes what the unnamed statement will be, for connections to come.
-// A client that parses the same text again and again costs no look-up.
 func (t *translator) parseUnnamed(p parseFields, facts *parser.Statement) {
 	s := t.s
-	key := backend.StatementKey{Text: p.text, Types: p.types, Under: s.readingOf(facts)}
-	x := expectation{kind: expectUnnamed, st: s.unnamed, held: t.c.Unnamed()}
-	if s.unnamed == nil || !s.db.Statements.Current(s.unnamed, key) {
-		x.old, s.unnamed = s.unnamed, s.db.Statements.Acquire(key, facts) // x holds the old one's reference
-	}
+	x := s.unnamedParse(t.c)
+	x.old, s.unnamed = s.unnamed, s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.readingOf(facts)}, facts)
+	t.unnamedSent(x) // which holds the old one's reference
+}
+
+// unnamedParse is what to expect of a Parse of the unnamed statement.
+func (s *Session) unnamedParse(c *backend.Conn) expectation {
+	return expectation{kind: expectUnnamed, st: s.unnamed, held: c.Unnamed()}
+}
+
+// unnamedSent notes that the client's own Parse makes its unnamed statement on the server connection.
+func (t *translator) unnamedSent(x expectation) {
+	s := t.s
 	t.c.SetUnnamed(s.unnamed)
 	s.db.Stats.ServerParses.Add(1)
 	expect := &s.relay.expect
@@ -339,7 +351,7 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	statements := s.statementMode()
+	s.harmless = nil
 	for i := range s.items {
 		if st := s.items[i].st; st != nil {
 			if e := s.checkOwn(st); e != nil {
@@ -354,7 +366,7 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 		if pin == "" {
 			pin = why
 		}
-		if statements && it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 {
+		if it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 && s.statementMode() {
 			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",
 				Hint: "Set pool.mode to transaction for this database."}
 		}
@@ -386,11 +398,17 @@ func (s *Session) statement(name []byte) *backend.Statement {
 func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
 	case wire.MsgParse:
-		p, ok := splitParse(frame)
-		if !ok {
-			return ""
+		var p parseFields
+		if u := s.unnamed; u != nil && u.IsParse(frame) {
+			// A client that parses the same text again and again costs one comparison.
+			it.st, it.own = u.Facts, u
+		} else {
+			var ok bool
+			if p, ok = splitParse(frame); !ok {
+				return ""
+			}
+			it.st = s.facts(p.text)
 		}
-		it.st = s.factsOf(p.text)
 		it.named = len(p.name) > 0
 		s.reparsed = s.reparsed || !it.named
 		late := s.txn.reads.turn && early(it.st)

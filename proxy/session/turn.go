@@ -30,6 +30,7 @@ func (s *Session) serve(req []byte) bool {
 // turn sends requests to a server and relays the answers: the hot path.
 func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
+	s.turnTime = began
 	pin, refusal := s.inspect(req)
 	if refusal == nil {
 		refusal = s.aimTurn(pin)
@@ -65,9 +66,13 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if ok, done := s.readyFor(c, req, pin, &replay); done {
 		return ok, false
 	}
-	s.routed()
+	s.routed(s.items)
 	s.follows(c)
-	sent := s.enter(StateActive)
+	if s.turnTime == 0 {
+		s.turnTime = s.env.now()
+	}
+	sent := s.turnTime
+	s.enterAt(StateActive, sent)
 	t := translator{s: s, c: c, req: req}
 	out, owed := t.requests(replay)
 	s.relay.begin(c, replay != nil, owed)
@@ -93,6 +98,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 // answered.
 func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]byte) (ok, done bool) {
 	if pin != "" {
+		s.turnTime = 0
 		if err := s.pinTo(c, pin, replay); err != nil {
 			return s.pinFailed(c, err), true
 		}
@@ -334,7 +340,7 @@ func (s *Session) stop(c *backend.Conn) {
 func (s *Session) lost(c *backend.Conn, err error) bool {
 	r := &s.relay
 	clean := r.remain == 0 && !r.clientGone
-	tail, owed := append([]byte(nil), r.Tail()...), r.owed
+	tail, owed := append(append([]byte(nil), r.Tail()...), r.goodbye...), r.owed
 	c.Spoil("lost")
 	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun
 	code := s.fate()

@@ -180,7 +180,7 @@ func (s *bodyScanner) begins(word string, second, third token) {
 	switch word {
 	case "set", "reset", "discard", "listen", "unlisten", "prepare", "deallocate", "load":
 	case "create", "alter", "drop", "comment", "grant", "revoke", "refresh", "reindex", "security", "import", "vacuum", "analyze", "cluster", "reassign":
-		s.facts.changes = s.facts.changes || !second.is("=", ".", "[", ":")
+		s.facts.changes = s.facts.changes || startsDDL(token{text: word}, second)
 		return
 	case "show", "explain":
 		s.facts.local = strings.ToUpper(word)
@@ -198,6 +198,23 @@ func (s *bodyScanner) begins(word string, second, third token) {
 	default:
 		s.risky(strings.ToUpper(word))
 	}
+}
+
+// startsDDL says whether a statement that begins with these two words changes the catalog. The first may be the name of a variable.
+func startsDDL(first, second token) bool {
+	switch {
+	case second.is("=", ".", "[", ":"):
+		return false
+	case first.is("comment"):
+		return second.is("on")
+	case first.is("security"):
+		return second.is("label")
+	case first.is("import"):
+		return second.is("foreign")
+	case first.is("refresh"):
+		return second.is("materialized")
+	}
+	return true
 }
 
 // execute judges what follows the word EXECUTE. Text that is wholly in the body is read like the body; of format() only

@@ -46,16 +46,23 @@ const xidType = 28
 const advancingBuiltins = `pg_current_xact_id txid_current`
 
 // harmlessBuiltins are volatile, write nothing and depend on no server:
-//   - random*, array_sample, array_shuffle, gen_random_uuid, uuidv4, uuidv7: each call gives something new wherever it runs; setseed pins.
+//   - random, gen_random_uuid: each call gives something new wherever it runs; setseed pins.
 //   - clock_timestamp, timeofday: servers of one cluster are taken to have one time, as for now(), which is stable.
+//   - current_query: the text, which the proxy sends on as it is.
 //   - pg_sleep*: wait.
 //   - pg_partition_tree, pg_partition_ancestors: read pg_inherits, and are volatile because they lock.
-const harmlessBuiltins = `random random_normal array_sample array_shuffle gen_random_uuid uuidv4 uuidv7 clock_timestamp timeofday
+const harmlessBuiltins = `random gen_random_uuid clock_timestamp timeofday current_query
 pg_sleep pg_sleep_for pg_sleep_until pg_partition_tree pg_partition_ancestors`
+
+// newerHarmless are those that came with PostgreSQL 16 to 18.
+const newerHarmless = `random_normal array_sample array_shuffle uuidv4 uuidv7`
 
 // harmlessExtensions are volatile functions in C of pgcrypto, uuid-ossp and tablefunc: random numbers and what is made with them.
 const harmlessExtensions = `gen_random_bytes gen_random_uuid gen_salt pgp_pub_encrypt pgp_pub_encrypt_bytea pgp_sym_encrypt pgp_sym_encrypt_bytea
 uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 normal_rand`
+
+// harmlessTriggers are trigger functions in C of the extensions of these names, and of tcn, that change no row but the one that fires them.
+const harmlessTriggers = `moddatetime autoinc insert_username triggered_change_notification`
 
 // writingBuiltins change rows of catalogs or large objects; tables of others are changed by none.
 const writingBuiltins = `lo_* lowrite pg_import_system_collations pg_replication_origin_create pg_replication_origin_drop`
@@ -77,8 +84,8 @@ type builtin struct {
 // arity is how many arguments a function takes.
 type arity struct{ least, most int }
 
-// takes says whether n written arguments may call the function.
-func (a arity) takes(n int) bool { return n >= a.least && n <= a.most }
+// takes says whether n written arguments may call the function; -1 are arguments that were not counted.
+func (a arity) takes(n int) bool { return n < 0 || n >= a.least && n <= a.most }
 
 // manyArguments is more than a function can have: FUNC_MAX_ARGS is 100. It stands for VARIADIC.
 const manyArguments = 1 << 10
@@ -104,7 +111,7 @@ func (b *builtin) unproved() string {
 	switch {
 	case matches(advancingBuiltins, b.name):
 		return "takes a transaction number"
-	case b.volatility == 'v' && !b.hidden && !matches(harmlessBuiltins, b.name):
+	case b.volatility == 'v' && !b.hidden && !matches(harmlessBuiltins, b.name) && !matches(newerHarmless, b.name):
 		return "volatile"
 	}
 	return ""
@@ -132,14 +139,19 @@ func matches(names, name string) bool {
 	return false
 }
 
-// patterns is a regular expression of the server for all names above.
-func patterns() string {
-	var all []string
+// listedNames are the names above that a query must look for: those without * as a list in quotes, the others as a regular expression.
+func listedNames() (names, patterns string) {
+	plain, wild := []string{"'age'"}, []string{}
+	lists := []string{newerLocal, advancingBuiltins, statefulBuiltins}
 	for _, list := range localBuiltins {
-		all = append(all, strings.Fields(list.names)...)
+		lists = append(lists, list.names)
 	}
-	for _, list := range []string{newerLocal, advancingBuiltins, statefulBuiltins} {
-		all = append(all, strings.Fields(list)...)
+	for _, name := range strings.Fields(strings.Join(lists, " ")) {
+		if strings.Contains(name, "*") {
+			wild = append(wild, strings.ReplaceAll(strings.TrimSuffix(name, "*"), "*", ".*"))
+		} else {
+			plain = append(plain, "'"+name+"'")
+		}
 	}
-	return "^(" + strings.ReplaceAll(strings.Join(all, "|"), "*", ".*") + "|age)$"
+	return strings.Join(plain, ", "), "^(" + strings.Join(wild, "|") + ")"
 }

@@ -15,7 +15,7 @@ import (
 	"pgtier/parser"
 )
 
-var servers = pgtest.Share(localpg.Options{})
+var servers = pgtest.Share(localpg.Options{Replicas: 1})
 
 func TestMain(m *testing.M) { os.Exit(servers.Run(m)) }
 
@@ -229,6 +229,10 @@ func TestVersionTellsEveryChange(t *testing.T) {
 		"CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
 		"CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION e()", "ALTER EVENT TRIGGER e DISABLE",
 		"DROP FUNCTION h CASCADE", "DROP TRIGGER t ON a2",
+		"ALTER TABLE b SET UNLOGGED", "ALTER TABLE b SET LOGGED",
+		"CREATE FUNCTION k() RETURNS int LANGUAGE sql AS 'SELECT 1'", "ALTER FUNCTION k() STABLE",
+		"CREATE SEQUENCE s2", "CREATE SCHEMA n", "ALTER TABLE b SET SCHEMA n", "ALTER SCHEMA n RENAME TO n2", "ALTER TABLE n2.b SET SCHEMA public",
+		"CREATE MATERIALIZED VIEW m AS SELECT 1 AS x", "CREATE UNLOGGED TABLE u (id int)",
 	} {
 		pgtest.Exec(t, server, name, ddl)
 		now := version()

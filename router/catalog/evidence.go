@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -25,9 +26,7 @@ type evidence struct {
 	alwaysBlind               bool // any statement may write what cannot be seen
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
 	fields map[string]bool
-	// doubtful is why a command without its text is no Read, "" if that does not matter.
-	doubtful string
-	known    map[string]struct{} // names that may be called, the server's own and of types
+	known  map[string]struct{} // names that may be called, the server's own and of types
 }
 
 // meaning is one thing of a name.
@@ -68,7 +67,9 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	for _, b := range g.builtins {
 		e.functions[b.name] = append(e.functions[b.name], meaning{"pg_catalog", node{inFunction, b.oid}, b.args})
 		if b.args.takes(1) && (b.local() != "" || b.unproved() != "") {
-			e.fields[b.name] = e.fields[b.name] || false
+			if _, ok := e.fields[b.name]; !ok {
+				e.fields[b.name] = false
+			}
 		}
 		if matches(writingBuiltins, b.name) {
 			e.calls[b.oid] = callable{"pg_catalog", b.name, true, true}
@@ -83,9 +84,13 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	for oid, o := range g.operators {
 		e.operators[o.name] = append(e.operators[o.name], meaning{schema: o.schema, node: node{inOperator, oid}})
 	}
+	for _, names := range []map[string][]meaning{e.functions, e.relations, e.operators} {
+		for _, list := range names { // the first reason counts, so let it be the same each time
+			slices.SortFunc(list, func(a, b meaning) int { return a.node.compare(b.node) })
+		}
+	}
 	e.reverse(g)
 	e.findAlways()
-	e.findDoubtful()
 	return e
 }
 
@@ -93,12 +98,12 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 func (e *evidence) reverse(g *graph) {
 	for from, list := range g.edges {
 		for _, edge := range list {
-			// An edge from truncating to writing says that a write may be a TRUNCATE. Which it is, is known here.
-			if from.place == inTruncate && edge.to.place == inWrite {
+			// An edge from truncating or changing to writing says that a write may be one. Which it is, is known here.
+			if (from.place == inTruncate || from.place == inChange) && edge.to.place == inWrite && from.oid == edge.to.oid {
 				continue
 			}
 			// Functions that are not volatile cannot write by themselves (init_execution_state in src/backend/executor/functions.c).
-			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && from.place == inWrite && f.volatility != 'v' {
+			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && (from.place == inWrite || from.place == inChange) && f.volatility != 'v' {
 				continue
 			}
 			e.uses[edge.to] = append(e.uses[edge.to], from)
@@ -162,6 +167,7 @@ func (e *evidence) mention(g *graph, f *function, name string) {
 		e.use(f, m.node)
 		if f.facts.writes && f.volatility == 'v' {
 			e.use(f, node{inWrite, m.node.oid})
+			e.use(f, node{inChange, m.node.oid})
 		}
 		if f.facts.truncates && f.volatility == 'v' {
 			e.use(f, node{inTruncate, m.node.oid})
@@ -184,6 +190,7 @@ func (g *graph) spelling(operator string) []*function {
 			list = append(list, f)
 		}
 	}
+	slices.SortFunc(list, func(a, b *function) int { return cmp.Compare(a.oid, b.oid) })
 	return list
 }
 

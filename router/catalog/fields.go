@@ -1,51 +1,69 @@
 package catalog
 
 import (
+	"slices"
 	"strings"
 
 	"pgtier/parser"
 )
 
 // statementFields finds the functions of evidence.fields that column notation in the text may call. Instead of them it may
-// return the reading of a text that cannot be searched.
+// return the reading of a text that cannot be searched. The commands say which names stand behind a point, the text before it whether that is a table's
+// column: u.age calls no function that takes a number.
 func (e *evidence) statementFields(st *parser.Statement) ([]string, *Reading) {
-	if len(e.fields) == 0 {
+	var found []string
+	for i := range st.Commands {
+		c := &st.Commands[i]
+		found = append(found, e.commandFields(c)...)
+		if c.Explained != nil {
+			found = append(found, e.commandFields(c.Explained)...)
+		}
+	}
+	if len(found) == 0 {
 		return nil, nil
 	}
-	text := st.Template
-	if text == "" {
+	if st.Template == "" {
 		return nil, readingLong
 	}
-	var found []string
+	bad := false
+	found = slices.DeleteFunc(found, func(name string) bool {
+		called, certain := calledBehindPoint(st.Template, name, e.fields[name])
+		bad = bad || !certain
+		return !called
+	})
+	if bad {
+		return nil, readingField
+	}
+	return found, nil
+}
+
+// calledBehindPoint says whether the text has .name where that may call a function; row says that a table's name may stand before it. What only the
+// server should read is not certain.
+func calledBehindPoint(text, name string, row bool) (called, certain bool) {
 	for i := 0; ; {
 		dot := strings.IndexByte(text[i:], '.')
 		if dot < 0 {
-			return found, nil
+			return false, true
 		}
 		dot += i
 		i = dot + 1
-		name, certain := nameAt(text, i)
+		found, certain := nameAt(text, i)
 		if !certain {
-			return nil, readingField
+			return false, false
 		}
-		if row, ok := e.fields[name]; ok && (row || !followsName(text, dot)) {
-			found = append(found, name)
+		if found == name && (row || !followsName(text, dot)) {
+			return true, true
 		}
 	}
 }
 
-// findDoubtful fills doubtful.
-func (e *evidence) findDoubtful() {
-	for name := range e.fields {
-		for _, m := range e.functions[name] {
-			_, local := e.local[m.node]
-			_, unproved := e.unproved[m.node]
-			if m.schema != "pg_catalog" && (local || unproved) && (e.doubtful == "" || name < e.doubtful) {
-				e.doubtful = name
-			}
+// commandFields does the same for a command without its text. It takes any name behind a point for a function's, if there is one.
+func (e *evidence) commandFields(c *parser.Command) []string {
+	var found []string
+	for _, name := range c.Attributes {
+		if _, ok := e.fields[name]; ok {
+			found = append(found, name)
 		}
 	}
-	if e.doubtful != "" {
-		e.doubtful = "may call " + e.doubtful + "() in column notation"
-	}
+	return found
 }

@@ -9,7 +9,8 @@ const (
 	inFunction place = iota // calling the function
 	inRead                  // reading the relation
 	inWrite                 // writing the relation
-	inTruncate              // truncating the relation
+	inChange                // changing or deleting rows that are there; a kind of inWrite
+	inTruncate              // truncating the relation; a kind of inWrite
 	inOperator              // using the operator
 	inSchema                // changing the catalog; oid 0
 	inAll                   // any statement; oid 0
@@ -169,7 +170,7 @@ func (g *graph) judge(f *function) facts {
 		case f.owner == 0:
 			return facts{why: "compiled code of no extension", blind: true}
 		}
-		return facts{blind: f.volatility == 'v' && !harmlessExtension(f.name)}
+		return facts{blind: f.volatility == 'v' && !harmlessExtension(f.name) && !matches(harmlessTriggers, f.name)}
 	}
 	return facts{why: "language " + f.language + " cannot be proved harmless", blind: true}
 }
@@ -204,13 +205,15 @@ func (g *graph) part(p part) []node {
 			return []node{{place: inAll}}
 		}
 	case "foreign key":
-		if p.detail == "true" {
-			g.edge(write, node{inWrite, p.other}, name)
+		if change := (node{inChange, p.other}); p.detail == "true" {
+			g.edge(write, change, name)
+			g.edge(node{inChange, p.relation}, change, name)
+			g.edge(change, node{inWrite, p.other}, "")
 		}
 		g.edge(node{inTruncate, p.relation}, node{inTruncate, p.other}, name)
 		g.edge(node{inTruncate, p.other}, node{inWrite, p.other}, "")
 	case "inherits":
-		for _, place := range []place{inRead, inWrite, inTruncate} {
+		for _, place := range []place{inRead, inWrite, inChange, inTruncate} {
 			g.edge(node{place, p.relation}, node{place, p.other}, "")
 		}
 		g.edge(node{inTruncate, p.other}, node{inWrite, p.other}, "")
@@ -243,6 +246,11 @@ func (g *graph) owner(parts map[object][]node, o object) []node {
 	return []node{{place: inAll}}
 }
 
+// onlyReads says whether n, of the object from, writes to none of the relations that its expression names: policies, and queries of materialized views.
+func (g *graph) onlyReads(from object, n node) bool {
+	return from.class == catalogPolicy || from.class == catalogRewrite && g.relations[n.oid].kind == 'm'
+}
+
 // depend adds the edges of one row of queryDepends: from depends on to.
 func (g *graph) depend(parts map[object][]node, from, to object) {
 	var cause node
@@ -257,8 +265,9 @@ func (g *graph) depend(parts map[object][]node, from, to object) {
 	planned := from.class == catalogConstraint || from.class == catalogClass || from.class == catalogAttrdef
 	for _, n := range g.owner(parts, from) {
 		g.edges[cause] = append(g.edges[cause], edge{to: n, planned: planned && n.place == inRead})
-		if cause.place == inRead && n.place != inRead && from.class != catalogPolicy { // a policy only reads
+		if cause.place == inRead && n.place != inRead && !g.onlyReads(from, n) {
 			g.edge(node{inWrite, to.oid}, n, "")
+			g.edge(node{inChange, to.oid}, n, "")
 		}
 	}
 }

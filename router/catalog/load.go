@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 )
 
 // Querier runs one SQL statement and gives visit each row's values as text, nil for NULL. The fields are valid only during the call. An error of visit
@@ -105,7 +106,8 @@ func (l *loader) names() error {
 }
 
 func (l *loader) builtins() error {
-	return l.rows(fmt.Sprintf(queryBuiltins, patterns()), 7, func(v []string) error {
+	names, patterns := listedNames()
+	return l.rows(fmt.Sprintf(queryBuiltins, names, patterns), 7, func(v []string) error {
 		id, err := oids(v[0], v[3], v[4], v[5])
 		if err != nil {
 			return err
@@ -182,8 +184,12 @@ func (l *loader) trees() error {
 	if server >= bodiesSince {
 		more = queryBodies
 	}
+	watched := make([]string, 0, len(l.g.builtins))
+	for oid := range l.g.builtins {
+		watched = append(watched, strconv.FormatUint(uint64(oid), 10))
+	}
 	found := newTrees()
-	err = l.rows(fmt.Sprintf(queryTrees, more, patterns()), 4, func(v []string) error {
+	err = l.rows(fmt.Sprintf(queryTrees, more, strings.Join(watched, ",")), 4, func(v []string) error {
 		id, err := oids(v[0], v[1])
 		if err != nil {
 			return err

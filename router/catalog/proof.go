@@ -42,7 +42,7 @@ func (p *proof) effects(c *parser.Command) {
 			p.fail(e.verdict, e.why)
 		}
 	}
-	if len(c.Settings) > 0 || len(c.Locals) > 0 || len(c.Restores) > 0 || c.RestoresAny {
+	if len(c.Settings) > 0 || len(c.Locals) > 0 || len(c.Restores) > 0 || c.RestoresAny || c.LocalsAny {
 		p.fail(Unproved, "changes settings")
 	}
 	if c.Incomplete {

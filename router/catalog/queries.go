@@ -41,7 +41,7 @@ const (
 // and CREATE INDEX rewrite their rows and change nothing that matters. Temporary tables come and go and are left out.
 const queryVersion = `SELECT pg_catalog.sum(n), pg_catalog.sum(h) FROM (
 SELECT 1 AS n, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8) AS h FROM pg_catalog.pg_proc WHERE oid >= 16384
-UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 1) FROM pg_catalog.pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 1) FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0)
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 2) FROM pg_catalog.pg_rewrite WHERE oid >= 16384
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 3) FROM pg_catalog.pg_attrdef
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 4) FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND contype IN ('c', 'f')
@@ -54,8 +54,8 @@ UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_c
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 10) FROM pg_catalog.pg_event_trigger
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 11) FROM pg_catalog.pg_extension
 UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_catalog.text::pg_catalog.int8 + 12) FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype IN ('d', 'e', 'r')
-UNION ALL SELECT 1, pg_catalog.hashtextextended(relname::pg_catalog.text || relkind::pg_catalog.text || relpersistence::pg_catalog.text
-	|| relnamespace::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_class
+UNION ALL SELECT 1, pg_catalog.hashtextextended(relname::pg_catalog.text || relkind::pg_catalog.text || relpersistence::pg_catalog.text,
+	(oid::pg_catalog.int8 << 32) | relnamespace::pg_catalog.int8) FROM pg_catalog.pg_class
 WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
 UNION ALL SELECT 1, pg_catalog.hashtextextended(nspname::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_namespace
 WHERE NOT nspname::pg_catalog.text ^@ 'pg_') AS all_rows`
@@ -67,16 +67,16 @@ const queryServer = `SELECT pg_catalog.current_setting('server_version_num')`
 // volatility, whether only the server can call it (an argument or the result is internal, a handler or a trigger's), and the body. For language internal
 // the body is the names of built-in functions that are the same code.
 const queryFunctions = `SELECT p.oid, n.nspname, p.proname, CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE l.lanname END,
-COALESCE((SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 1255 AND d.objid = p.oid AND d.objsubid = 0 AND d.deptype = 'e' LIMIT 1), 0),
-p.prokind = 'f' AND p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1,
+COALESCE(d.refobjid, 0), p.prokind = 'f' AND p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1,
 t.typtype IN ('c', 'd', 'p'), p.provolatile, ` + hiddenColumn + `,
-CASE WHEN l.lanname = 'internal' THEN (SELECT pg_catalog.string_agg(b.proname, ' ') FROM pg_catalog.pg_proc b
-	WHERE b.oid < 16384 AND b.prolang = 12 AND b.prosrc = p.prosrc)
-WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END
+CASE WHEN l.lanname = 'internal' THEN i.names WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 LEFT JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0]
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1255 AND d.objid = p.oid AND d.objsubid = 0 AND d.deptype = 'e'
+LEFT JOIN (SELECT a.oid, pg_catalog.string_agg(b.proname, ' ') AS names FROM pg_catalog.pg_proc a JOIN pg_catalog.pg_proc b ON b.prosrc = a.prosrc
+	WHERE a.oid >= 16384 AND a.prolang = 12 AND b.oid < 16384 AND b.prolang = 12 GROUP BY a.oid) AS i ON i.oid = p.oid
 WHERE p.oid >= 16384`
 
 // hiddenColumn says that no statement can call p: 2281 is internal; the results are internal, trigger, event_trigger, and the handlers of languages,
@@ -88,16 +88,16 @@ const queryKnown = `SELECT proname FROM pg_catalog.pg_proc WHERE oid < 16384
 UNION SELECT typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype IN ('d', 'e', 'r')`
 
 // queryBuiltins yields oid, name, volatility, fewest and most arguments, type of the first or 0, and whether only the server can call it, of the
-// server's own functions that are volatile or whose name matches the regular expression. It has one verb.
+// server's own functions that are volatile or of a name that is listed. It has two verbs: names in quotes, and a regular expression for others.
 const queryBuiltins = `SELECT p.oid, p.proname, p.provolatile, p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::pg_catalog.int4,
 CASE WHEN p.provariadic <> 0 THEN 1024 ELSE p.pronargs END, COALESCE(p.proargtypes[0], 0), ` + hiddenColumn + `
-FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname ~ '%s')`
+FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname IN (%s) OR p.proname ~ '%s')`
 
 // queryRelations yields oid, schema, name, kind, persistence and the extension that owns it or 0.
-const queryRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
-COALESCE((SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e' LIMIT 1), 0)
+const queryRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, COALESCE(d.refobjid, 0)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'`
 
 // queryOperators yields oid, schema and name.
@@ -105,8 +105,8 @@ const queryOperators = `SELECT o.oid, n.nspname, o.oprname FROM pg_catalog.pg_op
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid >= 16384`
 
 // queryParts yields the objects that tie functions to relations: kind, oid, name, relation, detail and other. Detail and other depend on
-// the kind, see graph.part.
-const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, (tgtype & 32 <> 0)::pg_catalog.text, tgfoid FROM pg_catalog.pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
+// the kind, see graph.part. Internal triggers are those of constraints, and before PostgreSQL 15 those that partitions have from their parent.
+const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, (tgtype & 32 <> 0)::pg_catalog.text, tgfoid FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0) AND tgenabled <> 'D'
 UNION ALL SELECT 'rule', oid, rulename, ev_class, ev_type::pg_catalog.text, 0 FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_enabled <> 'D'
 UNION ALL SELECT 'default', d.oid, a.attname, d.adrelid, (a.attgenerated <> '')::pg_catalog.text, 0 FROM pg_catalog.pg_attrdef d
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
@@ -128,7 +128,7 @@ WHERE d.refobjid >= 16384 AND (d.refclassid IN (1255, 2617) OR d.refclassid = 12
 // queryTrees yields what expressions use of the server's own objects, on which pg_depend has no rows: classid, objid, a kind and what it is. The
 // kinds are funcid (a function of queryBuiltins, by oid), relid (a relation, by oid), lock (rows are locked) and setting (a call of
 // current_setting, with its constant first argument as the bytes of a varlena, or nothing). Expressions are searched as stored node trees; a view of
-// the server itself is given as its relation. It has two verbs: more branches for newer servers, and the regular expression of queryBuiltins.
+// the server itself is given as its relation. It has two verbs: more branches for newer servers, and the functions of queryBuiltins.
 const queryTrees = `WITH trees AS (
 SELECT 2618 AS class, oid, ev_action::pg_catalog.text || ev_qual::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite WHERE oid >= 16384
 UNION ALL SELECT 2, ev_class, ev_action::pg_catalog.text FROM pg_catalog.pg_rewrite WHERE oid < 16384 AND ev_type = '1'
@@ -141,7 +141,7 @@ UNION ALL SELECT 1259, partrelid, partexprs::pg_catalog.text FROM pg_catalog.pg_
 UNION ALL SELECT 2620, oid, tgqual::pg_catalog.text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL
 UNION ALL SELECT 1255, oid, proargdefaults::pg_catalog.text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proargdefaults IS NOT NULL%s
 UNION ALL SELECT 1, oid, typdefaultbin::pg_catalog.text FROM pg_catalog.pg_type WHERE typdefaultbin IS NOT NULL),
-watched AS (SELECT oid FROM pg_catalog.pg_proc WHERE oid < 16384 AND (provolatile = 'v' OR proname ~ '%s')),
+watched AS (SELECT oid FROM pg_catalog.unnest('{%s}'::pg_catalog.oid[]) AS oid),
 uses AS (SELECT DISTINCT class, oid, m[1] = 'relid' AS relation, m[2]::pg_catalog.oid AS used
 	FROM trees, pg_catalog.regexp_matches(tree, ':(funcid|opfuncid|aggfnoid|winfnoid|relid) ([0-9]+)', 'g') AS m)
 SELECT class, oid, 'relid', used::pg_catalog.text FROM uses WHERE relation AND used <> 0 AND used < 16384

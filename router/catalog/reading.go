@@ -63,13 +63,13 @@ func (s *Snapshot) Reading(st *parser.Statement) *Reading {
 	}
 	r := s.statement(st)
 	if st.Template != "" { // others are new each time
-		s.memo.add(st, r, len(st.Template)+size(r.Tables))
+		s.memo.add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables))
 	}
 	return r
 }
 
-// CommandReading judges one command, such as what PREPARE prepares or what EXPLAIN explains. Because column notation is found in the text of a
-// Statement only, commands are Unproved where the database has functions for which it matters.
+// CommandReading judges one command, such as what PREPARE prepares. Without the text, a column of the name of a function that is no reading counts as a
+// call of it in column notation.
 func (s *Snapshot) CommandReading(c *parser.Command) *Reading {
 	if s == nil {
 		return readingNotRead
@@ -77,12 +77,7 @@ func (s *Snapshot) CommandReading(c *parser.Command) *Reading {
 	if r, ok := s.memo.find(c).(*Reading); ok {
 		return r
 	}
-	r := s.command(c, nil)
-	if r.Verdict == Read {
-		if why := s.evidence.doubtful; why != "" {
-			r = &Reading{Reason: why}
-		}
-	}
+	r := s.command(c, s.evidence.commandFields(c))
 	s.memo.add(c, r, commandSize+size(r.Tables))
 	return r
 }

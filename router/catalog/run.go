@@ -33,7 +33,7 @@ func (g *graph) solve(sources []source, reading bool) map[node]string {
 func (r *run) mark(n node, why string) {
 	if r.reading {
 		switch n.place {
-		case inWrite, inTruncate, inSchema, inRest:
+		case inWrite, inChange, inTruncate, inSchema, inRest:
 			return
 		}
 	}
@@ -97,7 +97,7 @@ func (r *run) cause(n node) string {
 		if b, ok := g.builtins[n.oid]; ok {
 			return "calls " + b.name + "()"
 		}
-	case inRead, inWrite, inTruncate:
+	case inRead, inWrite, inChange, inTruncate:
 		if rel, ok := g.relations[n.oid]; ok {
 			return "uses " + rel.schema + "." + rel.name
 		}

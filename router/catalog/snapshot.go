@@ -18,7 +18,8 @@ type Object struct {
 	Why  string
 }
 
-// Snapshot knows what one database's functions, tables and views may do to the session. It is immutable; nil knows nothing.
+// Snapshot knows what one database's functions, tables and views may do to the session and to rows, and what they answer from. It is immutable but for
+// what it remembers of its answers; nil knows nothing.
 type Snapshot struct {
 	version string
 	objects []Object

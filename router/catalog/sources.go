@@ -1,5 +1,10 @@
 package catalog
 
+import (
+	"cmp"
+	"slices"
+)
+
 // gatherSources lists where the runs begin: what bodies tell, what volatility tells, and relations that a replica cannot read.
 func (g *graph) gatherSources() {
 	for _, f := range g.functions {
@@ -37,6 +42,19 @@ func (g *graph) gatherSources() {
 			g.local = append(g.local, source{n, "unlogged, so replicas do not have it"})
 		}
 	}
+	// The first reason found is kept, so that its order is what makes reasons the same each time.
+	for _, list := range [][]source{g.session, g.local, g.unproved} {
+		slices.SortStableFunc(list, func(a, b source) int { return a.compare(b.node) })
+	}
+	for _, list := range []map[string][]*function{g.mentions, g.calls} {
+		for _, users := range list {
+			slices.SortFunc(users, func(a, b *function) int { return cmp.Compare(a.oid, b.oid) })
+		}
+	}
+}
+
+func (n node) compare(m node) int {
+	return cmp.Or(cmp.Compare(n.place, m.place), cmp.Compare(n.oid, m.oid))
 }
 
 // local is the reason why f itself may depend on its server. Whatever cannot be looked into might.

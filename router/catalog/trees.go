@@ -1,13 +1,16 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// currentSetting are the identifiers of current_setting(text) and current_setting(text, boolean) (src/include/catalog/pg_proc.dat).
-var currentSetting = map[uint32]struct{}{2077: {}, 3294: {}}
+// asksSetting says whether a function is current_setting(text) or current_setting(text, boolean) (src/include/catalog/pg_proc.dat).
+func asksSetting(oid uint32) bool { return oid == 2077 || oid == 3294 }
 
 // trees gathers the rows of queryTrees.
 type trees struct {
@@ -51,15 +54,15 @@ func (t *trees) add(o object, kind, used string) error {
 
 // connect adds the edges to the graph.
 func (t *trees) connect(g *graph, parts map[object][]node) {
-	for o, list := range t.functions {
-		for _, oid := range list {
-			if _, asks := currentSetting[oid]; !asks || !t.settings[o] {
+	for _, o := range sorted(t.functions) {
+		for _, oid := range slices.Sorted(slices.Values(t.functions[o])) {
+			if !asksSetting(oid) || !t.settings[o] {
 				g.depend(parts, o, object{catalogProc, oid})
 			}
 		}
 	}
-	for o, list := range t.relations {
-		for _, oid := range list {
+	for _, o := range sorted(t.relations) {
+		for _, oid := range slices.Sorted(slices.Values(t.relations[o])) {
 			g.depend(parts, o, object{catalogClass, oid})
 		}
 	}
@@ -68,6 +71,13 @@ func (t *trees) connect(g *graph, parts map[object][]node) {
 			g.unproved = append(g.unproved, source{n, "locks rows"})
 		}
 	}
+}
+
+// sorted are the objects in the order of their identifiers, so that reasons are the same each time.
+func sorted(list map[object][]uint32) []object {
+	return slices.SortedFunc(maps.Keys(list), func(a, b object) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.oid, b.oid))
+	})
 }
 
 // varlena reads a constant of type text as stored trees have it: its bytes in decimal, of which the first four are the length

@@ -133,3 +133,32 @@ func TestUnreadableCatalogPinsUntilRead(t *testing.T) {
 		t.Errorf("once read: %q", got)
 	}
 }
+
+func TestNothingIsProvedWhileChangeIsPending(t *testing.T) {
+	_, _, q := database(t)
+	st := parser.NewCache(1 << 20).Statement([]byte("SELECT 1"))
+	c := &st.Commands[0]
+	g := &gate{q: q, shut: true}
+	w := watch(t, g, time.Hour)
+	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != notRead {
+		t.Errorf("before the first read: %s (%s)", r.Verdict, r.Reason)
+	}
+	g.set(false)
+	wait(t, w)
+	if r := w.Reading(st); r.Verdict != Read || w.CommandReading(c).Verdict != Read {
+		t.Errorf("once read: %s (%s)", r.Verdict, r.Reason)
+	}
+	if tables, all := w.Written(c); len(tables) != 0 || all {
+		t.Errorf("once read: writes %v, all %v", tables, all)
+	}
+	g.set(true)
+	w.Touch()
+	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != pending || w.CommandReading(c) != r {
+		t.Errorf("after a change that is not read: %s (%s)", r.Verdict, r.Reason)
+	}
+	if _, all := w.Written(c); !all {
+		t.Error("after a change that is not read: what is written is known")
+	}
+	g.set(false)
+	wait(t, w)
+}

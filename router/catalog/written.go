@@ -56,9 +56,9 @@ func (s *Snapshot) written(c *parser.Command) *writing {
 		return &writing{all: true}
 	}
 	p := proof{evidence: s.evidence}
-	p.names(c, nil)
+	p.names(c, s.evidence.commandFields(c))
 	for _, t := range c.Tables {
-		if t.Access&parser.Alters != 0 && !p.alters(t, c.Kind == parser.Truncate) {
+		if t.Access&parser.Alters != 0 && !p.alters(c.Kind, t) {
 			return &writing{all: true}
 		}
 	}
@@ -72,7 +72,7 @@ func (s *Snapshot) written(c *parser.Command) *writing {
 }
 
 // alters adds what writing a table sets off; false if the table is not known, or a catalog.
-func (p *proof) alters(t parser.Table, truncates bool) bool {
+func (p *proof) alters(kind parser.Kind, t parser.Table) bool {
 	found := false
 	for _, m := range p.evidence.relations[t.Name] {
 		if t.Schema != "" && t.Schema != m.schema {
@@ -83,8 +83,15 @@ func (p *proof) alters(t parser.Table, truncates bool) bool {
 		}
 		found = true
 		p.nodes = append(p.nodes, node{inWrite, m.node.oid})
-		if truncates {
+		switch kind {
+		case parser.Truncate:
 			p.nodes = append(p.nodes, node{inTruncate, m.node.oid})
+		case parser.Update, parser.Delete, parser.Merge, parser.Select, parser.Declare:
+			p.nodes = append(p.nodes, node{inChange, m.node.oid})
+		case parser.Insert, parser.Copy:
+			if t.Access&parser.Reads != 0 { // ON CONFLICT, or a WITH that changes
+				p.nodes = append(p.nodes, node{inChange, m.node.oid})
+			}
 		}
 	}
 	return found
@@ -115,7 +122,7 @@ func (e *evidence) writes(n node, names map[string]struct{}) (all bool) {
 	switch n.place {
 	case inFunction:
 		return e.calls[n.oid].blind
-	case inWrite, inTruncate:
+	case inWrite, inChange, inTruncate:
 		if name, ok := e.tables[n.oid]; ok {
 			names[name] = struct{}{}
 			return strings.HasPrefix(name, "pg_catalog.")
