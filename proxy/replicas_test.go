@@ -213,15 +213,14 @@ func piped(syncEach bool, texts ...string) ask {
 		for _, text := range texts {
 			p.SendQueryParams(strings.ReplaceAll(text, "@", "/* "+mark+" */"), nil, nil, nil, nil)
 			if syncEach {
-				if err := p.Sync(); err != nil {
-					return "", err
-				}
+				p.SendPipelineSync()
 			}
 		}
 		if !syncEach {
-			if err := p.Sync(); err != nil {
-				return "", err
-			}
+			p.SendPipelineSync()
+		}
+		if err := p.Flush(); err != nil {
+			return "", err
 		}
 		for {
 			results, err := p.GetResults()

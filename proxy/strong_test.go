@@ -30,9 +30,10 @@ func acknowledgedEarly(texts ...string) func(ctx context.Context, c *pgx.Conn) e
 		p := c.PgConn().StartPipeline(ctx)
 		for _, text := range texts {
 			p.SendQueryParams(text, nil, nil, nil, nil)
-			if err := p.Sync(); err != nil {
-				return err
-			}
+			p.SendPipelineSync()
+		}
+		if err := p.Flush(); err != nil {
+			return err
 		}
 		for {
 			results, err := p.GetResults()
@@ -157,4 +158,25 @@ func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadingIsNotWriting: a session that has written does not count as writing the same tables with all it does afterwards.
+func TestReadingIsNotWriting(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	p := c.serve(t, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); CREATE TABLE u (v int)")
+	c.settle(t, p)
+	writer := p.client(t)
+	mustValue(t, writer, "INSERT INTO t VALUES (1)")
+	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
+	c.settle(t, p)
+	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	mustValue(t, writer, "INSERT INTO u VALUES (1)") // what the replica does not have
+	mustValue(t, writer, "/* pgtier: consistency=manager */ SELECT count(*) FROM t")
+	reader := p.client(t)
+	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM t", "2")
+	if got := mustValue(t, reader, "SHOW pgtier.last_route"); !strings.HasPrefix(got, "replica") {
+		t.Errorf("a strong read of a table that is not written any more went to %q", got)
+	}
+	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM u", "1")
 }

@@ -214,12 +214,13 @@ func (s *Session) finish(c *backend.Conn) error {
 	s.db.Stats.Transactions.Add(1)
 	s.Counters.Transactions.Add(1)
 	r := &s.relay
+	notified, wrote := s.txn.notified, s.txn.wrote
+	s.txn.wrote = written{} // what follows is another transaction's
 	if r.discarded {
 		if err := s.discarded(c); err != nil {
 			return err
 		}
 	}
-	notified, wrote := s.txn.notified, s.txn.wrote
 	if !s.txn.empty() {
 		if err := s.readBack(c); err != nil {
 			return err
