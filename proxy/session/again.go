@@ -33,6 +33,9 @@ func (s *Session) repeatable() bool {
 			continue
 		}
 		st := it.facts()
+		if st == nil && it.typ == wire.MsgBind {
+			continue // of what a Parse of this turn makes, or of nothing
+		}
 		if st == nil || !s.reads(st) {
 			return false
 		}

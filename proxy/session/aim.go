@@ -43,7 +43,7 @@ func (a *aim) refused(why balance.Why) {
 
 // level is the session's consistency level.
 func (s *Session) level() router.Level {
-	if v, ok := s.settings.Value(settingConsistency); ok {
+	if v, _ := s.settings.Value(settingConsistency); v != "" { // RESET leaves it empty
 		if l, err := router.ParseLevel(v); err == nil {
 			return l
 		}

@@ -127,8 +127,8 @@ func (s *Session) position() balance.LSN {
 	}
 }
 
-// tellOwn puts the values that the turn's SHOW asks for on the connection.
-func (s *Session) tellOwn(c *backend.Conn) error {
+// tellOwn puts the values that the turn's SHOW asks for on the connection, behind a pending replay, which may reset them.
+func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 	names := s.ownShown(s.items)
 	if len(names) == 0 || s.tx == wire.TxFailed { // then the server says what it says of any statement
 		return nil
@@ -136,6 +136,9 @@ func (s *Session) tellOwn(c *backend.Conn) error {
 	var params []wire.Param
 	for _, name := range names {
 		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
+	}
+	if err := s.replayNow(c, replay); err != nil {
+		return err
 	}
 	c.SetUnnamed(nil)
 	s.turnTime = 0
@@ -167,7 +170,7 @@ func (s *Session) ownValue(name string) string {
 	case settingLastRoute:
 		return s.route.String()
 	}
-	if v, ok := s.settings.Value(name); ok {
+	if v, _ := s.settings.Value(name); v != "" {
 		return v
 	}
 	return "on"

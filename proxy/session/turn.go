@@ -105,7 +105,7 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 	}
 	err := s.learnReading(c)
 	if err == nil {
-		err = s.tellOwn(c)
+		err = s.tellOwn(c, replay)
 	}
 	if err != nil {
 		s.relay.begin(c, false, s.ends())
