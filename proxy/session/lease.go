@@ -130,7 +130,7 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
 	if s.replica != "" {
-		s.db.Fleet.Load().End(s.replica)
+		s.lender.End(s.replica)
 		s.replica = ""
 	}
 	if c.Own {

@@ -113,7 +113,7 @@ const lsnWait = 2 * time.Second
 
 // position is the session's token: whoever has seen it has seen what the session wrote and read.
 func (s *Session) position() balance.LSN {
-	f := s.db.Fleet.Load()
+	f := s.fleet()
 	if f == nil {
 		return s.floor
 	}

@@ -29,7 +29,23 @@ type servers struct {
 	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
+	lender  *fleet.Fleet                         // that the replica was chosen from
+	watched *fleet.Fleet                         // whose tickets the session holds
 	hosts   []balance.Host                       // reused
+}
+
+// fleet is the watch over the database's servers now, nil where there is a manager alone. Tickets of another watch, from
+// before a reload, become ones that cover them.
+func (s *Session) fleet() *fleet.Fleet {
+	f := s.db.Fleet.Load()
+	if f != s.watched {
+		s.watched, s.ticket, s.seen, s.seenOn = f, 0, 0, ""
+		if f != nil {
+			s.ticket = f.Committed()
+			s.seen = s.ticket
+		}
+	}
+	return f
 }
 
 // poolOf returns the pool of the session's role on the server of that name.
@@ -58,7 +74,7 @@ func (s *Session) detach() {
 
 // acquire borrows a connection of the server that the turn was aimed at.
 func (s *Session) acquire(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
-	f := s.db.Fleet.Load()
+	f := s.fleet()
 	if f == nil {
 		s.pool, s.replica = s.home, ""
 		return s.home.Acquire(s.waiter, want)
@@ -92,7 +108,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		p := s.poolOf(name)
 		c, err := p.Acquire(s.waiter, want)
 		if err == nil {
-			s.pool, s.replica = p, name
+			s.pool, s.replica, s.lender = p, name, f
 			s.aim.why, s.behind = why, 0
 			f.Begin(name)
 			return c, nil
@@ -176,7 +192,7 @@ func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
 func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
 	ticket := s.ticket
 	if s.aim.level == router.Strong {
-		ticket = max(ticket, s.db.Writes.latest(s.aim.readings))
+		ticket = max(ticket, s.db.Writes.latest(f, s.aim.readings))
 	}
 	at, known := f.Position(ticket)
 	return max(at, s.floor), known

@@ -51,8 +51,9 @@ type Session struct {
 	floor           balance.LSN // what pgtier.lsn asked for
 	opening         []byte      // a BEGIN that no server has seen
 	openingReadOnly bool
-	begun           bool // the turn under way began with a held BEGIN
-	openingFailed   bool // a transaction whose BEGIN never came to a server
+	opened          []byte // the BEGIN that the turn under way began with
+	begun           bool   // the turn under way began with a held BEGIN
+	openingFailed   bool   // a transaction whose BEGIN never came to a server
 
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]

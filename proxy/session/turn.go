@@ -78,7 +78,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	s.relay.begin(c, replay != nil, owed)
 	if s.opening != nil {
 		s.relay.skip++
-		s.opening, s.begun = nil, true
+		s.opened, s.opening, s.begun = s.opening, nil, true
 	}
 	s.relay.watch, s.relay.counts = s.watching(), t.counts
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
@@ -89,7 +89,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 		return false, true
 	}
 	ok = s.settle(c, err)
-	s.begun = false
+	s.begun, s.opened = false, nil
 	s.account(began, owed)
 	return ok, false
 }
@@ -355,11 +355,11 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	if killed != nil && !r.fatal {
 		s.stop(c)
 	}
-	if f := s.db.Fleet.Load(); f != nil {
+	if f := s.fleet(); f != nil {
 		f.Lost(s.pool.Key().Server, err)
-		if s.replica != "" {
-			f.End(s.replica)
-		}
+	}
+	if s.replica != "" {
+		s.lender.End(s.replica)
 	}
 	s.pool.Discard(c, "lost: "+err.Error())
 	s.replica = ""

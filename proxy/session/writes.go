@@ -13,14 +13,16 @@ import (
 // zero value remembers none. Safe for concurrent use.
 type Writes struct {
 	mu     sync.RWMutex
+	of     *fleet.Fleet // whose tickets they are
 	all    fleet.Ticket // of writes whose tables are not known
 	tables map[string]fleet.Ticket
 }
 
 // note records an acknowledged write.
-func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
+func (w *Writes) note(f *fleet.Fleet, tables []string, all bool, t fleet.Ticket) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.follow(f)
 	if all {
 		w.all = max(w.all, t)
 		clear(w.tables) // all covers them
@@ -34,10 +36,21 @@ func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
 	}
 }
 
+// follow begins anew with another watch's tickets, the first of which covers all writes before.
+func (w *Writes) follow(f *fleet.Fleet) {
+	if w.of != f {
+		w.of, w.all = f, f.Committed()
+		clear(w.tables)
+	}
+}
+
 // latest is the ticket of the last write that one of the readings may see.
-func (w *Writes) latest(readings []*catalog.Reading) fleet.Ticket {
+func (w *Writes) latest(f *fleet.Fleet, readings []*catalog.Reading) fleet.Ticket {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
+	if w.of != f && w.of != nil {
+		return f.Committed() // until the first write after a reload begins anew
+	}
 	t := w.all
 	for _, r := range readings {
 		for _, name := range r.Tables {
@@ -87,7 +100,7 @@ func (s *Session) noteWrites(st *parser.Statement) {
 
 // seeing raises what the session must see from now on, before the client hears of the transaction's end.
 func (s *Session) seeing(w *written) {
-	f := s.db.Fleet.Load()
+	f := s.fleet()
 	if f == nil {
 		return
 	}
@@ -96,7 +109,7 @@ func (s *Session) seeing(w *written) {
 		s.seen, s.seenOn = f.Now(), s.replica
 	case w.any:
 		s.ticket = f.Committed()
-		s.db.Writes.note(w.tables, w.all, s.ticket)
+		s.db.Writes.note(f, w.tables, w.all, s.ticket)
 	default:
 		s.ticket = f.Committed() // what it read may be as new as that
 	}
