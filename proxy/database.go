@@ -12,6 +12,7 @@ import (
 
 	"pgtier/proxy/auth"
 	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
@@ -38,7 +39,8 @@ type database struct {
 
 	fleets    sync.WaitGroup // goroutines of fleets
 	stopFleet context.CancelFunc
-	startOnce func() // starts the fleet in force, once somebody's login gives a role to ask as
+	lastFleet *fleet.Fleet // in force, or before there were no replicas any more
+	startOnce func()       // starts the fleet in force, once somebody's login gives a role to ask as
 
 	// The catalog is watched from the first client on; stop ends that.
 	catalog  *catalog.Watcher

@@ -36,6 +36,10 @@ func (d *database) configureFleet(p *Proxy) {
 	f := fleet.New(shard, fleetConfig(conf), func(ctx context.Context, server topology.Server) (*backend.Conn, error) {
 		return p.dialer.Dial(ctx, p.target(d, server, d.ownRole(), nil))
 	}, d.log)
+	if d.lastFleet != nil {
+		f.Continue(d.lastFleet) // sessions and Writes hold its tickets
+	}
+	d.lastFleet = f
 	ctx, stop := context.WithCancel(d.ctx)
 	d.stopFleet = stop
 	d.startOnce = sync.OnceFunc(func() {

@@ -47,10 +47,16 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 			p.removeDatabase(d)
 			continue
 		}
-		if d.configure(conf) {
+		before := fleetConfig(d.conf.Load())
+		switch moved := d.configure(conf); {
+		case moved:
 			d.forgetWelcomes()
 			d.configureFleet(p)
 			p.registry.Reconnect(pool.Scope{Database: d.name})
+		case fleetConfig(&conf) != before:
+			d.configureFleet(p)
+		default:
+			d.readsOf(&conf, cfg.Zone)
 		}
 	}
 }

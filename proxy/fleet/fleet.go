@@ -51,9 +51,10 @@ type Fleet struct {
 
 // known is what the fleet knows of one server. Guarded by Fleet.mu.
 type known struct {
-	status   status // its last answer
-	answered bool   // it answers now
-	asked    bool   // it has answered or failed to
+	status   status    // its last answer
+	sent     time.Time // when the question was sent that has status.position for an answer
+	answered bool      // it answers now
+	asked    bool      // it has answered or failed to
 	failure  failure
 	fenced   bool
 	fence    uint32 // the timeline it was fenced on
@@ -154,7 +155,7 @@ func (f *Fleet) heard(i int, q uint64, sent time.Time, s status) {
 		// It crashed and lost the end of its log, too quickly for us to see it away. What follows is another log.
 		f.roles.manager = -1
 	}
-	h.status, h.answered, h.asked, h.failure = s, true, true, failure{}
+	h.status, h.sent, h.answered, h.asked, h.failure = s, sent, true, true, failure{}
 	f.publish(time.Now())
 	f.took(i, q, sent, s.role, s.position)
 }
@@ -164,7 +165,7 @@ func (f *Fleet) moved(i int, q uint64, sent time.Time, at balance.LSN) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := &f.hosts[i]
-	h.status.position = at
+	h.status.position, h.sent = at, sent
 	f.took(i, q, sent, h.status.role, at)
 	f.publish(time.Now())
 }

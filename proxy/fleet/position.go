@@ -25,6 +25,10 @@ type positions struct {
 	slots [ringSize]atomic.Uint64
 }
 
+// continues makes all tickets of earlier ones tickets of p: whatever p is answered from now on covers them. For use before
+// p is asked anything.
+func (p *positions) continues(earlier *positions) { p.asked.Store(earlier.asked.Load() + 1) }
+
 // next is the ticket of a write acknowledged now.
 func (p *positions) next() Ticket { return Ticket(p.asked.Load() + 1) }
 
@@ -92,6 +96,9 @@ func (d *demand) mark() (fresh bool) {
 
 func (d *demand) tick()        { d.before.Store(d.marked.Swap(false)) }
 func (d *demand) active() bool { return d.before.Load() || d.marked.Load() }
+
+// Continue makes f, which must not run yet, take the tickets that old has given for its own.
+func (f *Fleet) Continue(old *Fleet) { f.positions.continues(&old.positions) }
 
 // Committed returns the ticket of a write that the manager has just acknowledged; call it before the client hears. It
 // takes no lock. While nobody asks for positions it costs the manager nothing.

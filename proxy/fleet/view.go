@@ -47,6 +47,8 @@ type Host struct {
 	Since time.Time
 	// Replayed is the position up to which its answers are complete; for a manager, its own position.
 	Replayed balance.LSN
+	// Asked is when the question was sent whose answer Replayed is.
+	Asked time.Time
 	// Lag is how long ago the manager went beyond Replayed, as of the View.
 	Lag time.Duration
 	// LastReplay is the commit time of the last transaction replayed, by the manager's clock; zero if unknown.

@@ -109,7 +109,7 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	default:
 		return false
 	}
-	if f := s.fleet(); f != nil {
+	if f := s.db.Fleet.Load(); f != nil {
 		if lost {
 			f.Lost(s.pool.Key().Server, firstError(err, r.err))
 		} else {
@@ -156,14 +156,19 @@ func refusedByReplica(code string, frame []byte) (again, distrust bool) {
 	case codeReadOnly:
 		return true, true
 	case wire.CodeFeatureNotSupported, wire.CodeNotInState:
-		return bytes.Contains(frame, []byte("recovery")), true
+		// Its words depend on lc_messages, the name of the C function does not.
+		return bytes.Contains(frame, []byte("recovery")) || bytes.Contains(frame, []byte(refusesSerializable)), true
 	case "40001", "40P01":
-		return bytes.Contains(frame, []byte("recovery")), false
+		return true, false // a statement that only reads fails so through a conflict with the replay alone
 	case wire.CodeCannotConnectNow:
 		return true, false
 	}
 	return false, false
 }
+
+// refusesSerializable is the function of PostgreSQL's predicate.c by which a server in recovery refuses a serializable
+// transaction; errors carry it.
+const refusesSerializable = "GetSerializableTransactionSnapshot"
 
 // maxDistrusted bounds the statements remembered; forgetting them costs one more refusal each.
 const maxDistrusted = 1000
@@ -209,6 +214,6 @@ func (s *Session) fate() string {
 // observe reports how long a replica took for what was sent to it at the time sent.
 func (s *Session) observe(sent int64) {
 	if s.replica != "" && s.relay.err == nil {
-		s.lender.Observe(s.replica, time.Duration(s.env.now()-sent))
+		s.fleet.Observe(s.replica, time.Duration(s.env.now()-sent))
 	}
 }

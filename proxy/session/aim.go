@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"pgtier/parser"
+	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
 	"pgtier/router/balance"
@@ -20,6 +21,7 @@ type aim struct {
 	why      balance.Why        // of the choice between replicas
 	readings []*catalog.Reading // of its statements; reused
 	begins   bool               // it begins a READ ONLY transaction
+	frozen   bool               // whose statements all see the same
 }
 
 // manager aims at the manager.
@@ -70,7 +72,9 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	case s.opening != nil && !s.openingReadOnly:
 		a.manager(router.InTransaction, "begins a read-write transaction")
 	}
-	a.begins = s.opening != nil
+	if a.begins = s.opening != nil; a.begins {
+		a.frozen = s.frozen(&s.openingAs)
+	}
 	found := false
 	for i := range s.items {
 		it := &s.items[i]
@@ -87,6 +91,11 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 		}
 	}
 	switch {
+	case a.replica && !a.begins && s.serializable():
+		a.manager(router.NotProved, "a replica serves no serializable transaction")
+	case a.replica && a.begins && !a.frozen && a.level == router.Strong:
+		// Each statement must see what was acknowledged before it, and the replica was chosen for the first.
+		a.manager(router.InTransaction, "a transaction of level strong that is not REPEATABLE READ")
 	case a.level == router.Manager && a.replica:
 		a.manager(router.AsAsked, "consistency level manager")
 	case !found && a.replica:
@@ -97,16 +106,8 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 
 // aimStatement adds one statement to the turn's aim.
 func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
-	if st.HintError != "" {
-		return &wire.Error{Code: wire.CodeInvalidParameter, Message: st.HintError}
-	}
-	for _, h := range st.Hints {
-		if h.Name == "consistency" {
-			a.level, _ = router.ParseLevel(h.Value)
-		}
-	}
-	if !a.replica {
-		return nil
+	if e := a.hinted(st); e != nil || !a.replica {
+		return e
 	}
 	if len(st.Commands) == 1 {
 		switch cmd := &st.Commands[0]; cmd.Kind {
@@ -114,7 +115,7 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 			if !s.readOnly(&cmd.Transaction) {
 				a.manager(router.InTransaction, "begins a read-write transaction")
 			}
-			a.begins = true
+			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
 		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
 			if a.begins {
@@ -123,6 +124,19 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 		}
 	}
 	s.aimReading(a, st, s.db.Hazards.Reading(st))
+	return nil
+}
+
+// hinted takes the level that a leading comment of st asks for.
+func (a *aim) hinted(st *parser.Statement) *wire.Error {
+	if st.HintError != "" {
+		return &wire.Error{Code: wire.CodeInvalidParameter, Message: st.HintError}
+	}
+	for _, h := range st.Hints {
+		if h.Name == "consistency" {
+			a.level, _ = router.ParseLevel(h.Value)
+		}
+	}
 	return nil
 }
 
@@ -143,11 +157,7 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
-	isolation := t.Isolation
-	if isolation == "" {
-		isolation, _ = s.settings.Value("default_transaction_isolation")
-	}
-	if isolation == "serializable" || t.Snapshot || t.ReadWrite {
+	if t.Isolation == "serializable" || t.Isolation == "" && s.serializable() || t.Snapshot || t.ReadWrite {
 		return false
 	}
 	if t.ReadOnly {
@@ -157,26 +167,55 @@ func (s *Session) readOnly(t *parser.Transaction) bool {
 	return on == "on"
 }
 
+// frozen reports whether the statements of a READ ONLY transaction that asks for t all see the same.
+func (s *Session) frozen(t *parser.Transaction) bool {
+	isolation := t.Isolation
+	if isolation == "" {
+		isolation, _ = s.settings.Value("default_transaction_isolation")
+	}
+	return isolation == "repeatable read"
+}
+
+// serializable reports whether a transaction is serializable that does not say what it is.
+func (s *Session) serializable() bool {
+	if isolation, ok := s.settings.Value("default_transaction_isolation"); ok {
+		return isolation == "serializable"
+	}
+	return s.db.serializable.Load()
+}
+
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
 // write fails there as it would on the manager.
 func (s *Session) aimInside(pin string) *wire.Error {
 	reason := pin
 	for i := range s.items {
-		st := s.items[i].facts()
-		if st == nil || len(st.Commands) == 0 || reason != "" {
-			continue
-		}
-		switch kind := st.Commands[0].Kind; kind {
-		case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
-			continue
-		}
-		if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
-			reason = r.Reason
+		if st := s.items[i].facts(); st != nil && reason == "" {
+			reason = s.localTo(st)
 		}
 	}
 	if reason == "" {
 		return nil
 	}
+	return notHere(reason)
+}
+
+// localTo is why a statement is true of the server alone that runs it, "" if it is not or says so itself.
+func (s *Session) localTo(st *parser.Statement) string {
+	if len(st.Commands) == 0 {
+		return ""
+	}
+	switch kind := st.Commands[0].Kind; kind {
+	case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
+		return ""
+	}
+	if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
+		return r.Reason
+	}
+	return ""
+}
+
+// notHere refuses what a replica must not serve in a READ ONLY transaction that is there.
+func notHere(reason string) *wire.Error {
 	return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: reason,
 		Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
 }
@@ -184,12 +223,15 @@ func (s *Session) aimInside(pin string) *wire.Error {
 // codeReadOnly is read_only_sql_transaction.
 const codeReadOnly = "25006"
 
-// routed records where the turn went, for SHOW pgtier.last_route, which is not one that it tells of, and the metrics.
-func (s *Session) routed(items []item) {
-	if s.db.Fleet.Load() == nil || len(s.ownShown(items)) > 0 {
+// routed records where the turn goes, for the metrics and for SHOW pgtier.last_route, which does not tell of itself.
+func (s *Session) routed() {
+	if s.db.Fleet.Load() == nil {
 		return
 	}
 	s.db.Stats.Routes[s.aim.cause].Add(1)
+	if s.tells {
+		return
+	}
 	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why}
 }
 
@@ -212,13 +254,17 @@ func (r route) String() string {
 	return fmt.Sprintf("replica %s: %s (%s; %s)", r.replica, r.reason, r.level, strings.ToLower(r.why.String()))
 }
 
-// aimExecute decides where EXECUTE of a statement with the facts inner goes.
-func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire.Error {
+// aimExecute decides where EXECUTE in the text st goes; reading is of what was prepared as prepared.
+func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, reading *catalog.Reading) *wire.Error {
 	if s.db.Fleet.Load() == nil {
 		return nil
 	}
 	a := &s.aim
 	*a = aim{replica: true, cause: router.ToReplica, readings: a.readings[:0], level: s.level()}
+	if e := a.hinted(st); e != nil {
+		return e
+	}
+	cmd := &st.Commands[0]
 	switch {
 	case s.raw || s.pin != "":
 		a.manager(router.OwnConnection, "keeps its connection")
@@ -228,12 +274,13 @@ func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire
 		a.manager(router.NotProved, "EXECUTE calls functions")
 	case a.level == router.Manager:
 		a.manager(router.AsAsked, "consistency level manager")
+	case s.serializable():
+		a.manager(router.NotProved, "a replica serves no serializable transaction")
 	default:
-		s.aimReading(a, inner, s.db.Hazards.Reading(inner))
+		s.aimReading(a, prepared.Facts, reading)
 	}
 	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
-		return &wire.Error{Code: codeReadOnly, Message: "cannot run this in a READ ONLY transaction that a replica serves", Detail: a.reason,
-			Hint: "SET pgtier.consistency = 'manager' before BEGIN."}
+		return notHere(a.reason)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	case parser.Prepare:
 		return s.sqlPrepare(req, st, cmd)
 	case parser.Execute:
-		return s.sqlExecute(req, cmd)
+		return s.sqlExecute(req, st, cmd)
 	case parser.Deallocate:
 		return s.sqlDeallocate(cmd)
 	case parser.DeallocateAll:
@@ -110,23 +110,24 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 }
 
 // sqlExecute runs EXECUTE under the shared name.
-func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
+func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Command) (done, ok bool) {
 	st := s.names[cmd.Name]
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
 	inner := st.Runs
+	reading := s.db.Hazards.Reading(inner)
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
-	if e := s.aimExecute(cmd, inner); e != nil {
+	if e := s.aimExecute(text, st, reading); e != nil {
 		return true, s.refuseHere(e)
 	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return true, s.refuseAll(asError(err))
 	}
-	s.routed(nil)
+	s.routed()
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)
@@ -136,11 +137,11 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	s.setUnnamed(nil)
 	c.SetUnnamed(nil)
 	out, at := wire.Begin(replay, wire.MsgQuery)
-	text, _ := queryText(req)
-	out = append(append(append(out, text[:cmd.NameStart]...), st.Name...), text[cmd.NameEnd:]...)
+	query, _ := queryText(req)
+	out = append(append(append(out, query[:cmd.NameStart]...), st.Name...), query[cmd.NameEnd:]...)
 	out = wire.End(append(out, 0), at)
 	s.relay.begin(c, replay != nil, 1)
-	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, st.Name)
+	s.relay.rename = renamed(query, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	began := s.since.Load()

@@ -42,6 +42,11 @@ func (d *duplex) answered(r *relay) (stop bool) {
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
 	s.aim.manager(router.NotProved, "messages that come without Sync")
+	if s.openingFailed {
+		if err := s.failHere(); err != nil {
+			return s.fatal(asError(err))
+		}
+	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return s.fatal(asError(err))
@@ -262,10 +267,12 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open = false
 		s.relay.owed++
 	case wire.MsgFunction:
+		s.mayWriteAll()
 		s.relay.owed++
 	case wire.MsgQuery:
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
+			s.pumpInside(it.st)
 			s.keepFor(s.note(it.st))
 			s.pumpDeallocate(d, it.st)
 		}
@@ -275,6 +282,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		if p, ok := splitParse(frame); ok {
 			it.st = s.facts(p.text)
 			s.pumpReading(it.st)
+			s.pumpInside(it.st)
 			s.keepFor(s.note(it.st))
 			s.pumpDeallocate(d, it.st)
 		}
@@ -286,11 +294,27 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 				st = s.names[string(name)]
 			}
 			if st != nil {
+				s.pumpInside(st.Facts)
 				s.keepFor(s.note(st.Facts))
+			} else if s.raw {
+				s.mayWriteAll()
 			}
 		}
 	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
 		d.open = true
+	}
+}
+
+// pumpInside ends a session that asks a replica, in a READ ONLY transaction there, for what is true of the manager alone:
+// within a pipeline no answer can be put in the place of the server's.
+func (s *Session) pumpInside(st *parser.Statement) {
+	if s.replica == "" || s.raw {
+		return
+	}
+	if reason := s.localTo(st); reason != "" {
+		e := notHere(reason)
+		e.Severity = "FATAL"
+		s.Kill(e)
 	}
 }
 

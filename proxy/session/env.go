@@ -60,6 +60,8 @@ type Database struct {
 	turns      atomic.Uint64 // choices between replicas
 	distrust   atomic.Int32  // size of distrustOf, about
 	distrustOf sync.Map      // statements that a replica has refused as writes
+	// serializable is set once a replica has refused a transaction for being serializable without having been told to.
+	serializable atomic.Bool
 	// SequencesRead is set once anybody asked for currval or lastval: from then on
 	// sessions that may advance a sequence keep their connection.
 	SequencesRead atomic.Bool

@@ -1,10 +1,14 @@
 package session
 
 import (
+	"bytes"
+	"errors"
+
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // Where reads may go to replicas, a BEGIN is held back until the first statement behind it shows where the transaction
@@ -12,6 +16,9 @@ import (
 
 // hold keeps back a BEGIN by itself and answers it. done is false when the query should go the usual way.
 func (s *Session) hold(req []byte) (done, ok bool) {
+	if s.openingFailed {
+		return s.inFailed()
+	}
 	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.db.Fleet.Load() == nil {
 		return false, true
 	}
@@ -19,18 +26,33 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 	if s.opening != nil {
 		return s.endHeld(st)
 	}
-	if s.openingFailed {
-		return s.endFailed(st)
-	}
 	if s.tx != wire.TxIdle || s.server != nil || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Begin || s.db.Config().Mode != pool.ModeTransaction ||
 		len(st.Hints) > 0 || st.HintError != "" {
 		return false, true
 	}
+	tag := beginTag(req)
+	if tag == "" {
+		return false, true
+	}
 	s.opening = append([]byte(nil), req...)
-	s.openingReadOnly = s.readOnly(&st.Commands[0].Transaction)
+	s.openingAs = st.Commands[0].Transaction
+	s.openingReadOnly = s.readOnly(&s.openingAs)
 	s.setUnnamed(nil)
 	s.rest()
-	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "BEGIN"), wire.TxActive))
+	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxActive))
+}
+
+// beginTag is what completes the Query that begins a transaction, by its first word; "" if something comes before that.
+func beginTag(query []byte) string {
+	text, _ := queryText(query)
+	word := bytes.TrimLeft(text, " \t\r\n")
+	switch word = word[:min(len(word), len("BEGIN"))]; { // as long as START
+	case bytes.EqualFold(word, []byte("BEGIN")):
+		return "BEGIN"
+	case bytes.EqualFold(word, []byte("START")):
+		return "START TRANSACTION"
+	}
+	return ""
 }
 
 // endHeld answers the end of a transaction that no server has seen, and takes what a SET TRANSACTION says of it.
@@ -41,10 +63,7 @@ func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
 	cmd := &st.Commands[0]
 	switch {
 	case cmd.Kind == parser.SetTransaction:
-		t := cmd.Transaction
-		if t.ReadOnly || t.ReadWrite || t.Isolation == "serializable" || t.Snapshot {
-			s.openingReadOnly = s.readOnly(&t)
-		}
+		s.openingSet(&cmd.Transaction)
 	case (cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback) && !cmd.Chain:
 		tag := "COMMIT"
 		if cmd.Kind == parser.Rollback {
@@ -59,14 +78,86 @@ func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
 	return false, true
 }
 
-// endFailed answers statements of a transaction whose BEGIN never came to a server.
-func (s *Session) endFailed(st *parser.Statement) (done, ok bool) {
-	if len(st.Commands) == 1 && (st.Commands[0].Kind == parser.Commit || st.Commands[0].Kind == parser.Rollback) {
-		s.openingFailed = false
-		s.rest()
-		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
+// openingSet adds what SET TRANSACTION says to what the held BEGIN does.
+func (s *Session) openingSet(t *parser.Transaction) {
+	as := &s.openingAs
+	if t.Isolation != "" {
+		as.Isolation = t.Isolation
 	}
-	return true, s.refuseAll(&wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"})
+	if t.ReadOnly || t.ReadWrite {
+		as.ReadOnly, as.ReadWrite = t.ReadOnly, t.ReadWrite
+	}
+	as.Snapshot = as.Snapshot || t.Snapshot
+	s.openingReadOnly = s.readOnly(as)
+}
+
+// inFailed serves requests in a transaction whose BEGIN never came to a server. Only what may end it, in another way than
+// by a Query of its own, needs one.
+func (s *Session) inFailed() (done, ok bool) {
+	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && len(st.Commands) == 1 {
+		cmd := &st.Commands[0]
+		if (cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback) && !cmd.Chain {
+			s.openingFailed = false
+			s.setUnnamed(nil)
+			s.rest()
+			s.deliver()
+			return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
+		}
+	}
+	if s.onlyFails() {
+		return true, s.refuseAll(&wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"})
+	}
+	if err := s.failHere(); err != nil {
+		return true, s.refuseAll(asError(err))
+	}
+	return false, true
+}
+
+// onlyFails reports whether each request begins with a statement, and no statement ends a transaction.
+func (s *Session) onlyFails() bool {
+	first := true
+	for i := range s.items {
+		it := &s.items[i]
+		st := it.st
+		switch it.typ {
+		case wire.MsgParse:
+			if p, ok := splitParse(s.in.Bytes()[it.off : it.off+it.size]); ok {
+				st = s.facts(p.text)
+			}
+		case wire.MsgBind:
+			if _, name, _, ok := splitBind(s.in.Bytes()[it.off : it.off+it.size]); ok {
+				if own := s.statement(name); own != nil {
+					st = own.Facts
+				}
+			}
+		}
+		if first && st == nil || st != nil && (st.Effects&parser.TransactionControl != 0 || len(st.Commands) == 0) {
+			return false
+		}
+		first = it.end
+	}
+	return true
+}
+
+// failHere makes the transaction that failed without a server having seen it fail on one.
+func (s *Session) failHere() error {
+	s.aim.manager(router.InTransaction, "in a failed transaction")
+	c, replay, err := s.lease()
+	if err != nil {
+		return err
+	}
+	if err = s.replayNow(c, &replay); err == nil {
+		var refusal *wire.Error
+		tx, failed := c.ExecTx(wire.AppendQuery(nil, "BEGIN; ROLLBACK TO SAVEPOINT pgtier_none"), adoptTimeout, nil)
+		if errors.As(failed, &refusal) && tx == wire.TxFailed {
+			s.tx, s.openingFailed = tx, false
+			return nil
+		}
+		c.Spoil("a transaction could not be made to fail")
+		err = failed
+	}
+	s.dropServer()
+	return err
 }
 
 // codeFailedTransaction is in_failed_sql_transaction.

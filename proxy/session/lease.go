@@ -130,9 +130,14 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
 	if s.replica != "" {
-		s.lender.End(s.replica)
+		s.fleet.End(s.replica)
 		s.replica = ""
 	}
+	s.giveBack(c)
+}
+
+// giveBack returns c to s.pool.
+func (s *Session) giveBack(c *backend.Conn) {
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}

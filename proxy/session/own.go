@@ -113,7 +113,7 @@ const lsnWait = 2 * time.Second
 
 // position is the session's token: whoever has seen it has seen what the session wrote and read.
 func (s *Session) position() balance.LSN {
-	f := s.fleet()
+	f := s.db.Fleet.Load()
 	if f == nil {
 		return s.floor
 	}
@@ -129,33 +129,31 @@ func (s *Session) position() balance.LSN {
 
 // tellOwn puts the values that the turn's SHOW asks for on the connection.
 func (s *Session) tellOwn(c *backend.Conn) error {
-	names := s.ownShown(s.items)
-	if len(names) == 0 {
-		return nil
-	}
 	var params []wire.Param
-	for _, name := range names {
-		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
+	s.tells = false
+	if s.tx == wire.TxFailed {
+		return nil // the server says what it says of any statement then
 	}
-	c.SetUnnamed(nil)
-	s.turnTime = 0
-	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
-}
-
-// ownShown are the proxy's settings that the messages show.
-func (s *Session) ownShown(items []item) (names []string) {
-	for i := range items {
-		st := items[i].facts()
+	for i := range s.items {
+		st := s.items[i].facts()
 		if st == nil {
 			continue
 		}
 		for j := range st.Commands {
-			if cmd := &st.Commands[j]; cmd.Kind == parser.Show && strings.HasPrefix(cmd.Name, ownPrefix) {
-				names = append(names, cmd.Name)
+			cmd := &st.Commands[j]
+			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, ownPrefix) {
+				continue
 			}
+			params = append(params, wire.Param{Name: cmd.Name, Value: s.ownValue(cmd.Name)})
 		}
 	}
-	return names
+	if len(params) == 0 {
+		return nil
+	}
+	s.tells = true
+	c.SetUnnamed(nil)
+	s.turnTime = 0
+	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
 }
 
 func (s *Session) ownValue(name string) string {

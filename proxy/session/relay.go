@@ -312,6 +312,12 @@ func (r *relay) ready(frame []byte) (keep, stop bool) {
 	}
 	r.expect.synced(r)
 	r.owed--
+	if r.s.txn.wrote.any {
+		switch {
+		case r.tx == wire.TxIdle && (r.owed > 0 || r.s.dx != nil), r.tx == wire.TxActive && r.s.dx == nil && r.s.chains():
+			r.s.acknowledged() // for what is idle at the end of its turn, finish does
+		}
+	}
 	if t := &r.s.txn; t.unlistened && r.tx == wire.TxIdle {
 		t.unlistened, t.silenced = false, true
 	}
@@ -384,6 +390,10 @@ func (r *relay) failure(frame []byte) (keep bool) {
 // refusedByReplica reports whether the manager is to be asked instead.
 func (r *relay) refusedByReplica(code string, frame []byte) bool {
 	again, distrust := refusedByReplica(code, frame)
+	if again && distrust && bytes.Contains(frame, []byte(refusesSerializable)) {
+		r.s.db.serializable.Store(true) // of the server's own configuration: ours would have been seen
+		distrust = false
+	}
 	for i := range r.s.items {
 		if st := r.s.items[i].facts(); again && distrust && st != nil {
 			r.s.db.distrusts(st)
@@ -422,6 +432,9 @@ func (r *relay) command(frame []byte) {
 		r.expect.acknowledge(r, []byte{wire.MsgParseComplete})
 	}
 	r.discarded = false // what came after it is the session's again
+	if tag := frame[wire.HeaderBytes : len(frame)-1]; r.skip == 0 && bytes.HasPrefix(tag, []byte("COMMIT")) {
+		r.s.acknowledged()
+	}
 	switch tag := frame[wire.HeaderBytes : len(frame)-1]; string(tag) {
 	case "DISCARD ALL":
 		r.discarded = true

@@ -29,23 +29,8 @@ type servers struct {
 	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
-	lender  *fleet.Fleet                         // that the replica was chosen from
-	watched *fleet.Fleet                         // whose tickets the session holds
+	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
-}
-
-// fleet is the watch over the database's servers now, nil where there is a manager alone. Tickets of another watch, from
-// before a reload, become ones that cover them.
-func (s *Session) fleet() *fleet.Fleet {
-	f := s.db.Fleet.Load()
-	if f != s.watched {
-		s.watched, s.ticket, s.seen, s.seenOn = f, 0, 0, ""
-		if f != nil {
-			s.ticket = f.Committed()
-			s.seen = s.ticket
-		}
-	}
-	return f
 }
 
 // poolOf returns the pool of the session's role on the server of that name.
@@ -74,7 +59,7 @@ func (s *Session) detach() {
 
 // acquire borrows a connection of the server that the turn was aimed at.
 func (s *Session) acquire(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
-	f := s.fleet()
+	f := s.db.Fleet.Load()
 	if f == nil {
 		s.pool, s.replica = s.home, ""
 		return s.home.Acquire(s.waiter, want)
@@ -94,7 +79,8 @@ const replicaWait = 500 * time.Millisecond
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	want.Limit = replicaWait
-	s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
+	v := f.View()
+	s.hosts = f.Hosts(v, s.hosts, time.Now())
 	for range s.hosts {
 		i, why := s.choose(f)
 		if why == balance.AllBehind {
@@ -107,16 +93,25 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		name := s.hosts[i].Name
 		p := s.poolOf(name)
 		c, err := p.Acquire(s.waiter, want)
+		if err == nil && !s.proved(f, c, &v.Hosts[i], why) {
+			s.hosts[i].Replayed, s.hosts[i].State = 0, balance.Starting
+			s.pool = p
+			s.giveBack(c)
+			continue
+		}
 		if err == nil {
-			s.pool, s.replica, s.lender = p, name, f
+			s.pool, s.replica, s.fleet = p, name, f
 			s.aim.why, s.behind = why, 0
 			f.Begin(name)
 			return c, nil
 		}
-		if !errors.As(err, new(*pool.Error)) {
+		var refusal *pool.Error
+		if !errors.As(err, &refusal) {
 			return nil, err // killed or cancelled
 		}
-		f.Lost(name, err)
+		if cause := refusal.Unwrap(); cause != nil { // not for want of connections of our own
+			f.Lost(name, cause)
+		}
 		s.hosts[i].State = balance.Full
 	}
 	s.aim.refused(balance.AllFull)
@@ -144,6 +139,40 @@ func (s *Session) awaitReplica(f *fleet.Fleet) (int, balance.Why) {
 		}
 	}
 	return -1, balance.AllBehind
+}
+
+// proveWait bounds the question of a new connection for its server's position.
+const proveWait = 2 * time.Second
+
+// proved reports whether c's server is where it was chosen for. A server that crashed comes back with an older state than
+// it has shown, and what is known of it may be from before. A connection that was there when it said where it was proves
+// that it has not crashed since; a newer one has to ask.
+func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why balance.Why) bool {
+	need, since := host.Replayed, host.Asked
+	if why == balance.Sticky {
+		since = s.seenAt
+	}
+	if c.CreatedAt().Before(since) {
+		return true
+	}
+	if why == balance.Sticky {
+		at, known := f.Position(s.seen)
+		if !known {
+			return false
+		}
+		need = at
+	}
+	var at balance.LSN
+	c.SetUnnamed(nil)
+	err := c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_last_wal_replay_lsn()"), proveWait, func(frame wire.Frame) {
+		if frame.Type != wire.MsgDataRow {
+			return
+		}
+		if fields, err := wire.RowFields(frame.Body()); err == nil && len(fields) == 1 {
+			at, _ = balance.ParseLSN(string(fields[0])) // 0 proves nothing
+		}
+	})
+	return err == nil && at >= need
 }
 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.
@@ -192,10 +221,18 @@ func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
 func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
 	ticket := s.ticket
 	if s.aim.level == router.Strong {
-		ticket = max(ticket, s.db.Writes.latest(f, s.aim.readings))
+		ticket = max(ticket, s.written())
 	}
 	at, known := f.Position(ticket)
 	return max(at, s.floor), known
+}
+
+// written is the ticket of the last write that the turn may see.
+func (s *Session) written() fleet.Ticket {
+	if s.aim.begins {
+		return s.db.Writes.last() // its later statements are not known
+	}
+	return s.db.Writes.latest(s.aim.readings)
 }
 
 // acquireManager borrows from the manager, waiting for one if there is none.
@@ -245,6 +282,9 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 	s.mu.Lock()
 	s.stopWait = func(err error) { stop(err) }
 	killed := s.killed
+	if killed == nil && s.canceled { // between the queue and here
+		killed = canceled()
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()

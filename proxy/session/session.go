@@ -44,12 +44,15 @@ type Session struct {
 	servers
 	aim             aim
 	route           route
+	tells           bool         // the turn under way shows the proxy's own settings
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
-	behind          int         // reads in a row for which every replica was behind
-	floor           balance.LSN // what pgtier.lsn asked for
-	opening         []byte      // a BEGIN that no server has seen
+	seenAt          time.Time          // when it did
+	behind          int                // reads in a row for which every replica was behind
+	floor           balance.LSN        // what pgtier.lsn asked for
+	opening         []byte             // a BEGIN that no server has seen
+	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
 	openingReadOnly bool
 	opened          []byte // the BEGIN that the turn under way began with
 	begun           bool   // the turn under way began with a held BEGIN
@@ -279,8 +282,8 @@ func (s *Session) Kill(e *wire.Error) {
 		// Under mu: the connection is still this session's, and unlease lifts the deadline.
 		_ = s.server.SetDeadline(time.Unix(1, 0))
 	}
-	s.mu.Unlock()
 	s.endWait(e)
+	s.mu.Unlock()
 	s.waiter.Close(e)
 	s.client.Kick()
 	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(killWriteTimeout))

@@ -101,7 +101,7 @@ func (s *Session) noteRaw(st *parser.Statement) {
 
 // watching reports whether command tags matter in this turn.
 func (s *Session) watching() bool {
-	if len(s.txn.unlisten) > 0 {
+	if len(s.txn.unlisten) > 0 || s.commitsEarly() {
 		return true
 	}
 	for i := range s.items {

@@ -427,6 +427,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 			pin = "PREPARE or EXECUTE behind an open request"
 		}
 	case wire.MsgFunction:
+		s.mayWriteAll()
 		if !largeObjectCall(frame) {
 			pin = "function call by the protocol"
 		}
@@ -437,6 +438,8 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		}
 		if it.own = s.statement(name); it.own != nil {
 			pin = s.note(it.own.Facts)
+		} else if s.raw {
+			s.mayWriteAll() // names are the server's there
 		}
 	case wire.MsgDescribe:
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {

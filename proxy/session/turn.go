@@ -63,10 +63,10 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
-	s.routed(s.items)
 	if ok, done := s.readyFor(c, req, pin, &replay); done {
 		return ok, false
 	}
+	s.routed()
 	s.follows(c)
 	if s.turnTime == 0 {
 		s.turnTime = s.env.now()
@@ -355,11 +355,11 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	if killed != nil && !r.fatal {
 		s.stop(c)
 	}
-	if f := s.fleet(); f != nil {
+	if f := s.db.Fleet.Load(); f != nil {
 		f.Lost(s.pool.Key().Server, err)
 	}
 	if s.replica != "" {
-		s.lender.End(s.replica)
+		s.fleet.End(s.replica)
 	}
 	s.pool.Discard(c, "lost: "+err.Error())
 	s.replica = ""

@@ -3,6 +3,7 @@ package session
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"pgtier/parser"
 	"pgtier/proxy/fleet"
@@ -13,16 +14,14 @@ import (
 // zero value remembers none. Safe for concurrent use.
 type Writes struct {
 	mu     sync.RWMutex
-	of     *fleet.Fleet // whose tickets they are
 	all    fleet.Ticket // of writes whose tables are not known
 	tables map[string]fleet.Ticket
 }
 
 // note records an acknowledged write.
-func (w *Writes) note(f *fleet.Fleet, tables []string, all bool, t fleet.Ticket) {
+func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.follow(f)
 	if all {
 		w.all = max(w.all, t)
 		clear(w.tables) // all covers them
@@ -36,21 +35,21 @@ func (w *Writes) note(f *fleet.Fleet, tables []string, all bool, t fleet.Ticket)
 	}
 }
 
-// follow begins anew with another watch's tickets, the first of which covers all writes before.
-func (w *Writes) follow(f *fleet.Fleet) {
-	if w.of != f {
-		w.of, w.all = f, f.Committed()
-		clear(w.tables)
+// last is the ticket of the last write of all.
+func (w *Writes) last() fleet.Ticket {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	t := w.all
+	for _, of := range w.tables {
+		t = max(t, of)
 	}
+	return t
 }
 
 // latest is the ticket of the last write that one of the readings may see.
-func (w *Writes) latest(f *fleet.Fleet, readings []*catalog.Reading) fleet.Ticket {
+func (w *Writes) latest(readings []*catalog.Reading) fleet.Ticket {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if w.of != f && w.of != nil {
-		return f.Committed() // until the first write after a reload begins anew
-	}
 	t := w.all
 	for _, r := range readings {
 		for _, name := range r.Tables {
@@ -69,10 +68,11 @@ type written struct {
 
 // note adds what one statement may change.
 func (w *written) note(h Hazards, st *parser.Statement) {
-	if w.all || len(st.Commands) == 0 && !st.Unparsed {
+	unknown := st.Unparsed || st.Pin != "" && len(st.Commands) == 0
+	if w.all || len(st.Commands) == 0 && !unknown {
 		return
 	}
-	if st.Unparsed || st.Pin != "" && len(st.Commands) == 0 {
+	if unknown {
 		w.all, w.any = true, true
 		return
 	}
@@ -98,20 +98,62 @@ func (s *Session) noteWrites(st *parser.Statement) {
 	}
 }
 
+// mayWriteAll notes that what runs is not known.
+func (s *Session) mayWriteAll() {
+	if s.db.Fleet.Load() != nil {
+		s.txn.wrote.all, s.txn.wrote.any = true, true
+	}
+}
+
+// acknowledged makes known to others what the client hears is committed before the turn is over. It may also do so for
+// what has not been committed yet: that is noted again when it is.
+func (s *Session) acknowledged() {
+	w := &s.txn.wrote
+	if f := s.db.Fleet.Load(); f != nil && w.any && s.replica == "" {
+		s.db.Writes.note(w.tables, w.all, f.Committed())
+	}
+}
+
+// commitsEarly reports whether a statement of the turn may end a transaction and others follow, whose answers can come
+// long after the client has heard of the end.
+func (s *Session) commitsEarly() bool {
+	if !s.txn.wrote.any {
+		return false
+	}
+	ends, statements := false, 0
+	for i := range s.items {
+		if st := s.items[i].facts(); st != nil {
+			ends = ends || st.Effects&parser.EndsTransaction != 0
+			statements += len(st.Commands)
+		}
+	}
+	return ends && statements > 1
+}
+
+// chains reports whether a statement of the turn may have ended a transaction.
+func (s *Session) chains() bool {
+	for i := range s.items {
+		if st := s.items[i].facts(); st != nil && st.Effects&parser.EndsTransaction != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // seeing raises what the session must see from now on, before the client hears of the transaction's end.
 func (s *Session) seeing(w *written) {
-	f := s.fleet()
+	f := s.db.Fleet.Load()
 	if f == nil {
 		return
 	}
 	switch {
 	case s.replica != "":
-		s.seen, s.seenOn = f.Now(), s.replica
+		s.seen, s.seenOn, s.seenAt = f.Now(), s.replica, time.Now()
 	case w.any:
 		s.ticket = f.Committed()
-		s.db.Writes.note(f, w.tables, w.all, s.ticket)
+		s.db.Writes.note(w.tables, w.all, s.ticket)
 	default:
-		s.ticket = f.Committed() // what it read may be as new as that
+		s.ticket = f.Now()
 	}
 	*w = written{}
 }

@@ -1,0 +1,380 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgtier/cmd/localpg"
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
+	"pgtier/router"
+	"pgtier/router/balance"
+)
+
+// crew is a shard with replicas that one test has for itself, and a database on it.
+type crew struct {
+	*rig
+	shard *localpg.Shard
+}
+
+// newCrew starts a manager with replicas.
+func newCrew(t testing.TB, replicas int, settings map[string]string) *crew {
+	t.Helper()
+	cluster := pgtest.Start(t, localpg.Options{Replicas: replicas, Settings: settings})
+	c := &crew{rig: &rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: "crew"}, shard: cluster.Shards[0]}
+	pgtest.Exec(t, c.manager, "postgres", "CREATE DATABASE crew")
+	return c
+}
+
+// all are the servers in the order of fleet.View's hosts.
+func (c *crew) all() []*localpg.Server {
+	return append([]*localpg.Server{c.shard.Manager}, c.shard.Replicas...)
+}
+
+// serve starts a proxy over the manager and all replicas; edit changes the database's part.
+func (c *crew) serve(t testing.TB, edit func(*proxy.Database)) *running {
+	t.Helper()
+	return c.start(t, c.config(t, edit))
+}
+
+func (c *crew) config(t testing.TB, edit func(*proxy.Database)) proxy.Config {
+	t.Helper()
+	cfg := c.rig.config(t, nil)
+	d := cfg.Databases[c.database]
+	for _, s := range c.shard.Replicas {
+		at := d.Shards[0].Manager
+		at.Port = uint16(s.Port)
+		d.Shards[0].Replicas = append(d.Shards[0].Replicas, proxy.Replica{URL: at, Weight: 1})
+	}
+	if edit != nil {
+		edit(&d)
+	}
+	cfg.Databases[c.database] = d
+	return cfg
+}
+
+// settle waits until all replicas show what the manager does and the proxy sends reads to each of them.
+func (c *crew) settle(t testing.TB, p *running) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), limit)
+	defer stop()
+	if err := c.shard.CatchUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.client(t) // the first client begins the watch
+	p.usable(t, len(c.shard.Replicas))
+	probe := p.client(t)
+	eventually(t, "a read goes to a replica", func() bool {
+		mustValue(t, probe, "SELECT 1")
+		return strings.HasPrefix(mustValue(t, probe, "SHOW pgtier.last_route"), "replica")
+	})
+}
+
+// usable waits until n replicas are up in the proxy's view.
+func (p *running) usable(t testing.TB, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d replicas are up", n), func() bool {
+		v, up := p.ViewOf(p.database), 0
+		for i := range v.Hosts {
+			if i != v.Manager && v.Hosts[i].State == balance.Up {
+				up++
+			}
+		}
+		return v.Manager >= 0 && up == n
+	})
+}
+
+// marks numbers statements, so that each is found in the log of the server that ran it.
+var marks atomic.Int64
+
+// ran lists the servers whose log (log_statement = all) holds mark.
+func (c *crew) ran(t testing.TB, mark string) (names []string) {
+	t.Helper()
+	for _, s := range c.all() {
+		log, err := os.ReadFile(s.LogFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(log, []byte(mark)) {
+			role := "replica"
+			if s == c.shard.Manager {
+				role = "manager"
+			}
+			names = append(names, role)
+		}
+	}
+	return names
+}
+
+// ask runs a script's next part on a connection and returns the answer as text; an error with an SQLSTATE is an answer.
+type ask func(ctx context.Context, c *pgx.Conn, mark string) (string, error)
+
+// told turns an error of the server into an answer.
+func told(out string, err error) (string, error) {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return out + "ERROR " + pg.Code + " " + pg.Message + ";", nil
+	}
+	return out, err
+}
+
+func rowsText(results ...*pgconn.Result) (out string) {
+	for _, r := range results {
+		for _, row := range r.Rows {
+			out += string(bytes.Join(row, []byte("|"))) + ";"
+		}
+		out += r.CommandTag.String() + ";"
+	}
+	return out
+}
+
+// settled stands in a script for the wait until the session's own past is known to be on a replica.
+const settled = "~"
+
+// throughProxy is the key of a context under which scripts run through a proxy: its value is the proxy.
+type throughProxy struct{}
+
+// untilReplica reads until a replica answers; on a connection without proxy it does nothing.
+func untilReplica(ctx context.Context, c *pgx.Conn) error {
+	p, ok := ctx.Value(throughProxy{}).(*running)
+	if !ok {
+		return nil
+	}
+	served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+	for before := served.Load(); served.Load() == before; {
+		if _, err := c.PgConn().Exec(ctx, "SELECT 1").ReadAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// simple sends each text as a Query. "@" stands for the mark.
+func simple(texts ...string) ask {
+	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
+		for _, text := range texts {
+			if text == settled {
+				if err := untilReplica(ctx, c); err != nil {
+					return out, err
+				}
+				continue
+			}
+			results, err := c.PgConn().Exec(ctx, strings.ReplaceAll(text, "@", "/* "+mark+" */")).ReadAll()
+			part, err := told(rowsText(results...), err)
+			if err != nil {
+				return out, err
+			}
+			out += part
+		}
+		return out, nil
+	}
+}
+
+// extended runs each text by the extended protocol in a mode of pgx.
+func extended(mode pgx.QueryExecMode, texts ...string) ask {
+	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
+		for _, text := range texts {
+			args := []any{mode}
+			if strings.Contains(text, "$1") {
+				args = append(args, 1)
+			}
+			rows, err := c.Query(ctx, strings.ReplaceAll(text, "@", "/* "+mark+" */"), args...)
+			if err == nil {
+				for rows.Next() {
+					values, _ := rows.Values()
+					out += fmt.Sprint(values...) + ";"
+				}
+				rows.Close()
+				err = rows.Err()
+			}
+			part, err := told(rows.CommandTag().String()+";", err)
+			if err != nil {
+				return out, err
+			}
+			out += part
+		}
+		return out, nil
+	}
+}
+
+// piped sends all texts before it reads, with a Sync behind each, or only behind the last.
+func piped(syncEach bool, texts ...string) ask {
+	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
+		p := c.PgConn().StartPipeline(ctx)
+		for _, text := range texts {
+			p.SendQueryParams(strings.ReplaceAll(text, "@", "/* "+mark+" */"), nil, nil, nil, nil)
+			if syncEach {
+				if err := p.Sync(); err != nil {
+					return "", err
+				}
+			}
+		}
+		if !syncEach {
+			if err := p.Sync(); err != nil {
+				return "", err
+			}
+		}
+		for {
+			results, err := p.GetResults()
+			if results == nil && err == nil {
+				break
+			}
+			if reader, ok := results.(*pgconn.ResultReader); ok {
+				r := reader.Read()
+				out, err = told(out+rowsText(r), r.Err)
+			} else {
+				out, err = told(out, err)
+			}
+			if err != nil {
+				return out, err
+			}
+		}
+		return out, p.Close()
+	}
+}
+
+func copyOut(text string) ask {
+	return func(ctx context.Context, c *pgx.Conn, mark string) (string, error) {
+		var b bytes.Buffer
+		tag, err := c.PgConn().CopyTo(ctx, &b, strings.ReplaceAll(text, "@", "/* "+mark+" */"))
+		return told(b.String()+tag.String(), err)
+	}
+}
+
+// TestEachStatementLandsWhereItMust runs every kind of statement through a proxy with two replicas, finds the server that
+// ran it by that server's own log, and compares the answer with the manager's own.
+func TestEachStatementLandsWhereItMust(t *testing.T) {
+	c := newCrew(t, 2, map[string]string{"log_statement": "all"})
+	pgtest.Exec(t, c.manager, c.database, `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 5) i;
+		CREATE SEQUENCE s; CREATE VIEW v AS SELECT id, v FROM t WHERE id < 4; CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t;
+		CREATE FUNCTION doubled(i int) RETURNS int LANGUAGE sql STABLE AS 'SELECT max(id) * i FROM t';
+		CREATE FUNCTION writes() RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO t VALUES (100, ''w'') ON CONFLICT (id) DO UPDATE SET v = ''w'' RETURNING 1';
+		CREATE FUNCTION lying() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN nextval(''s'') * 0; END';
+		CREATE PROCEDURE calls() LANGUAGE sql AS 'UPDATE t SET v = v'`)
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	const replica, manager = "replica", "manager"
+	for name, tc := range map[string]struct {
+		want string
+		ask  ask
+	}{
+		"simple":                        {replica, simple("SELECT v FROM t WHERE id = 1 @")},
+		"several in one query":          {replica, simple("SELECT 1 @; SELECT v FROM t WHERE id = 2")},
+		"several, one writes":           {manager, simple("SELECT 1 @; UPDATE t SET v = v WHERE id = 1")},
+		"extended unnamed":              {replica, extended(pgx.QueryExecModeExec, "SELECT v FROM t WHERE id = $1 @")},
+		"extended described":            {replica, extended(pgx.QueryExecModeDescribeExec, "SELECT v FROM t WHERE id = $1 @")},
+		"extended named":                {replica, extended(pgx.QueryExecModeCacheStatement, "SELECT v FROM t WHERE id = $1 @")},
+		"extended write":                {manager, extended(pgx.QueryExecModeCacheStatement, "UPDATE t SET v = v WHERE id = $1 @")},
+		"pipeline, a Sync each":         {replica, piped(true, "SELECT 1 @", "SELECT v FROM t WHERE id = 1")},
+		"pipeline, one Sync":            {replica, piped(false, "SELECT 1 @", "SELECT v FROM t WHERE id = 1", "SELECT 3")},
+		"pipeline with a write":         {manager, piped(false, "SELECT 1 @", "UPDATE t SET v = v WHERE id = 1", "SELECT 3")},
+		"pipeline with a write after":   {manager, piped(true, "SELECT 1 @", "UPDATE t SET v = v WHERE id = 1")},
+		"pipeline with an error":        {replica, piped(true, "SELECT 1 @", "SELECT 1/(id-id) FROM t", "SELECT 4")},
+		"COPY (SELECT) TO":              {replica, copyOut("COPY (SELECT * FROM t ORDER BY id @) TO STDOUT")},
+		"COPY table TO":                 {replica, copyOut("COPY t TO STDOUT @")},
+		"view":                          {replica, simple("SELECT count(*) FROM v @")},
+		"materialized view":             {replica, simple("TABLE m @")},
+		"SQL function looked through":   {replica, simple("SELECT doubled(2) @")},
+		"an error of the statement":     {replica, simple("SELECT 1/(id-id) FROM t @")},
+		"function that writes":          {manager, simple("SELECT writes() @")},
+		"function that lies":            {manager, simple("SELECT lying() @")},
+		"nextval":                       {manager, simple("SELECT nextval('s') * 0 @")},
+		"FOR UPDATE":                    {manager, simple("SELECT v FROM t WHERE id = 1 FOR UPDATE @")},
+		"FOR KEY SHARE inside":          {manager, simple("WITH x AS (SELECT * FROM t FOR KEY SHARE) SELECT count(*) FROM x @")},
+		"WITH that writes":              {manager, simple("WITH x AS (DELETE FROM t WHERE id = 77 RETURNING 1) SELECT count(*) FROM x @")},
+		"SELECT INTO":                   {manager, simple("BEGIN", "SELECT 1 AS a INTO made @", "ROLLBACK")},
+		"advisory lock":                 {manager, simple("SELECT pg_advisory_xact_lock(7) @")},
+		"set_config":                    {manager, simple("SELECT set_config('work_mem', '1MB', true) @")},
+		"notify":                        {manager, simple("SELECT pg_notify('c', 'x') @")},
+		"random is harmless":            {replica, simple("SELECT count(random()) @")},
+		"temporary table":               {manager, simple("CREATE TEMP TABLE temp_t (a int)", "INSERT INTO temp_t VALUES (1)", "SELECT * FROM temp_t @")},
+		"SHOW":                          {manager, simple("SHOW work_mem @")},
+		"EXPLAIN":                       {manager, simple("EXPLAIN (COSTS off) SELECT 1 @")},
+		"EXPLAIN ANALYZE of a write":    {manager, simple("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) UPDATE t SET v = v WHERE id = 1 @")},
+		"pg_stat view":                  {manager, simple("SELECT count(*) * 0 FROM pg_stat_activity @")},
+		"pg_settings":                   {manager, simple("SELECT count(*) * 0 FROM pg_settings @")},
+		"pg_is_in_recovery":             {manager, simple("SELECT pg_is_in_recovery() @")},
+		"position of the log":           {manager, simple("SELECT pg_current_wal_lsn() IS NULL @")},
+		"DO":                            {manager, simple("DO $$BEGIN PERFORM 1; END$$ @")},
+		"CALL":                          {manager, simple("CALL calls() @")},
+		"SET then read":                 {replica, simple("SET extra_float_digits = 0", settled, "SELECT 0.1::float8 + 0.2::float8 @")},
+		"BEGIN READ ONLY":               {replica, simple("BEGIN READ ONLY", "SELECT v FROM t WHERE id = 1 @", "SELECT 2", "COMMIT")},
+		"READ ONLY, extended":           {replica, extended(pgx.QueryExecModeExec, "BEGIN READ ONLY", "SELECT v FROM t WHERE id = $1 @", "COMMIT")},
+		"READ ONLY, REPEATABLE READ":    {replica, simple("START TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"READ ONLY, SERIALIZABLE":       {manager, simple("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"SET TRANSACTION READ ONLY":     {replica, simple("BEGIN", "SET TRANSACTION READ ONLY", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"SERIALIZABLE made READ ONLY":   {manager, simple("BEGIN ISOLATION LEVEL SERIALIZABLE", "SET TRANSACTION READ ONLY", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"READ ONLY made SERIALIZABLE":   {manager, simple("BEGIN READ ONLY", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"READ ONLY made READ WRITE":     {manager, simple("BEGIN READ ONLY", "SET TRANSACTION READ WRITE", "UPDATE t SET v = v WHERE id = 1 @", "COMMIT")},
+		"default_transaction_read_only": {replica, simple("SET default_transaction_read_only = on", settled, "BEGIN", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"READ ONLY as default, undone":  {manager, simple("SET default_transaction_read_only = on", settled, "BEGIN READ WRITE", "UPDATE t SET v = v WHERE id = 1 @", "COMMIT")},
+		"serializable as default":       {manager, simple("SET default_transaction_isolation = serializable", "SELECT v FROM t WHERE id = 1 @")},
+		"serializable, BEGIN READ ONLY": {manager, simple("SET default_transaction_isolation = serializable", "BEGIN READ ONLY", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"serializable by SET SESSION":   {manager, simple("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT v FROM t WHERE id = 1 @")},
+		"READ ONLY by SET SESSION":      {replica, simple("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", settled, "BEGIN", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"read-write transaction":        {manager, simple("BEGIN", "SELECT v FROM t WHERE id = 1 @", "COMMIT")},
+		"cursor":                        {replica, simple("BEGIN READ ONLY", "DECLARE k CURSOR FOR SELECT id FROM t ORDER BY id @", "FETCH 2 FROM k", "MOVE 1 IN k", "FETCH ALL FROM k", "CLOSE k", "COMMIT")},
+		"cursor that scrolls":           {replica, simple("BEGIN READ ONLY", "DECLARE k SCROLL CURSOR FOR SELECT id FROM t ORDER BY id @", "FETCH LAST FROM k", "FETCH PRIOR FROM k", "ROLLBACK")},
+		"cursor WITH HOLD":              {manager, simple("DECLARE k CURSOR WITH HOLD FOR SELECT id FROM t ORDER BY id @", "FETCH 2 FROM k")},
+		"savepoints":                    {replica, simple("BEGIN READ ONLY", "SAVEPOINT a", "SELECT 1/(id-id) FROM t @", "ROLLBACK TO a", "SELECT 2", "RELEASE a", "COMMIT")},
+		"write in READ ONLY":            {replica, simple("BEGIN READ ONLY", "SELECT 1 @", "UPDATE t SET v = v", "SELECT 2", "COMMIT")},
+		"write first in READ ONLY":      {manager, simple("BEGIN READ ONLY", "UPDATE t SET v = v @", "SELECT 2", "COMMIT")},
+		"nextval in READ ONLY":          {replica, simple("BEGIN READ ONLY", "SELECT 1 @", "SELECT nextval('s')", "COMMIT")},
+		"PREPARE and EXECUTE":           {replica, simple("PREPARE q (int) AS SELECT v FROM t WHERE id = $1", settled, "EXECUTE q (1) @")},
+		"EXECUTE of a write":            {manager, simple("PREPARE q (int) AS UPDATE t SET v = v WHERE id = $1", "EXECUTE q (1) @")},
+		"EXECUTE in READ ONLY":          {replica, simple("PREPARE q (int) AS SELECT v FROM t WHERE id = $1", settled, "BEGIN READ ONLY", "SELECT 1 @", "EXECUTE q (1)", "COMMIT")},
+		"EXECUTE with a hint":           {manager, simple("PREPARE q (int) AS SELECT v FROM t WHERE id = $1", settled, "/* pgtier: consistency=manager */ EXECUTE q (1) @")},
+		"hint":                          {manager, simple("/* pgtier: consistency=manager */ SELECT v FROM t WHERE id = 1 @")},
+		"hint by a named statement":     {manager, extended(pgx.QueryExecModeCacheStatement, "/* pgtier: consistency=manager */ SELECT v FROM t WHERE id = $1 @")},
+		"the empty query":               {"", simple(";")},
+		"catalog":                       {replica, simple("SELECT relname FROM pg_class WHERE relname = 't' @")},
+		"current_setting":               {manager, simple("SELECT current_setting('work_mem') @")},
+		"version":                       {manager, simple("SELECT length(version()) > 0 @")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			direct, err := pgx.Connect(bounded(t), c.manager.URL(c.database, "", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer direct.Close(context.Background())
+			want, err := tc.ask(bounded(t), direct, "direct")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var route string
+			eventually(t, "the session's own past is on a replica", func() bool {
+				conn := p.client(t)
+				mark := fmt.Sprintf("mark%d.", marks.Add(1))
+				got, err := tc.ask(context.WithValue(bounded(t), throughProxy{}, p), conn, mark)
+				if err != nil {
+					t.Fatal(err)
+				}
+				route = mustValue(t, conn, "SHOW pgtier.last_route")
+				ran := c.ran(t, mark)
+				if got != want {
+					t.Errorf("got  %s\nwant %s\nroute: %s", got, want, route)
+					return true
+				}
+				if tc.want != "" && strings.Contains(route, balance.AllBehind.String()) {
+					return false // what it has just read from the manager is not known to have been replayed yet
+				}
+				if got := strings.Join(ran, " and "); got != tc.want {
+					t.Errorf("it ran on %q, want %q; the proxy says %q", got, tc.want, route)
+				}
+				if tc.want != "" && !strings.HasPrefix(route, tc.want) {
+					t.Errorf("SHOW pgtier.last_route says %q, want %q", route, tc.want)
+				}
+				return true
+			})
+		})
+	}
+}
