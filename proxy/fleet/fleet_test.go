@@ -169,7 +169,7 @@ func TestCrashedManagerIsReplacedAndItsReturnIsAConflict(t *testing.T) {
 	}
 	r.Lost(next.Name, errors.New("connection reset"))
 	v = r.await("there is no manager", func(v *View) bool { return v.Manager == -1 })
-	asked := r.View().At
+	asked := v.At
 	r.await("the old one has answered again", func(v *View) bool { return v.At.Sub(asked) > 5*r.cfg.Hunt && v.Manager == -1 })
 	if err := next.Start(t.Context()); err != nil {
 		t.Fatal(err)
