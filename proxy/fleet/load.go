@@ -81,7 +81,7 @@ const fullFor = time.Second
 
 // Lost tells that a session lost its connection to the server, or could not get one. The server is looked at at once, and
 // the failure counts towards its ejection; a refusal because all slots are taken (53300) rests it for a second instead.
-// Safe for concurrent use.
+// Either shows in the View when Lost returns; what the look brings, later. Safe for concurrent use.
 func (f *Fleet) Lost(server string, err error) {
 	i, ok := f.index[server]
 	if !ok {
@@ -95,5 +95,8 @@ func (f *Fleet) Lost(server string, err error) {
 		l.failures.Add(1)
 		l.streak.Add(1)
 	}
+	f.mu.Lock()
+	f.publish(time.Now())
+	f.mu.Unlock()
 	f.monitors[i].look()
 }
