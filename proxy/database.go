@@ -228,7 +228,7 @@ func (p *Proxy) allDatabases() []*database {
 	return out
 }
 
-// warm opens min_idle connections of every configured database whose URL names a role.
+// warm watches the servers of every configured database whose URL names a role, and opens min_idle connections.
 func (p *Proxy) warm() {
 	for name := range p.face.Load().cfg.Databases {
 		if name == AnyDatabase {
@@ -238,7 +238,12 @@ func (p *Proxy) warm() {
 		if err != nil {
 			continue
 		}
-		if role := d.manager().User; role != "" && d.conf.Load().Pool.MinIdle > 0 {
+		role := d.manager().User
+		if role == "" {
+			continue
+		}
+		d.watchFleet() // so that the first client finds it done
+		if d.conf.Load().Pool.MinIdle > 0 {
 			p.registry.Keep(d.key(role), &d.conf.Load().Pool)
 		}
 	}

@@ -47,9 +47,14 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 			p.removeDatabase(d)
 			continue
 		}
-		if d.configure(conf) {
-			d.forgetWelcomes()
+		before := d.conf.Load()
+		moved := d.configure(conf)
+		if moved || fleetConfig(before) != fleetConfig(&conf) {
 			d.configureFleet(p)
+		}
+		d.readsOf(&conf, cfg.Zone)
+		if moved {
+			d.forgetWelcomes()
 			p.registry.Reconnect(pool.Scope{Database: d.name})
 		}
 	}

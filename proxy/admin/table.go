@@ -33,6 +33,8 @@ func commands() []command {
 		{name: "SHOW STATS_AVERAGES", open: true, tag: "SHOW", columns: averagesColumns(), run: showStatsAverages},
 		{name: "SHOW TOTALS", open: true, tag: "SHOW", columns: sumColumns(), run: showTotals},
 		{name: "SHOW PINS", open: true, tag: "SHOW", columns: pinColumns(), run: showPins},
+		{name: "SHOW REPLICAS", open: true, tag: "SHOW", columns: hostColumns(), run: showHosts},
+		{name: "SHOW ROUTES", open: true, tag: "SHOW", columns: routeColumns(), run: showRoutes},
 		{name: "SHOW CONFIG", open: true, tag: "SHOW", columns: configColumns(), run: showConfig},
 		{name: "SHOW LISTS", open: true, tag: "SHOW", columns: listColumns(), run: showLists},
 		{name: "SHOW MEM", open: true, tag: "SHOW", columns: memoryColumns(), run: showMemory},
@@ -66,9 +68,7 @@ func commands() []command {
 
 		// Of later versions.
 		{name: "SHOW SHARDS", open: true, hidden: true, run: later("SHOW SHARDS")},
-		{name: "SHOW REPLICAS", open: true, hidden: true, run: later("SHOW REPLICAS")},
 		{name: "SHOW CACHE", open: true, hidden: true, run: later("SHOW CACHE")},
-		{name: "SHOW ROUTES", open: true, hidden: true, run: later("SHOW ROUTES")},
 		{name: "SHOW HOTKEYS", open: true, hidden: true, run: later("SHOW HOTKEYS")},
 		{name: "SHOW RESHARD", open: true, hidden: true, run: later("SHOW RESHARD")},
 		{name: "RESET CACHE", hidden: true, run: later("RESET CACHE")},

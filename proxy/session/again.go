@@ -186,7 +186,10 @@ func (s *Session) fate() string {
 
 // observe reports how long a replica took for what was sent to it at the time sent.
 func (s *Session) observe(sent int64) {
-	if s.replica != "" && s.relay.err == nil {
-		s.db.Fleet.Load().Observe(s.replica, time.Duration(s.env.now()-sent))
+	if s.replica == "" || s.relay.err != nil {
+		return
+	}
+	if f := s.db.Fleet.Load(); f != nil { // a reload may have taken all replicas away
+		f.Observe(s.replica, time.Duration(s.env.now()-sent))
 	}
 }

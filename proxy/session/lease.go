@@ -113,7 +113,9 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
 	if s.replica != "" {
-		s.db.Fleet.Load().End(s.replica)
+		if f := s.db.Fleet.Load(); f != nil { // a reload may have taken all replicas away
+			f.End(s.replica)
+		}
 		s.replica = ""
 	}
 	if c.Own {
