@@ -162,7 +162,6 @@ func TestWatchBeginsBeforeTheFirstClient(t *testing.T) {
 	}
 }
 
-
 func TestReloadWithoutReplicasLeavesTheirTransactionsWhole(t *testing.T) {
 	p := serveReplicated(t, nil)
 	c, boss := p.client(t), p.console(t, "boss")
@@ -177,4 +176,105 @@ func TestReloadWithoutReplicasLeavesTheirTransactionsWhole(t *testing.T) {
 	}
 	mustValue(t, c, "COMMIT")
 	wantValue(t, c, "SELECT pg_is_in_recovery()", "f")
+}
+
+// facts are the rows of EXPLAIN ROUTE: the last value and reason of each item, and all tables.
+func facts(t testing.TB, boss *pgx.Conn, sql string) (values, reasons map[string]string, tables []string) {
+	t.Helper()
+	values, reasons = map[string]string{}, map[string]string{}
+	_, rows := table(t, boss, "EXPLAIN ROUTE "+sql)
+	for _, row := range rows {
+		values[row["item"]], reasons[row["item"]] = row["value"], row["reason"]
+		if row["item"] == "table" {
+			tables = append(tables, row["value"]+": "+row["reason"])
+		}
+	}
+	return values, reasons, tables
+}
+
+func TestExplainRouteSaysWhatSessionsDo(t *testing.T) {
+	p := serveReplicated(t, nil)
+	pgtest.Exec(t, p.shard.Manager, "postgres", `CREATE SEQUENCE s; CREATE VIEW v AS SELECT note FROM t;
+		CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql STABLE AS 'SELECT 2 * n'; CREATE TABLE u (id int); CREATE TABLE log (at timestamptz);
+		CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (now()); RETURN NEW; END';
+		CREATE TRIGGER logs AFTER INSERT ON u FOR EACH ROW EXECUTE FUNCTION logs()`)
+	if err := p.shard.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	boss := p.console(t, "boss")
+	p.readFrom(t, p.client(t), boss, "s0-r1", "s0-r2")
+	for sql, want := range map[string]string{
+		"SELECT note FROM t":                                             "replica",
+		"SELECT * FROM v WHERE note = 'x'":                               "replica",
+		"SELECT twice(id) FROM t":                                        "replica",
+		"SELECT 1; SELECT note FROM t":                                   "replica",
+		"/* pgtier: consistency=eventual */ SELECT 1":                    "replica",
+		"/* pgtier: consistency=manager */ SELECT 1":                     "level",
+		"SELECT 1; SHOW work_mem":                                        "server_local",
+		"SHOW work_mem":                                                  "server_local",
+		"EXPLAIN SELECT 1":                                               "server_local",
+		"SELECT nextval('s')":                                            "not_proved",
+		"SELECT * FROM t FOR UPDATE":                                     "not_proved",
+		"INSERT INTO u VALUES (1)":                                       "not_proved",
+		"WITH d AS (DELETE FROM u RETURNING 1) SELECT * FROM d":          "not_proved",
+		"SET work_mem = '1MB'":                                           "not_proved",
+		"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY; SELECT 1; COMMIT": "not_proved",
+		"SELECT nosuch()":                                                "pinned",
+		"SELEKT 1":                                                       "not_proved",
+		"CREATE TEMP TABLE x (i int)":                                    "pinned",
+		"SELECT pg_advisory_lock(1)":                                     "pinned",
+	} {
+		values, _, _ := facts(t, boss, sql)
+		if values["cause"] != want {
+			t.Errorf("%s: explained as %s, want %s", sql, values["cause"], want)
+		}
+		c, before := p.client(t), routes(t, boss, want)
+		_, _ = value(c, sql) // the server refuses some
+		if after := routes(t, boss, want); after == before {
+			t.Errorf("%s: a session does otherwise than %s", sql, want)
+		}
+	}
+
+	_, reasons, tables := facts(t, boss, "INSERT INTO u SELECT id FROM t; -- and more\n SELECT * FROM v")
+	if got, want := strings.Join(tables, "; "), "u: changes; t: reads; public.log: may change, by a trigger, rule, key, partition or function; v: reads"; got != want {
+		t.Errorf("tables: got %s, want %s", got, want)
+	}
+	if got := reasons["target"]; got != "insert is no query" {
+		t.Errorf("reason: got %q", got)
+	}
+	values, reasons, _ := facts(t, boss, "postgres: /* pgtier: consistency=strong */ SELECT set_config('work_mem', '1MB', false)")
+	for item, want := range map[string]string{"database": "postgres", "consistency": "strong", "setting": "work_mem", "key": "none", "connection": "shared",
+		"cache": "not served by this version", "replicas": "2 of 2 take reads now"} {
+		if values[item] != want {
+			t.Errorf("%s: got %q, want %q", item, values[item], want)
+		}
+	}
+	if got := reasons["consistency"]; !strings.HasPrefix(got, "the statement's hint") {
+		t.Errorf("who wants level strong: got %q", got)
+	}
+	if values, _, _ := facts(t, boss, "BEGIN READ ONLY"); values["target"] != "replica" {
+		t.Errorf("BEGIN READ ONLY: got %v", values)
+	}
+	for command, state := range map[string]string{"EXPLAIN ROUTE": "42601", "EXPLAIN ROUTE nosuch: SELECT 1": "3D000", "EXPLAIN ROUTE pgtier: SELECT 1": "0A000"} {
+		if _, err := value(boss, command); sqlstate(err) != state {
+			t.Errorf("%s: got %v, want %s", command, err, state)
+		}
+	}
+}
+
+func TestExplainRouteAsksWhichDatabase(t *testing.T) {
+	r := newRig(t)
+	p := r.serve(t, func(cfg *proxy.Config) {
+		withConsole(cfg)
+		d := cfg.Databases[r.database]
+		cfg.Databases["second"] = d
+	})
+	boss := p.console(t, "watcher")
+	if _, err := value(boss, "EXPLAIN ROUTE SELECT 1"); sqlstate(err) != "3D000" {
+		t.Errorf("got %v", err)
+	}
+	values, reasons, _ := facts(t, boss, r.database+": SELECT 1; SELECT 2")
+	if values["database"] != r.database || values["target"] != "manager" || reasons["target"] != "no replicas are configured" || values["read only"] != "proved" || values["statements"] != "2" {
+		t.Errorf("got %v, %v", values, reasons)
+	}
 }

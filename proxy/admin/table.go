@@ -53,6 +53,7 @@ func commands() []command {
 		{name: "SHOW TIMEZONE", open: true, hidden: true, tag: "SHOW", columns: []Column{{"timezone", Text}}, run: fixed("GMT")},
 		{name: "SHOW DEFAULT_TRANSACTION_ISOLATION", open: true, hidden: true, tag: "SHOW", columns: []Column{{"default_transaction_isolation", Text}}, run: fixed("read committed")},
 
+		{name: "EXPLAIN ROUTE", usage: "[<db>:] <sql>", whole: true, open: true, tag: "EXPLAIN", columns: routeFactColumns(), run: explainRoute},
 		{name: "PAUSE", usage: "[<db>]", tag: "PAUSE", run: pause},
 		{name: "RESUME", usage: "[<db>]", tag: "RESUME", run: resume},
 		{name: "DISABLE", usage: "<db>", needs: true, tag: "DISABLE", run: disable},
@@ -72,7 +73,6 @@ func commands() []command {
 		{name: "SHOW HOTKEYS", open: true, hidden: true, run: later("SHOW HOTKEYS")},
 		{name: "SHOW RESHARD", open: true, hidden: true, run: later("SHOW RESHARD")},
 		{name: "RESET CACHE", hidden: true, run: later("RESET CACHE")},
-		{name: "EXPLAIN ROUTE", whole: true, hidden: true, run: later("EXPLAIN ROUTE")},
 		{name: "RESHARD", whole: true, hidden: true, run: later("RESHARD")},
 	}
 }

@@ -1,6 +1,11 @@
 package admin
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"pgtier/router"
+)
 
 // View is what there is to see. Every function returns a fresh copy, ordered as
 // it shall be shown.
@@ -17,6 +22,8 @@ type View struct {
 	Memory    func() []Memory
 	// Counts are the lines of SHOW LISTS that the others do not tell.
 	Counts func() Counts
+	// Explain says where a statement for database would go; "" is the only one there is. Errors are told to the client.
+	Explain func(ctx context.Context, database, sql string) ([]router.Fact, error)
 	// Paused reports whether everything is paused.
 	Paused func() bool
 }

@@ -143,18 +143,9 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
-	isolation := t.Isolation
-	if isolation == "" {
-		isolation, _ = s.settings.Value("default_transaction_isolation")
-	}
-	if isolation == "serializable" || t.Snapshot || t.ReadWrite {
-		return false
-	}
-	if t.ReadOnly {
-		return true
-	}
+	isolation, _ := s.settings.Value("default_transaction_isolation")
 	on, _ := s.settings.Value("default_transaction_read_only")
-	return on == "on"
+	return router.ReadOnly(t, isolation, on == "on")
 }
 
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
