@@ -1,10 +1,13 @@
 package proxy_test
 
 import (
+	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
@@ -136,6 +139,84 @@ func TestOperatorsSeeReplicas(t *testing.T) {
 		if got := sample(t, scrape(t, p.running), "pgbouncer_pools_client_active_connections", "database", "postgres"); got != 1 {
 			t.Errorf("clients of the pool of three servers: got %v, want 1", got)
 		}
+	})
+}
+
+func TestMetricsTellOfReplicas(t *testing.T) {
+	p := serveReplicated(t, nil)
+	boss, c := p.console(t, "boss"), p.client(t)
+	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
+	mustValue(t, c, "INSERT INTO t VALUES (2, 'two')")
+	families := scrape(t, p.running)
+	for _, want := range []struct {
+		name   string
+		value  float64
+		labels []string
+	}{
+		{"pgtier_manager_up", 1, nil}, {"pgtier_manager_conflict", 0, nil}, {"pgtier_failovers_total", 0, nil}, {"pgtier_repeated_total", 0, nil},
+		{"pgtier_unproved_reads_total", 0, nil}, {"pgtier_routes_total", 0, []string{"cause", "no_replica"}},
+		{"pgtier_server_up", 1, []string{"server", "s0"}}, {"pgtier_server_up", 1, []string{"server", "s0-r2"}},
+		{"pgtier_server_state", 1, []string{"server", "s0", "role", "manager", "state", "up"}},
+		{"pgtier_server_state", 1, []string{"server", "s0-r1", "role", "replica", "state", "up"}}, {"pgtier_replica_in_flight", 0, []string{"server", "s0-r1"}},
+	} {
+		if got := sample(t, families, want.name, append(want.labels, "database", "postgres")...); got != want.value {
+			t.Errorf("%s %v: got %v, want %v", want.name, want.labels, got, want.value)
+		}
+	}
+	for _, name := range []string{"pgtier_replica_replayed_bytes", "pgtier_replica_latency_seconds", "pgtier_replica_reads_total"} {
+		if got := sample(t, families, name, "server", "s0-r1"); got <= 0 {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+	for _, cause := range []string{"replica", "not_proved"} {
+		if got := sample(t, families, "pgtier_routes_total", "database", "postgres", "cause", cause); got <= 0 {
+			t.Errorf("routes by cause %s: got %v", cause, got)
+		}
+	}
+	if proved, by := p.Reads(); by == 0 || proved < by {
+		t.Errorf("reads: got %d proved, %d by replicas", proved, by)
+	}
+	_, body := get(t, p.running, "/metrics")
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("metrics are not well formed: %v, %v", problems, err)
+	}
+}
+
+func TestReadyWhileOneServerCanBeUsed(t *testing.T) {
+	p := serveReplicated(t, func(cfg *proxy.Config) {
+		d := cfg.Databases["postgres"]
+		d.Failover.Wait = 0
+		cfg.Databases["postgres"] = d
+	})
+	boss, c := p.console(t, "boss"), p.client(t)
+	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
+	if err := p.shard.Manager.Stop(localpg.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the manager is lost", func() bool { return sample(t, scrape(t, p.running), "pgtier_manager_up") == 0 })
+	if status, body := get(t, p.running, "/readyz"); status != http.StatusOK {
+		t.Errorf("replicas are there: got %d %s", status, body)
+	}
+	_, body := get(t, p.running, "/status.json")
+	var shown struct {
+		Ready bool
+		Hosts []struct{ Server, Role, State, Reason string }
+	}
+	if err := json.Unmarshal([]byte(body), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if !shown.Ready || len(shown.Hosts) != 3 || shown.Hosts[0].State != "down" || shown.Hosts[0].Reason == "" || shown.Hosts[1].State != "up" {
+		t.Errorf("status: got %s", body)
+	}
+	for _, s := range p.shard.Replicas {
+		if err := s.Stop(localpg.Immediate); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "not ready", func() bool {
+		status, body := get(t, p.running, "/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "s0 is down (") && strings.Contains(body, "s0-r2 is down (")
 	})
 }
 
