@@ -233,7 +233,7 @@ func (p *Proxy) allDatabases() []*database {
 	return out
 }
 
-// warm opens min_idle connections of every configured database whose URL names a role.
+// warm watches the servers of every configured database whose URL names a role, and opens min_idle connections.
 func (p *Proxy) warm() {
 	for name := range p.face.Load().cfg.Databases {
 		if name == AnyDatabase {
@@ -243,10 +243,16 @@ func (p *Proxy) warm() {
 		if err != nil {
 			continue
 		}
+		role := d.manager().User
+		if role == "" {
+			continue
+		}
+		d.watchFleet() // so that the first client finds it done
+		if d.conf.Load().Pool.MinIdle == 0 {
+			continue
+		}
 		for _, server := range d.all() {
-			if role := d.manager().User; role != "" && d.conf.Load().Pool.MinIdle > 0 {
-				p.registry.Keep(pool.Key{Database: d.name, Role: role, Server: server.Name}, &d.conf.Load().Pool)
-			}
+			p.registry.Keep(pool.Key{Database: d.name, Role: role, Server: server.Name}, &d.conf.Load().Pool)
 		}
 	}
 }

@@ -157,14 +157,12 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
-	if t.Isolation == "serializable" || t.Isolation == "" && s.serializable() || t.Snapshot || t.ReadWrite {
-		return false
-	}
-	if t.ReadOnly {
-		return true
+	isolation, set := s.settings.Value("default_transaction_isolation")
+	if !set && s.db.serializable.Load() {
+		isolation = "serializable"
 	}
 	on, _ := s.settings.Value("default_transaction_read_only")
-	return on == "on"
+	return router.ReadOnly(t, isolation, on == "on")
 }
 
 // frozen reports whether the statements of a READ ONLY transaction that asks for t all see the same.
