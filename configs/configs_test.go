@@ -143,6 +143,7 @@ func TestProblemsSayWhereWhatAndWhatToDo(t *testing.T) {
 		"the admin's name":    {strings.Replace(small, "app:", "pgbouncer:", 1), nil, []string{"line 1: databases.pgbouncer: is the name of the admin database"}},
 		"two shards":          {"databases: {a: {shards: [{manager: postgres://a}, {manager: postgres://b}]}}", nil, []string{"line 1: databases.a.shards: more than one shard: not served by this version"}},
 		"same shard twice":    {"databases: {a: {shards: [{name: x, manager: postgres://a}, {name: x, manager: postgres://b}]}}", nil, []string{"not served", `line 1: databases.a.shards[1].name: "x" stands twice`}},
+		"a replica's name":    {"databases: {a: {shards: [{manager: postgres://a/b, replicas: [{url: postgres://c/d}]}]}}", nil, []string{`replicas[0].url: names database "d", its manager has "b"`}},
 		"replicas":            {"databases: {a: {shards: [{manager: postgres://a, replicas: [{zone: z, weight: -1}]}]}}", nil, []string{"line 1: databases.a.shards[0].replicas[0].url: is missing", "line 1: databases.a.shards[0].replicas[0].weight: -1 is negative"}},
 		"cache":               {"databases: {a: {shards: [{manager: postgres://a}], cache: {enabled: true}}}", nil, []string{"line 1: databases.a.cache.enabled: caching answers: not served by this version"}},
 		"sharded tables":      {"databases: {a: {shards: [{manager: postgres://a}], sharding: {tables: {t: {key: id}}}}}", nil, []string{"line 1: databases.a.sharding.tables: sharded tables: not served by this version"}},

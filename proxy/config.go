@@ -184,7 +184,11 @@ func (d Database) Topology(name string) topology.Database {
 		}
 		shards[i] = topology.Shard{Name: shardName, Manager: complete(shard.Manager, shardName)}
 		for j, replica := range shard.Replicas {
-			server := complete(replica.URL, shardName+"-r"+strconv.Itoa(j+1))
+			server := replica.URL
+			if server.Database == "" {
+				server.Database = shard.Manager.Database // it has the manager's
+			}
+			server = complete(server, shardName+"-r"+strconv.Itoa(j+1))
 			server.Zone, server.Weight = replica.Zone, replica.Weight
 			shards[i].Replicas = append(shards[i].Replicas, server)
 		}
@@ -397,6 +401,9 @@ func (d *Database) validateShards(p *problems, path string) {
 		for j, replica := range shard.Replicas {
 			if replica.URL == (topology.Server{}) {
 				p.add(fmt.Sprintf("%s.replicas[%d].url", at, j), "is missing; write the replica's URL")
+			}
+			if other := replica.URL.Database; other != "" && shard.Manager.Database != "" && other != shard.Manager.Database {
+				p.add(fmt.Sprintf("%s.replicas[%d].url", at, j), "names database %q, its manager has %q; a replica has its manager's databases", other, shard.Manager.Database)
 			}
 			if replica.Weight < 0 {
 				p.add(fmt.Sprintf("%s.replicas[%d].weight", at, j), "%d is negative; use 0 or more", replica.Weight)

@@ -68,13 +68,16 @@ func TestDefaultsWithOneDatabaseAreValid(t *testing.T) {
 func TestTopologyNamesServersAndFillsInDatabases(t *testing.T) {
 	database := Database{Shards: []Shard{
 		{Manager: topology.Server{Host: "a"}, Replicas: []Replica{{URL: topology.Server{Host: "b", Database: "other"}, Zone: "z", Weight: 2}}},
-		{Name: "x", Manager: topology.Server{Host: "c"}},
+		{Name: "x", Manager: topology.Server{Host: "c", Database: "theirs"}, Replicas: []Replica{{URL: topology.Server{Host: "d"}}}},
 	}}
 	got := database.Topology("app")
 	replica := got.Shards[0].Replicas[0]
 	if got.Name != "app" || got.Shards[0].Name != "s0" || got.Shards[0].Manager.Name != "s0" || got.Shards[0].Manager.Database != "app" ||
 		got.Shards[1].Name != "x" || replica.Name != "s0-r1" || replica.Database != "other" || replica.Zone != "z" || replica.Weight != 2 {
 		t.Errorf("got %+v", got)
+	}
+	if name := got.Shards[1].Replicas[0].Database; name != "theirs" {
+		t.Errorf("the database of a replica whose URL names none: got %q, want its manager's", name)
 	}
 	if any := database.Topology(AnyDatabase).Shards[0].Manager.Database; any != "" {
 		t.Errorf("the fallback's database: got %q", any)

@@ -137,16 +137,19 @@ func (d *database) manager() topology.Server {
 	return d.servers.Load().Shards[0].Manager
 }
 
+// all are the servers of the configuration.
+func (d *database) all() (servers []topology.Server) {
+	for _, shard := range d.servers.Load().Shards {
+		servers = append(append(servers, shard.Manager), shard.Replicas...)
+	}
+	return servers
+}
+
 // server is the one of that name; one that is gone is the manager.
 func (d *database) server(name string) topology.Server {
-	for _, shard := range d.servers.Load().Shards {
-		for _, r := range shard.Replicas {
-			if r.Name == name {
-				return r
-			}
-		}
-		if shard.Manager.Name == name {
-			return shard.Manager
+	for _, server := range d.all() {
+		if server.Name == name {
+			return server
 		}
 	}
 	return d.manager()
@@ -230,7 +233,7 @@ func (p *Proxy) allDatabases() []*database {
 	return out
 }
 
-// warm opens min_idle connections of every configured database whose URL names a role.
+// warm watches the servers of every configured database whose URL names a role, and opens min_idle connections.
 func (p *Proxy) warm() {
 	for name := range p.face.Load().cfg.Databases {
 		if name == AnyDatabase {
@@ -240,8 +243,16 @@ func (p *Proxy) warm() {
 		if err != nil {
 			continue
 		}
-		if role := d.manager().User; role != "" && d.conf.Load().Pool.MinIdle > 0 {
-			p.registry.Keep(d.key(role), &d.conf.Load().Pool)
+		role := d.manager().User
+		if role == "" {
+			continue
+		}
+		d.watchFleet() // so that the first client finds it done
+		if d.conf.Load().Pool.MinIdle == 0 {
+			continue
+		}
+		for _, server := range d.all() {
+			p.registry.Keep(pool.Key{Database: d.name, Role: role, Server: server.Name}, &d.conf.Load().Pool)
 		}
 	}
 }

@@ -101,8 +101,27 @@ type status struct {
 	Clients   int              `json:"clients"`
 	Servers   int              `json:"servers"`
 	Pins      int              `json:"pins"`
+	Reads     uint64           `json:"proved_reads"`
+	Replicas  uint64           `json:"replica_reads"` // of these
+	Hosts     []hostStatus     `json:"hosts"`
 	Pools     []poolStatus     `json:"pools"`
 	Databases []databaseStatus `json:"databases"`
+}
+
+type hostStatus struct {
+	Database string `json:"database"`
+	Server   string `json:"server"`
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	Zone     string `json:"zone"`
+	Role     string `json:"role"`
+	State    string `json:"state"`
+	Lag      int64  `json:"lag_ms"`
+	Latency  int64  `json:"latency_us"`
+	InFlight int    `json:"in_flight"`
+	Reads    uint64 `json:"reads"`
+	Reason   string `json:"reason"`
+	Conflict string `json:"conflict"`
 }
 
 type poolStatus struct {
@@ -130,11 +149,16 @@ type databaseStatus struct {
 	WaitSeconds  float64 `json:"wait_seconds"`
 }
 
-// serveStatus gives the dashboard the figures of SHOW POOLS and SHOW STATS.
+// serveStatus gives the dashboard the figures of SHOW REPLICAS, SHOW POOLS and SHOW STATS.
 func (p *Proxy) serveStatus(w http.ResponseWriter, r *http.Request) {
 	why := p.notReady(r.Context())
 	s := status{Version: p.ops.version, Uptime: int64(time.Since(p.started).Seconds()), Ready: why == "", Why: why,
-		Paused: p.registry.Paused(pool.Scope{}), Draining: p.Draining(), Pools: []poolStatus{}, Databases: []databaseStatus{}}
+		Paused: p.registry.Paused(pool.Scope{}), Draining: p.Draining(), Hosts: []hostStatus{}, Pools: []poolStatus{}, Databases: []databaseStatus{}}
+	s.Reads, s.Replicas = p.Reads()
+	for _, h := range p.viewHosts() {
+		s.Hosts = append(s.Hosts, hostStatus{h.Database, h.Name, h.Addr, h.Port, h.Zone, h.Role, h.State,
+			h.Lag.Milliseconds(), h.Latency.Microseconds(), h.InFlight, h.Reads, h.Reason, h.Conflict})
+	}
 	for _, c := range p.viewClients() {
 		s.Clients++
 		if c.Pin != "" {

@@ -92,6 +92,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.gauge("pgtier_statement_cache_bytes", "Memory of the templates remembered.", float64(cache.Bytes))
 	c.pools(s)
 	c.databases(s)
+	c.routes(s)
+	c.servers(s)
 	c.clients(s)
 }
 

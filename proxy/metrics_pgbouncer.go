@@ -49,14 +49,16 @@ func (c *bouncerCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c *bouncerCollector) pools(s *sink) {
-	type place struct{ database, user string }
-	merged := map[place]poolSum{} // there may be a pool for each of several servers
+	merged := map[login]poolSum{} // there may be a pool for each of several servers
+	clients := c.proxy.sessionsOf()
 	for _, st := range c.proxy.poolSums() {
-		at := place{st.database, st.user}
+		at := login{st.database, st.user}
 		if sum, ok := merged[at]; ok {
 			sum.Closed = map[string]uint64{}
 			sum.add(st.Stats, st.size)
-			st = sum
+			if st = sum; st.database != others {
+				st.Clients = clients[at] // one that uses several is one
+			}
 		}
 		merged[at] = st
 	}

@@ -64,8 +64,8 @@ func (p *Proxy) prepareOperations() {
 	o.stopping = make(chan struct{})
 	o.failures.byCode = make(map[string]uint64)
 	o.console = admin.New(admin.View{
-		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Databases: p.viewDatabases, Users: p.viewUsers,
-		Stats: p.viewStats, Settings: p.viewSettings, Memory: p.viewMemory, Counts: p.viewCounts,
+		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Hosts: p.viewHosts, Routes: p.viewRoutes, Databases: p.viewDatabases, Users: p.viewUsers,
+		Stats: p.viewStats, Settings: p.viewSettings, Memory: p.viewMemory, Counts: p.viewCounts, Explain: p.explain,
 		Paused: func() bool { return p.registry.Paused(pool.Scope{}) },
 	}, admin.Actions{
 		Pause: p.Pause, Resume: p.Resume, Kill: p.Kill, KillClient: p.KillClient, Disable: p.Disable, Enable: p.Enable,

@@ -23,6 +23,7 @@ import (
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // Proxy is one running daemon. Safe for concurrent use.
@@ -286,6 +287,25 @@ func (p *Proxy) Load() (clients, servers int) {
 		servers += st.Active + st.Idle + st.Used + st.Tested
 	})
 	return len(p.Sessions()), servers
+}
+
+// Reads counts, over all databases with replicas, the requests that were proved to read only outside read-write
+// transactions, and how many of them replicas have answered.
+func (p *Proxy) Reads() (proved, replicas uint64) {
+	for _, d := range p.allDatabases() {
+		n, by := d.proved()
+		proved, replicas = proved+n, replicas+by
+	}
+	return proved, replicas
+}
+
+// proved is Reads for one database.
+func (d *database) proved() (all, replicas uint64) {
+	routes := &d.shared.Stats.Routes
+	for _, cause := range []router.Cause{router.ToReplica, router.AsAsked, router.Behind, router.Lagging, router.NoReplica, router.SentAgain} {
+		all += routes[cause].Load()
+	}
+	return all, routes[router.ToReplica].Load()
 }
 
 // cancel carries out a CancelRequest; a key that fits nobody is ignored, as in

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
+	"pgtier/router/balance"
 )
 
 const (
@@ -52,8 +54,9 @@ func (p *Proxy) notReady(ctx context.Context) string {
 	return "no server can be reached\n" + strings.Join(lines, "\n")
 }
 
-// faults says for each database why its server cannot be used, "" if it can: a
-// server that does not answer the phone, or whose every pool is down.
+// faults says for each database why its servers cannot be used, "" if one can. With replicas, one server that can be used is
+// enough, be it a replica: reads are served, and writes wait for a manager. Without, it is a server that does not answer the
+// phone, or whose every pool is down.
 func (p *Proxy) faults(ctx context.Context) map[string]string {
 	all := p.listed()
 	down, up := map[string]error{}, map[string]bool{}
@@ -67,6 +70,10 @@ func (p *Proxy) faults(ctx context.Context) map[string]string {
 	reached := p.ops.probes.ask(ctx, all)
 	out := map[string]string{}
 	for name, d := range all {
+		if why, known := d.fleetFault(); known {
+			out[name] = why
+			continue
+		}
 		network, address := d.manager().Address()
 		switch err := reached[network+" "+address]; {
 		case err != nil:
@@ -78,6 +85,26 @@ func (p *Proxy) faults(ctx context.Context) map[string]string {
 		}
 	}
 	return out
+}
+
+// fleetFault says why none of d's servers can be used, "" if one can. known is false where they are not watched, or have
+// not been asked yet.
+func (d *database) fleetFault() (why string, known bool) {
+	f := d.shared.Fleet.Load()
+	if f == nil {
+		return "", false
+	}
+	v := f.View()
+	var reasons []string
+	for i := range v.Hosts {
+		h := &v.Hosts[i]
+		if i == v.Manager || h.State >= balance.Lagging {
+			return "", true
+		}
+		known = known || h.Reason != fleet.NotAsked
+		reasons = append(reasons, h.Name+" is "+h.State.String()+" ("+h.Reason+")")
+	}
+	return strings.Join(reasons, "; "), known
 }
 
 // answered reports whether err is the word of a server that serves others: one

@@ -47,16 +47,15 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 			p.removeDatabase(d)
 			continue
 		}
-		before := fleetConfig(d.conf.Load())
-		switch moved := d.configure(conf); {
-		case moved:
+		before := d.conf.Load()
+		moved := d.configure(conf)
+		if moved || fleetConfig(before) != fleetConfig(&conf) {
+			d.configureFleet(p)
+		}
+		d.readsOf(&conf, cfg.Zone)
+		if moved {
 			d.forgetWelcomes()
-			d.configureFleet(p)
 			p.registry.Reconnect(pool.Scope{Database: d.name})
-		case fleetConfig(&conf) != before:
-			d.configureFleet(p)
-		default:
-			d.readsOf(&conf, cfg.Zone)
 		}
 	}
 }

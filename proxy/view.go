@@ -35,13 +35,26 @@ func (p *Proxy) viewPools() []admin.Pool {
 	slices.SortFunc(out, func(a, b admin.Pool) int {
 		return cmp.Or(strings.Compare(a.Database, b.Database), strings.Compare(a.User, b.User))
 	})
-	out = mergePools(out)
+	out = mergePools(out, p.sessionsOf())
 	return append(out, admin.Pool{Database: adminDatabase, User: adminDatabase, ClientsActive: len(p.visits()), Mode: "statement"})
 }
 
+// login is whose pools PgBouncer has one for.
+type login struct{ database, user string }
+
+// sessionsOf counts the clients of each login.
+func (p *Proxy) sessionsOf() map[login]int {
+	out := map[login]int{}
+	for _, s := range p.Sessions() {
+		i := s.Info()
+		out[login{i.Database, i.Role}]++
+	}
+	return out
+}
+
 // mergePools sums neighbours of the same database and user: PgBouncer has one
-// pool for both, here there is one for each server.
-func mergePools(sorted []admin.Pool) []admin.Pool {
+// pool for both, here there is one for each server. A client that uses several is one of clients.
+func mergePools(sorted []admin.Pool, clients map[login]int) []admin.Pool {
 	var out []admin.Pool
 	for _, p := range sorted {
 		n := len(out) - 1
@@ -50,7 +63,8 @@ func mergePools(sorted []admin.Pool) []admin.Pool {
 			continue
 		}
 		sum := &out[n]
-		sum.ClientsActive, sum.ClientsWaiting = sum.ClientsActive+p.ClientsActive, sum.ClientsWaiting+p.ClientsWaiting
+		sum.ClientsWaiting += p.ClientsWaiting
+		sum.ClientsActive = max(clients[login{p.Database, p.User}]-sum.ClientsWaiting, 0)
 		sum.Active, sum.Idle, sum.Used = sum.Active+p.Active, sum.Idle+p.Idle, sum.Used+p.Used
 		sum.Tested, sum.LoggingIn, sum.MaxWait = sum.Tested+p.Tested, sum.LoggingIn+p.LoggingIn, max(sum.MaxWait, p.MaxWait)
 	}

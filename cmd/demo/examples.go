@@ -27,5 +27,26 @@ func Examples(url string) string {
 	return b.String()
 }
 
+// ReplicaExamples returns further lines, for where there are replicas. admin is the URL of the admin database, database the
+// name of the sample application's.
+func ReplicaExamples(url, admin, database string) string {
+	var b strings.Builder
+	line := func(shows, url string, commands ...string) {
+		b.WriteString("# " + shows + "\npsql " + shellQuote(url))
+		for _, c := range commands {
+			b.WriteString(" -c " + shellQuote(c))
+		}
+		b.WriteString("\n")
+	}
+	const read, route = "SELECT count(*) FROM orders WHERE user_id = 42", "SHOW pgtier.last_route"
+	line("where a read went, and why", url, read, route)
+	line("the same from the manager, because the session asks for it", url, "SET pgtier.consistency = 'manager'", read, route)
+	line("a write, the position that shows it (another session may SET pgtier.lsn to it), and a read that must", url,
+		"SELECT place_order(42, ARRAY[7, 8, 9])", "SHOW pgtier.lsn", read, route)
+	line("the servers, where requests went, and where one would go", admin, "SHOW REPLICAS", "SHOW ROUTES",
+		"EXPLAIN ROUTE "+database+": SELECT * FROM customer_value")
+	return b.String()
+}
+
 // shellQuote makes one word of any text for a POSIX shell.
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,12 +43,8 @@ func checkServer(ctx context.Context, r *report, c serverCheck) {
 		r.add(doubtful, c.subject(), "the URL names no role, so the server cannot be looked at, warmed up or asked for users")
 		return
 	}
-	timeout := c.pool.ConnectTimeout
-	if c.server.ConnectTimeout > 0 {
-		timeout = c.server.ConnectTimeout
-	}
 	// Twice the time to connect is enough for a handful of one-row questions too.
-	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*c.timeout())
 	defer cancel()
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -61,6 +58,21 @@ func checkServer(ctx context.Context, r *report, c serverCheck) {
 		return
 	}
 	c.checkQuery(ctx, r, conn)
+}
+
+// timeout bounds connecting and logging in.
+func (c serverCheck) timeout() time.Duration {
+	if c.server.ConnectTimeout > 0 {
+		return c.server.ConnectTimeout
+	}
+	return c.pool.ConnectTimeout
+}
+
+// asProxy is server with the role that the proxy logs in to it with, which is that of the manager's URL: roles and
+// passwords are the same on all servers that follow one manager.
+func asProxy(server, manager topology.Server) topology.Server {
+	server.User, server.Password = manager.User, manager.Password
+	return server
 }
 
 // connect opens a connection as the proxy would.

@@ -47,7 +47,7 @@ func demoCommand() *cobra.Command {
 		Short: "Start local PostgreSQL servers with sample data and serve them",
 		Long: "Start real local PostgreSQL servers from the installed binaries, load a sample application, serve it and print the\n" +
 			"DATABASE_URL. Each further shard is served as a database of its own, each manager has as many streaming replicas as\n" +
-			"asked for; this version does not read from them. Ctrl-C stops and removes everything.",
+			"asked for, which serve reads. Ctrl-C stops and removes everything.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
@@ -80,47 +80,74 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 			err = fmt.Errorf("stop the demo's server: %w", stopErr)
 		}
 	}()
-	var urls []string
+	var shards []demoShard
+	var urls []string // of the managers
 	for _, shard := range cluster.Shards {
 		if err := demo.CreateDatabase(ctx, shard.Manager.URL("", "", ""), demoDatabase, demoRole, demoPassword); err != nil {
 			return err
 		}
-		urls = append(urls, shard.Manager.URL(demoDatabase, demoRole, demoPassword))
+		one := demoShard{manager: shard.Manager.URL(demoDatabase, demoRole, demoPassword)}
+		for _, replica := range shard.Replicas {
+			one.replicas = append(one.replicas, replica.URL(demoDatabase, demoRole, demoPassword))
+		}
+		shards, urls = append(shards, one), append(urls, one.manager)
 	}
 	fmt.Fprintln(out, "loading the sample application …")
 	if err := demo.Load(ctx, urls, nil); err != nil {
 		return err
 	}
-	load := func() (*configs.Config, error) { return demoConfig(urls, flags.listen) }
+	for _, shard := range cluster.Shards {
+		if err := shard.CatchUp(ctx); err != nil { // or the first reads would find the shop half built
+			return err
+		}
+	}
+	load := func() (*configs.Config, error) { return demoConfig(shards, flags.listen) }
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer wg.Wait()
 	defer cancel()
 	return serve(ctx, load, logs, signals, func(p *proxy.Proxy) {
 		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, p.Addrs()[0], demoDatabase)
+		admin := strings.TrimSuffix(url, demoDatabase) + "pgtier"
 		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, demo.Examples(url))
+		if flags.replicas > 0 {
+			fmt.Fprintln(out, demo.ReplicaExamples(url, admin, demoDatabase))
+		}
 		showServers(out, cluster, p.Addrs()[0].String())
-		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
-			strings.TrimSuffix(url, demoDatabase)+"pgtier", p.HTTPAddr())
+		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the servers and pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
+			admin, p.HTTPAddr())
 		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
 		wg.Go(func() { showTraffic(ctx, url, out, p) }) // ends by cancel
 	})
 }
 
-// demoConfig serves the first URL's database under its own name and each further one as shop_s1, shop_s2, …
-func demoConfig(urls []string, listen string) (*configs.Config, error) {
-	config, err := configs.FromURLs(urls[0], nil, listen, "127.0.0.1:0", nil)
+// demoShard is the URLs of a manager and of those that follow it.
+type demoShard struct {
+	manager  string
+	replicas []string
+}
+
+// demoConfig serves the first shard's database under its own name and each further one as shop_s1, shop_s2, …
+func demoConfig(shards []demoShard, listen string) (*configs.Config, error) {
+	config, err := configs.FromURLs(shards[0].manager, shards[0].replicas, listen, "127.0.0.1:0", nil)
 	if err != nil {
 		return nil, err
 	}
 	config.Log = configs.Log{Level: "warn", Format: "console"}
-	for i, url := range urls[1:] {
-		server, err := topology.ParseURL(url)
-		if err != nil {
+	for i, shard := range shards[1:] {
+		database := proxy.DefaultDatabase(config.Proxy.Pool)
+		one := proxy.Shard{}
+		if one.Manager, err = topology.ParseURL(shard.manager); err != nil {
 			return nil, fmt.Errorf("read the URL of shard %d: %w", i+1, err)
 		}
-		database := proxy.DefaultDatabase(config.Proxy.Pool)
-		database.Shards = []proxy.Shard{{Manager: server}}
+		for _, url := range shard.replicas {
+			replica, err := topology.ParseURL(url)
+			if err != nil {
+				return nil, fmt.Errorf("read the URL of a replica of shard %d: %w", i+1, err)
+			}
+			one.Replicas = append(one.Replicas, proxy.Replica{URL: replica, Weight: 1})
+		}
+		database.Shards = []proxy.Shard{one}
 		config.Proxy.Databases[fmt.Sprintf("%s_s%d", demoDatabase, i+1)] = database
 	}
 	return config, nil
@@ -161,8 +188,17 @@ func showTraffic(ctx context.Context, url string, out io.Writer, p *proxy.Proxy)
 		case <-ticker.C:
 			counts := traffic.Counts()
 			clients, servers := p.Load()
-			fmt.Fprintf(out, "%d clients on %d server connections; sample application: %d reads, %d writes, %d notifications, %d failures %s%s",
-				clients, servers, counts.Reads, counts.Writes, counts.Notifications, counts.Failures, counts.LastError, end)
+			fmt.Fprintf(out, "%d clients on %d server connections; %ssample application: %d reads, %d writes, %d notifications, %d failures %s%s",
+				clients, servers, replicaShare(p), counts.Reads, counts.Writes, counts.Notifications, counts.Failures, counts.LastError, end)
 		}
 	}
+}
+
+// replicaShare is the status line's part about replicas, "" while no read was proved.
+func replicaShare(p *proxy.Proxy) string {
+	proved, replicas := p.Reads()
+	if proved == 0 {
+		return ""
+	}
+	return fmt.Sprintf("replicas served %d %% of %d proved reads; ", 100*replicas/proved, proved)
 }

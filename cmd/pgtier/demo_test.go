@@ -12,20 +12,59 @@ import (
 )
 
 func TestDemoServesSampleDataUntilTheSignal(t *testing.T) {
-	serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 1}, "orders")
+	serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 1}, "orders", nil)
 }
 
-func TestDemoServesEveryShardAndNamesReplicas(t *testing.T) {
-	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2, replicas: 1}, "orders")
-	for _, want := range []string{"/shop_s1", "replica of s0", "replica of s1"} {
+func TestDemoReadsFromReplicasOfEveryShard(t *testing.T) {
+	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2, replicas: 1}, "orders", func(url string, out *logBuffer) {
+		first := connect(t, url+"?sslmode=disable")
+		second := connect(t, strings.Replace(url, "/shop", "/shop_s1", 1)+"?sslmode=disable")
+		console := connect(t, strings.Replace(url, "/shop", "/pgtier", 1)+"?sslmode=disable&default_query_exec_mode=simple_protocol")
+		awaitReads(t, console, first, "shop", "products")
+		awaitReads(t, console, second, "shop_s1", "products")
+		out.await(t, "replicas served ")
+	})
+	for _, want := range []string{"/shop_s1", "replica of s0", "replica of s1", "SHOW pgtier.last_route", "SHOW REPLICAS", "EXPLAIN ROUTE shop: SELECT"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo does not print %q:\n%s", want, out)
 		}
 	}
 }
 
-// serveDemo runs the demo, checks that table holds rows in its DATABASE_URL, ends it and returns what it printed.
-func serveDemo(t *testing.T, flags demoFlags, table string) string {
+// awaitReads reads over conn until SHOW ROUTES counts a read of database by a replica.
+func awaitReads(t *testing.T, console, conn *pgx.Conn, database, table string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var rowCount, count int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rowCount); err != nil || rowCount == 0 {
+			t.Fatalf("%s: got %d rows, %v", table, rowCount, err)
+		}
+		rows, err := console.Query(t.Context(), "SHOW ROUTES")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var name, cause string
+		var n int
+		if _, err := pgx.ForEachRow(rows, []any{&name, &cause, &n}, func() error {
+			if name == database && cause == "replica" {
+				count = n
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if count > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no replica has served a read of %s", database)
+		}
+	}
+}
+
+// serveDemo runs the demo, checks that table holds rows in its DATABASE_URL, does what look does unless that is nil, ends it
+// and returns what it printed.
+func serveDemo(t *testing.T, flags demoFlags, table string, look func(url string, out *logBuffer)) string {
 	t.Helper()
 	var out logBuffer
 	signals := make(chan os.Signal, 2)
@@ -39,6 +78,9 @@ func serveDemo(t *testing.T, flags demoFlags, table string) string {
 	var orders int
 	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&orders); err != nil || orders == 0 {
 		t.Errorf("orders: got %d, %v", orders, err)
+	}
+	if look != nil {
+		look(url, &out)
 	}
 	signals <- syscall.SIGINT
 	select {

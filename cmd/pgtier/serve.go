@@ -30,12 +30,13 @@ type serveFlags struct {
 func serveCommand() *cobra.Command {
 	var flags serveFlags
 	command := &cobra.Command{
-		Use:   "serve (--config FILE | --manager URL [--listen ADDR] [--http ADDR])",
+		Use:   "serve (--config FILE | --manager URL [--replica URL]… [--listen ADDR] [--http ADDR])",
 		Short: "Run the proxy in the foreground",
 		Long: "Run the proxy in the foreground. SIGHUP re-reads the configuration; SIGTERM or SIGINT stops taking clients and lets\n" +
 			"transactions end, a second one stops now.\n\n" +
 			"With --manager there is no file: one shard, the database name and credentials of the URL; any other role is looked up\n" +
-			"on the manager. PGTIER_… variables hold in both forms, and alone are enough where they name a database.",
+			"on the manager. Reads that are proved to be reads go to the replicas, whose URLs need no role and no database.\n" +
+			"PGTIER_… variables hold in both forms, and alone are enough where they name a database.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load, err := flags.loader(os.Environ())

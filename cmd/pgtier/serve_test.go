@@ -132,6 +132,28 @@ func TestServeByURLDrainsOnTheFirstSignal(t *testing.T) {
 	}
 }
 
+func TestServeByURLsReadsFromReplicas(t *testing.T) {
+	url, database := appURL(t)
+	shard := servers.Cluster(t).Shards[0]
+	pgtest.Exec(t, shard.Manager, database, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1); GRANT ALL ON orders TO app")
+	if err := shard.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	replica := "postgres://" + shard.Replicas[0].Address() // role and database are the manager's
+	s := startServe(t, serveFlags{manager: url, replicas: []string{replica}, listen: "127.0.0.1:0", http: "off"}, database)
+	conn := connect(t, s.url)
+	console := connect(t, strings.Replace(s.url, "/"+database, "/pgtier", 1)+"&default_query_exec_mode=simple_protocol")
+	awaitReads(t, console, conn, database, "orders")
+	tag, err := conn.Exec(t.Context(), "INSERT INTO orders VALUES (2)")
+	if err != nil || tag.RowsAffected() != 1 {
+		t.Errorf("a write: got %s, %v", tag, err)
+	}
+	var orders int
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM orders").Scan(&orders); err != nil || orders != 2 {
+		t.Errorf("a read of the session's own write: got %d, %v", orders, err)
+	}
+}
+
 func TestServeStopsOnTheSecondSignal(t *testing.T) {
 	url, database := appURL(t)
 	s := startServe(t, serveFlags{manager: url, listen: "127.0.0.1:0", http: "off"}, database)

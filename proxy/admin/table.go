@@ -33,6 +33,8 @@ func commands() []command {
 		{name: "SHOW STATS_AVERAGES", open: true, tag: "SHOW", columns: averagesColumns(), run: showStatsAverages},
 		{name: "SHOW TOTALS", open: true, tag: "SHOW", columns: sumColumns(), run: showTotals},
 		{name: "SHOW PINS", open: true, tag: "SHOW", columns: pinColumns(), run: showPins},
+		{name: "SHOW REPLICAS", open: true, tag: "SHOW", columns: hostColumns(), run: showHosts},
+		{name: "SHOW ROUTES", open: true, tag: "SHOW", columns: routeColumns(), run: showRoutes},
 		{name: "SHOW CONFIG", open: true, tag: "SHOW", columns: configColumns(), run: showConfig},
 		{name: "SHOW LISTS", open: true, tag: "SHOW", columns: listColumns(), run: showLists},
 		{name: "SHOW MEM", open: true, tag: "SHOW", columns: memoryColumns(), run: showMemory},
@@ -51,6 +53,7 @@ func commands() []command {
 		{name: "SHOW TIMEZONE", open: true, hidden: true, tag: "SHOW", columns: []Column{{"timezone", Text}}, run: fixed("GMT")},
 		{name: "SHOW DEFAULT_TRANSACTION_ISOLATION", open: true, hidden: true, tag: "SHOW", columns: []Column{{"default_transaction_isolation", Text}}, run: fixed("read committed")},
 
+		{name: "EXPLAIN ROUTE", usage: "[<db>:] <sql>", whole: true, open: true, tag: "EXPLAIN", columns: routeFactColumns(), run: explainRoute},
 		{name: "PAUSE", usage: "[<db>]", tag: "PAUSE", run: pause},
 		{name: "RESUME", usage: "[<db>]", tag: "RESUME", run: resume},
 		{name: "DISABLE", usage: "<db>", needs: true, tag: "DISABLE", run: disable},
@@ -66,13 +69,10 @@ func commands() []command {
 
 		// Of later versions.
 		{name: "SHOW SHARDS", open: true, hidden: true, run: later("SHOW SHARDS")},
-		{name: "SHOW REPLICAS", open: true, hidden: true, run: later("SHOW REPLICAS")},
 		{name: "SHOW CACHE", open: true, hidden: true, run: later("SHOW CACHE")},
-		{name: "SHOW ROUTES", open: true, hidden: true, run: later("SHOW ROUTES")},
 		{name: "SHOW HOTKEYS", open: true, hidden: true, run: later("SHOW HOTKEYS")},
 		{name: "SHOW RESHARD", open: true, hidden: true, run: later("SHOW RESHARD")},
 		{name: "RESET CACHE", hidden: true, run: later("RESET CACHE")},
-		{name: "EXPLAIN ROUTE", whole: true, hidden: true, run: later("EXPLAIN ROUTE")},
 		{name: "RESHARD", whole: true, hidden: true, run: later("RESHARD")},
 	}
 }

@@ -17,7 +17,8 @@ type word struct {
 
 // split divides text into its statements. Comments are dropped, quotes are
 // PostgreSQL's; one that is not closed reaches to the end, as a symbol, which no
-// command accepts. An empty text has no statement.
+// command accepts. What stands behind EXPLAIN ROUTE is SQL, whose ends only its own
+// grammar knows, so it is all the rest. An empty text has no statement.
 func split(text string) []statement {
 	var out []statement
 	var words []word
@@ -46,6 +47,9 @@ func split(text string) []statement {
 		}
 		words = append(words, w)
 		i += n
+		if len(words) == 2 && isWord(words[0], "EXPLAIN") && isWord(words[1], "ROUTE") {
+			return append(out, statement{text: strings.TrimSpace(text[begin:]), words: words})
+		}
 	}
 	finish(len(text))
 	return out
@@ -114,6 +118,28 @@ func quoted(s string) (word, int) {
 		return word{text: b.String(), quoted: true}, i + 1
 	}
 	return word{text: s, symbol: true}, len(s)
+}
+
+func isWord(w word, text string) bool {
+	return !w.quoted && !w.symbol && strings.EqualFold(w.text, text)
+}
+
+// behind cuts the first n words off a statement's text.
+func behind(text string, n int) string {
+	for i := 0; ; {
+		switch {
+		case i >= len(text):
+			return ""
+		case blank(text[i:]) > 0:
+			i += blank(text[i:])
+		default:
+			_, size := nextWord(text[i:])
+			if i += size; n == 1 {
+				return text[i:]
+			}
+			n--
+		}
+	}
 }
 
 // oneOf reports whether text stands in options ("|A|B|"), in any case.

@@ -23,6 +23,8 @@ func TestSplit(t *testing.T) {
 		"SET x TO 1, 2":            "SET,x,TO,1,s:,,2",
 		"PAUSE 'open; SHOW POOLS":  "PAUSE,s:'open; SHOW POOLS",
 		"PAUSE é":                  "PAUSE,é",
+		"explain route a;b; x":     "explain,route",
+		"explain x;route":          "explain,x|route",
 	} {
 		var statements []string
 		for _, st := range split(text) {
@@ -49,6 +51,23 @@ func TestStatementTextHasNoComments(t *testing.T) {
 	got := split("/* pool monitor */ SHOW POOLS ; -- next\n SHOW STATS")
 	if len(got) != 2 || got[0].text != "SHOW POOLS" || got[1].text != "SHOW STATS" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestNamedCutsTheDatabaseOff(t *testing.T) {
+	for text, want := range map[string]string{
+		"EXPLAIN ROUTE app: SELECT 1; SELECT 2":          "app|SELECT 1; SELECT 2",
+		"explain /* x */ route \"my db\" :SELECT 1":      "my db|SELECT 1",
+		"EXPLAIN ROUTE SELECT a::int":                    "|SELECT a::int",
+		"EXPLAIN ROUTE /* pgtier: cache=off */ SELECT 1": "|/* pgtier: cache=off */ SELECT 1",
+		"EXPLAIN ROUTE DO $$ a; b $$":                    "|DO $$ a; b $$",
+		"EXPLAIN ROUTE":                                  "|",
+		"EXPLAIN ROUTE app:":                             "app|",
+	} {
+		database, sql := named(behind(split(text)[0].text, 2))
+		if got := database + "|" + sql; got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -99,7 +118,7 @@ func TestTable(t *testing.T) {
 		if c.name != strings.ToUpper(c.name) || c.run == nil || strings.Count(c.name, " ") > 1 {
 			t.Errorf("%s: malformed entry", c.name)
 		}
-		if changes := !strings.HasPrefix(c.name, "SHOW "); changes && c.open && c.name != "SET" {
+		if changes := !strings.HasPrefix(c.name, "SHOW "); changes && c.open && c.name != "SET" && c.name != "EXPLAIN ROUTE" {
 			t.Errorf("%s: stats users may run a command that changes something", c.name)
 		}
 		if c.usage != "" && !c.needs && !strings.HasPrefix(c.usage, "[") {

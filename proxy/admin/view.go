@@ -1,6 +1,11 @@
 package admin
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"pgtier/router"
+)
 
 // View is what there is to see. Every function returns a fresh copy, ordered as
 // it shall be shown.
@@ -8,6 +13,8 @@ type View struct {
 	Pools     func() []Pool
 	Clients   func() []Socket
 	Servers   func() []Socket
+	Hosts     func() []Host  // one a server of a shard
+	Routes    func() []Route // one a database and cause
 	Databases func() []Database
 	Users     func() []User
 	Stats     func() []Stats // one a database
@@ -15,6 +22,8 @@ type View struct {
 	Memory    func() []Memory
 	// Counts are the lines of SHOW LISTS that the others do not tell.
 	Counts func() Counts
+	// Explain says where a statement for database would go; "" is the only one there is. Errors are told to the client.
+	Explain func(ctx context.Context, database, sql string) ([]router.Fact, error)
 	// Paused reports whether everything is paused.
 	Paused func() bool
 }
@@ -45,6 +54,31 @@ type Socket struct {
 	Prepared             int
 	Pin                  string    // why the client keeps its server connection
 	Pinned               time.Time // when that began
+}
+
+// Host is one server of a database: a shard's manager or one of its replicas.
+type Host struct {
+	Database, Shard, Name, Addr string
+	Port                        int
+	Zone                        string
+	Weight                      int
+	Role, State, Reason         string // Role is "manager" for the one that pgtier writes to only
+	Timeline                    uint32 // 0: not known
+	Replayed                    string // position in the write-ahead log, "" if not known
+	ReplayedBytes               uint64 // the same as a number
+	Lag                         time.Duration
+	Latency                     time.Duration // moving average, 0 before the first answer
+	InFlight                    int
+	Reads                       uint64 // answered by it as a replica
+	Warmth                      float64
+	Conflict                    string // who else claims to be the manager
+	Up, Manager                 bool
+}
+
+// Route is how many requests of a database went where they went for one cause.
+type Route struct {
+	Database, Cause string
+	Count           uint64
 }
 
 // Database is one database that clients may ask for.

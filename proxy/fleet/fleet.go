@@ -67,6 +67,9 @@ type known struct {
 	restUntil time.Time // ejected until then
 }
 
+// NotAsked is Host.Reason of a server that has neither answered nor failed to.
+const NotAsked = "not asked yet"
+
 // New returns a fleet of shard's servers, whose names must differ. It knows nothing before Run.
 func New(shard topology.Shard, cfg Config, dial Dial, log *zap.Logger) *Fleet {
 	servers := append([]topology.Server{shard.Manager}, shard.Replicas...)
@@ -77,7 +80,7 @@ func New(shard topology.Shard, cfg Config, dial Dial, log *zap.Logger) *Fleet {
 	}
 	for i, s := range servers {
 		f.index[s.Name] = i
-		f.hosts[i].failure = failure{state: balance.Down, reason: "not asked yet"}
+		f.hosts[i].failure = failure{state: balance.Down, reason: NotAsked}
 		f.monitors = append(f.monitors, newMonitor(f, i, dial))
 	}
 	f.mu.Lock()

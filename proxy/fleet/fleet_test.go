@@ -49,12 +49,14 @@ func TestCrashedReplicaIsLeftOutAndComesBackWarmingUp(t *testing.T) {
 
 func TestLagIsTimeBehindTheManager(t *testing.T) {
 	cfg := quickConfig()
-	cfg.MaxLag = 300 * time.Millisecond
+	cfg.MaxLag = 2 * time.Second
 	r := start(t, localpg.Options{Replicas: 2}, cfg, "")
 	paused := r.shard.Replicas[0]
 	pgtest.Exec(t, r.shard.Manager, "postgres", "CREATE TABLE t (id int)")
 	catchUp(t, r.shard)
-	caught := func(v *View) bool { return r.host(v, paused).Lag == 0 && r.is(v, paused, balance.Up) }
+	caught := func(v *View) bool {
+		return r.host(v, paused).Lag == 0 && r.is(v, paused, balance.Up) && r.host(v, paused).Replayed >= v.Hosts[0].Replayed
+	}
 	r.await("no lag", caught)
 
 	pgtest.Exec(t, paused, "postgres", "SELECT pg_wal_replay_pause()")
@@ -64,7 +66,8 @@ func TestLagIsTimeBehindTheManager(t *testing.T) {
 	// Paused with nothing to replay is not behind, however long.
 	idle := time.Now()
 	r.await("a second later", func(v *View) bool {
-		if h := r.host(v, paused); h.Lag != 0 || h.State != balance.Up {
+		// The manager writes now and then for itself.
+		if h := r.host(v, paused); h.Replayed >= v.Hosts[0].Replayed && h.Lag != 0 || h.State != balance.Up {
 			t.Fatalf("idle, and yet:\n%s", show(v))
 		}
 		return v.At.Sub(idle) > time.Second
@@ -96,13 +99,13 @@ func TestDelayedReplicaIsNeverAheadOfItself(t *testing.T) {
 	catchUp(t, r.shard)
 	reader := session(t, replica)
 	for i := range 5 {
+		began := time.Now()
 		run(t, manager, "INSERT INTO t VALUES ($1)", i)
 		ticket := r.Committed()
-		began := time.Now()
 		var at balance.LSN
 		until(t, "the ticket has a position", func() (ok bool) { at, ok = r.Position(ticket); return ok })
 		v := r.await("the replica has reached it", func(v *View) bool { r.Seek(at); return r.host(v, replica).Replayed >= at })
-		if took := time.Since(began); took < 300*time.Millisecond {
+		if took := time.Since(began); took < 400*time.Millisecond {
 			t.Errorf("write %d is said to be replayed after %s, sooner than the replica's delay", i, took)
 		}
 		if got := value(t, reader, "SELECT count(*)::text FROM t WHERE id = $1", i); got != "1" {
@@ -166,7 +169,7 @@ func TestCrashedManagerIsReplacedAndItsReturnIsAConflict(t *testing.T) {
 	}
 	r.Lost(next.Name, errors.New("connection reset"))
 	v = r.await("there is no manager", func(v *View) bool { return v.Manager == -1 })
-	asked := r.View().At
+	asked := v.At
 	r.await("the old one has answered again", func(v *View) bool { return v.At.Sub(asked) > 5*r.cfg.Hunt && v.Manager == -1 })
 	if err := next.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -193,7 +196,7 @@ func TestTwoManagersAtTheStart(t *testing.T) {
 
 func TestSilenceIsLossAfterItsLimit(t *testing.T) {
 	cfg := quickConfig()
-	cfg.Silence = 700 * time.Millisecond
+	cfg.Silence = 2 * time.Second
 	r := start(t, localpg.Options{Replicas: 1}, cfg, "")
 	epoch := r.View().Epoch
 	if err := r.shard.Manager.Pause(); err != nil {
@@ -204,7 +207,7 @@ func TestSilenceIsLossAfterItsLimit(t *testing.T) {
 	if took := time.Since(frozen); took < cfg.Silence/2 {
 		t.Errorf("lost after %s, before the limit of %s", took, cfg.Silence)
 	}
-	if h := r.host(v, r.shard.Manager); h.State != balance.Down || !strings.Contains(h.Reason, "no answer within 700ms") {
+	if h := r.host(v, r.shard.Manager); h.State != balance.Down || !strings.Contains(h.Reason, "no answer within 2s") {
 		t.Errorf("after silence:\n%s", show(v))
 	}
 	if !r.is(v, r.shard.Replicas[0], balance.Up) {
@@ -325,22 +328,21 @@ func TestRefusedLoginLeavesTheConfiguredManager(t *testing.T) {
 
 func TestReplicaThatSessionsKeepLosingRests(t *testing.T) {
 	cfg := quickConfig()
-	cfg.EjectFor = 300 * time.Millisecond
+	cfg.EjectFor = time.Second
 	r := start(t, localpg.Options{Replicas: 2}, cfg, "")
 	first, second := r.shard.Replicas[0], r.shard.Replicas[1]
 	for range cfg.Ejection.Streak {
 		r.Lost(first.Name, errors.New("connection reset"))
 		r.Lost(second.Name, errors.New("connection reset"))
 	}
-	r.Lost(first.Name, errors.New("connection reset"))
-	v := r.await("one rests", func(v *View) bool { return r.is(v, first, balance.Failing) || r.is(v, second, balance.Failing) })
-	if r.is(v, first, balance.Failing) == r.is(v, second, balance.Failing) {
-		t.Errorf("both rest:\n%s", show(v))
+	v := r.View()
+	if !r.is(v, first, balance.Failing) || !r.is(v, second, balance.Up) {
+		t.Errorf("want the first to rest, and the last that is left to serve on:\n%s", show(v))
 	}
 	r.Observe(first.Name, time.Millisecond)
 	r.Observe(second.Name, time.Millisecond)
 	v = r.await("both are back", func(v *View) bool { return r.is(v, first, balance.Up) && r.is(v, second, balance.Up) })
-	if r.host(v, first).WarmSince.IsZero() && r.host(v, second).WarmSince.IsZero() {
+	if r.host(v, first).WarmSince.IsZero() {
 		t.Error("the one that rested came back at full share")
 	}
 }
@@ -349,7 +351,7 @@ func TestFullReplicaIsLeftOutForAMoment(t *testing.T) {
 	r := start(t, localpg.Options{Replicas: 1}, quickConfig(), "")
 	replica := r.shard.Replicas[0]
 	r.Lost(replica.Name, wire.Fatal("53300", "sorry, too many clients already"))
-	v := r.await("it is full", func(v *View) bool { return r.is(v, replica, balance.Full) })
+	v := r.View()
 	if _, why := balance.Choose(r.Hosts(v, nil, v.At), balance.Ask{}); why != balance.AllFull {
 		t.Errorf("no replica is chosen because %q", why)
 	}

@@ -12,9 +12,10 @@ type load struct {
 	calls    atomic.Uint32 // since the window began
 	failures atomic.Uint32
 	streak   atomic.Uint32
-	seen     atomic.Bool  // somebody has observed it since the last settle
-	full     atomic.Int64 // unix nanoseconds until which it has no connection to spare
-	_        [64]byte     // keeps two servers' counters off one cache line
+	seen     atomic.Bool   // somebody has observed it since the last settle
+	full     atomic.Int64  // unix nanoseconds until which it has no connection to spare
+	answered atomic.Uint64 // by the server, for sessions
+	_        [64]byte      // keeps two servers' counters off one cache line
 }
 
 // smoothing is the weight of the past in the moving average: a change shows after about eight answers, and one slow
@@ -23,6 +24,7 @@ const smoothing = 8
 
 func (l *load) observe(d time.Duration) {
 	l.calls.Add(1)
+	l.answered.Add(1)
 	if l.streak.Load() != 0 {
 		l.streak.Store(0)
 	}
@@ -62,6 +64,21 @@ func (f *Fleet) Observe(server string, latency time.Duration) {
 	}
 }
 
+// Load is what sessions have reported of one server.
+type Load struct {
+	InFlight int
+	// Latency is the moving average of its answers, 0 before the first.
+	Latency time.Duration
+	// Answered counts the requests it has answered since New. Only those to replicas are reported.
+	Answered uint64
+}
+
+// Load returns that of the server at index i of View.Hosts. Safe for concurrent use, without a lock.
+func (f *Fleet) Load(i int) Load {
+	l := &f.loads[i]
+	return Load{InFlight: int(l.inFlight.Load()), Latency: l.average(), Answered: l.answered.Load()}
+}
+
 // Begin counts a statement that was sent to the server; End takes it back. Safe for concurrent use, without a lock.
 func (f *Fleet) Begin(server string) {
 	if i, ok := f.index[server]; ok {
@@ -81,7 +98,7 @@ const fullFor = time.Second
 
 // Lost tells that a session lost its connection to the server, or could not get one. The server is looked at at once, and
 // the failure counts towards its ejection; a refusal because all slots are taken (53300) rests it for a second instead.
-// Safe for concurrent use.
+// Either shows in the View when Lost returns; what the look brings, later. Safe for concurrent use.
 func (f *Fleet) Lost(server string, err error) {
 	i, ok := f.index[server]
 	if !ok {
@@ -95,5 +112,8 @@ func (f *Fleet) Lost(server string, err error) {
 		l.failures.Add(1)
 		l.streak.Add(1)
 	}
+	f.mu.Lock()
+	f.publish(time.Now())
+	f.mu.Unlock()
 	f.monitors[i].look()
 }

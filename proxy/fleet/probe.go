@@ -126,15 +126,16 @@ func (p *probe) run(visit func(statement int, fields [][]byte) error) error {
 
 // status asks the full question.
 func (p *probe) status() (s status, err error) {
+	forms := controls()
 	for {
-		p.msgs = wire.AppendQuery(p.msgs[:0], fmt.Sprintf(statusQuery, controls()[p.form]))
+		p.msgs = wire.AppendQuery(p.msgs[:0], fmt.Sprintf(statusQuery, forms[p.form]))
 		rows := 0
 		err = p.run(func(_ int, fields [][]byte) error {
 			rows++
 			s, err = parseStatus(fields)
 			return err
 		})
-		if sqlState(err) == insufficientRight && p.form+1 < len(controls()) {
+		if sqlState(err) == insufficientRight && p.form+1 < len(forms) {
 			p.form++
 			continue
 		}

@@ -119,18 +119,19 @@ func TestPositionIsNotBelowTheCommit(t *testing.T) {
 func TestCaughtUpReplicaIsNotBehindAtAPageBoundary(t *testing.T) {
 	r := start(t, localpg.Options{Replicas: 1, Settings: map[string]string{"autovacuum": "off"}}, quickConfig(), "")
 	conn := session(t, r.shard.Manager)
-	run(t, conn, "CREATE TABLE t AS SELECT 1")
-	run(t, conn, "SELECT pg_switch_wal()")
-	if raw := lsn(t, conn, "SELECT pg_current_wal_insert_lsn()::text"); raw%(16<<20) != longHeader {
-		t.Fatalf("the switch left the log at %s, not behind a segment's first header: the test proves nothing", raw)
+	boundary := func() bool { return lsn(t, conn, "SELECT pg_current_wal_insert_lsn()::text")%(16<<20) == longHeader }
+	for range 10 {
+		run(t, conn, "SELECT txid_current()")
+		run(t, conn, "SELECT pg_switch_wal()")
+		ticket := r.Committed()
+		var at balance.LSN
+		until(t, "the ticket has a position", func() (ok bool) { at, ok = r.Position(ticket); return ok })
+		r.await("the replica has reached "+at.String(), func(v *View) bool { return v.Hosts[1].Replayed >= at && v.Hosts[1].Lag == 0 })
+		if boundary() {
+			return // nobody has written meanwhile, not even the server for itself
+		}
 	}
-	ticket := r.Committed()
-	var at balance.LSN
-	until(t, "the ticket has a position", func() (ok bool) { at, ok = r.Position(ticket); return ok })
-	r.await("the replica has reached "+at.String(), func(v *View) bool { return v.Hosts[1].Replayed >= at && v.Hosts[1].Lag == 0 })
-	if raw := lsn(t, conn, "SELECT pg_current_wal_insert_lsn()::text"); raw%(16<<20) != longHeader {
-		t.Fatalf("the log went on to %s meanwhile: the test proves nothing", raw)
-	}
+	t.Error("the log never stood still behind a segment's first header: the test proves nothing")
 }
 
 // TestNobodyAsksForNothing: without demand the servers are left alone but for the slow question.
@@ -161,7 +162,7 @@ func TestNobodyAsksForNothing(t *testing.T) {
 		r.Position(r.Committed())
 	}
 	got, most := r.positions.asked.Load()-asked, uint64(time.Since(began)/cfg.Sample)+1
-	if got < 5 || got > most {
+	if got < 1 || got > most {
 		t.Errorf("%d questions in %s, want some, and at most %d", got, time.Since(began), most)
 	}
 }

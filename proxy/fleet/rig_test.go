@@ -31,11 +31,12 @@ type rig struct {
 	servers []*localpg.Server // in the order of View.Hosts
 }
 
-// quickConfig watches closely, so that tests need not wait.
+// quickConfig watches closely, so that tests need not wait, and bears a busy machine.
 func quickConfig() Config {
 	cfg := DefaultConfig()
 	cfg.Slow = 100 * time.Millisecond
 	cfg.RetryMost = 100 * time.Millisecond
+	cfg.Silence = 10 * time.Second
 	return cfg
 }
 

@@ -82,14 +82,18 @@ func (f *Fleet) Hosts(v *View, dst []balance.Host, now time.Time) []balance.Host
 			dst = append(dst, balance.Host{Name: h.Name, Why: "is the manager"})
 			continue
 		}
-		warmth := 1.0
-		if !h.WarmSince.IsZero() {
-			warmth = balance.Warmth(now.Sub(h.WarmSince), f.cfg.SlowStart)
-		}
 		dst = append(dst, balance.Host{
 			Name: h.Name, Zone: h.Server.Zone, Weight: h.Server.Weight, State: h.State, Replayed: h.Replayed, Lag: h.Lag,
-			Latency: f.loads[i].average(), InFlight: int(f.loads[i].inFlight.Load()), Warmth: warmth, Why: h.Reason,
+			Latency: f.loads[i].average(), InFlight: int(f.loads[i].inFlight.Load()), Warmth: f.Warmth(h, now), Why: h.Reason,
 		})
 	}
 	return dst
+}
+
+// Warmth is the part of its full share of reads that h gets now, above 0 to 1.
+func (f *Fleet) Warmth(h *Host, now time.Time) float64 {
+	if h.WarmSince.IsZero() {
+		return 1
+	}
+	return balance.Warmth(now.Sub(h.WarmSince), f.cfg.SlowStart)
 }

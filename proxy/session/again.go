@@ -76,6 +76,24 @@ func (s *Session) startable() bool {
 	return s.ends() == 1
 }
 
+// restartable reports whether the turn is the first of a transaction that ends with its server: the BEGIN that was held
+// back, and statements that leave nothing behind where the transaction does not commit.
+func (s *Session) restartable() bool {
+	if !s.begun || s.tx != wire.TxIdle {
+		return false
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		if it.typ == wire.MsgClose || it.typ == wire.MsgFunction {
+			return false
+		}
+		if st := it.facts(); st != nil && (st.Unparsed || st.Effects&(parser.EndsTransaction|parser.RunsOpaqueCode) != 0) {
+			return false
+		}
+	}
+	return true
+}
+
 // beganWithin is how soon a server that was told to end while it waited says so: one that says it later was working.
 const beganWithin = 100 * time.Millisecond
 
@@ -89,6 +107,7 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	switch {
 	case !lost && r.again:
 	case lost && s.repeatable():
+	case lost && s.restartable():
 	case lost && r.farewell && s.startable() && s.env.now()-sent < int64(beganWithin):
 	default:
 		return false
@@ -104,6 +123,9 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	r.takeBack()
 	if lost {
 		c.Spoil("lost")
+	}
+	if s.begun {
+		s.opening, s.begun = s.opened, false
 	}
 	r.free()
 	s.release(c)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"pgtier/parser"
+	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
 	"pgtier/router/balance"
@@ -156,14 +157,12 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
-	if t.Isolation == "serializable" || t.Isolation == "" && s.serializable() || t.Snapshot || t.ReadWrite {
-		return false
-	}
-	if t.ReadOnly {
-		return true
+	isolation, set := s.settings.Value("default_transaction_isolation")
+	if !set && s.db.serializable.Load() {
+		isolation = "serializable"
 	}
 	on, _ := s.settings.Value("default_transaction_read_only")
-	return on == "on"
+	return router.ReadOnly(t, isolation, on == "on")
 }
 
 // frozen reports whether the statements of a READ ONLY transaction that asks for t all see the same.
@@ -222,12 +221,15 @@ func notHere(reason string) *wire.Error {
 // codeReadOnly is read_only_sql_transaction.
 const codeReadOnly = "25006"
 
-// routed records where the turn went, for SHOW pgtier.last_route, which is not one that it tells of, and the metrics.
-func (s *Session) routed(items []item) {
-	if s.db.Fleet.Load() == nil || len(s.ownShown(items)) > 0 {
+// routed records where the turn goes, for the metrics and for SHOW pgtier.last_route, which does not tell of itself.
+func (s *Session) routed() {
+	if s.db.Fleet.Load() == nil {
 		return
 	}
 	s.db.Stats.Routes[s.aim.cause].Add(1)
+	if s.tells {
+		return
+	}
 	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why}
 }
 
@@ -250,8 +252,8 @@ func (r route) String() string {
 	return fmt.Sprintf("replica %s: %s (%s; %s)", r.replica, r.reason, r.level, strings.ToLower(r.why.String()))
 }
 
-// aimExecute decides where EXECUTE in the text st of a statement with the facts inner goes.
-func (s *Session) aimExecute(st, inner *parser.Statement) *wire.Error {
+// aimExecute decides where EXECUTE in the text st goes; reading is of what was prepared as prepared.
+func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, reading *catalog.Reading) *wire.Error {
 	if s.db.Fleet.Load() == nil {
 		return nil
 	}
@@ -273,7 +275,7 @@ func (s *Session) aimExecute(st, inner *parser.Statement) *wire.Error {
 	case s.serializable():
 		a.manager(router.NotProved, "a replica serves no serializable transaction")
 	default:
-		s.aimReading(a, inner, s.db.Hazards.Reading(inner))
+		s.aimReading(a, prepared.Facts, reading)
 	}
 	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
 		return notHere(a.reason)

@@ -116,17 +116,18 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 		return false, true // the server says that it does not exist
 	}
 	inner := st.Runs
+	reading := s.db.Hazards.Reading(inner)
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
-	if e := s.aimExecute(text, inner); e != nil {
+	if e := s.aimExecute(text, st, reading); e != nil {
 		return true, s.refuseHere(e)
 	}
 	c, replay, err := s.lease()
 	if err != nil {
 		return true, s.refuseAll(asError(err))
 	}
-	s.routed(nil)
+	s.routed()
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return true, s.notPrepared(c, err)

@@ -129,36 +129,34 @@ func (s *Session) position() balance.LSN {
 
 // tellOwn puts the values that the turn's SHOW asks for on the connection, behind a pending replay, which may reset them.
 func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
-	names := s.ownShown(s.items)
-	if len(names) == 0 || s.tx == wire.TxFailed { // then the server says what it says of any statement
-		return nil
-	}
 	var params []wire.Param
-	for _, name := range names {
-		params = append(params, wire.Param{Name: name, Value: s.ownValue(name)})
+	s.tells = false
+	if s.tx == wire.TxFailed {
+		return nil // the server says what it says of any statement then
 	}
-	if err := s.replayNow(c, replay); err != nil {
-		return err
-	}
-	c.SetUnnamed(nil)
-	s.turnTime = 0
-	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
-}
-
-// ownShown are the proxy's settings that the messages show.
-func (s *Session) ownShown(items []item) (names []string) {
-	for i := range items {
-		st := items[i].facts()
+	for i := range s.items {
+		st := s.items[i].facts()
 		if st == nil {
 			continue
 		}
 		for j := range st.Commands {
-			if cmd := &st.Commands[j]; cmd.Kind == parser.Show && strings.HasPrefix(cmd.Name, ownPrefix) {
-				names = append(names, cmd.Name)
+			cmd := &st.Commands[j]
+			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, ownPrefix) {
+				continue
 			}
+			params = append(params, wire.Param{Name: cmd.Name, Value: s.ownValue(cmd.Name)})
 		}
 	}
-	return names
+	if len(params) == 0 {
+		return nil
+	}
+	if err := s.replayNow(c, replay); err != nil {
+		return err
+	}
+	s.tells = true
+	c.SetUnnamed(nil)
+	s.turnTime = 0
+	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
 }
 
 func (s *Session) ownValue(name string) string {

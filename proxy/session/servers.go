@@ -85,7 +85,6 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		i, why := s.choose(f)
 		if why == balance.AllBehind {
 			i, why = s.awaitReplica(f)
-			v = f.View()
 		}
 		if i < 0 {
 			s.aim.refused(why)
@@ -117,6 +116,29 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 	}
 	s.aim.refused(balance.AllFull)
 	return nil, nil
+}
+
+const (
+	// behindMost is how many reads in a row go to the manager because every replica is behind. What the manager shows raises
+	// what a replica must have replayed, so a session that never rests would not come away from it again.
+	behindMost = 8
+	// catchUpWait is how long the next read waits for a replica: replay follows within 1 to 3 ms on a local network.
+	catchUpWait = 20 * time.Millisecond
+)
+
+// awaitReplica waits a moment for a replica if the session has been at the manager for long. It returns what choose does.
+func (s *Session) awaitReplica(f *fleet.Fleet) (int, balance.Why) {
+	if s.behind++; s.behind <= behindMost {
+		return -1, balance.AllBehind
+	}
+	s.behind = 0
+	for until := time.Now().Add(catchUpWait); time.Now().Before(until) && !s.isKilled(); time.Sleep(visiblePoll) {
+		s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
+		if i, why := s.choose(f); why != balance.AllBehind {
+			return i, why
+		}
+	}
+	return -1, balance.AllBehind
 }
 
 // proveWait bounds the question of a new connection for its server's position.
@@ -151,29 +173,6 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 		}
 	})
 	return err == nil && at >= need
-}
-
-const (
-	// behindMost is how many reads in a row go to the manager because every replica is behind. What the manager shows raises
-	// what a replica must have replayed, so a session that never rests would not come away from it again.
-	behindMost = 8
-	// catchUpWait is how long the next read waits for a replica: replay follows within 1 to 3 ms on a local network.
-	catchUpWait = 20 * time.Millisecond
-)
-
-// awaitReplica waits a moment for a replica if the session has been at the manager for long. It returns what choose does.
-func (s *Session) awaitReplica(f *fleet.Fleet) (int, balance.Why) {
-	if s.behind++; s.behind <= behindMost {
-		return -1, balance.AllBehind
-	}
-	s.behind = 0
-	for until := time.Now().Add(catchUpWait); time.Now().Before(until) && !s.isKilled(); time.Sleep(visiblePoll) {
-		s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
-		if i, why := s.choose(f); why != balance.AllBehind {
-			return i, why
-		}
-	}
-	return -1, balance.AllBehind
 }
 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.

@@ -44,6 +44,7 @@ type Session struct {
 	servers
 	aim             aim
 	route           route
+	tells           bool         // the turn under way shows the proxy's own settings
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
@@ -53,8 +54,9 @@ type Session struct {
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
 	openingReadOnly bool
-	begun           bool // the turn under way began with a held BEGIN
-	openingFailed   bool // a transaction whose BEGIN never came to a server
+	opened          []byte // the BEGIN that the turn under way began with
+	begun           bool   // the turn under way began with a held BEGIN
+	openingFailed   bool   // a transaction whose BEGIN never came to a server
 
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]

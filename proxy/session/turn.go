@@ -66,7 +66,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if ok, done := s.readyFor(c, req, pin, &replay); done {
 		return ok, false
 	}
-	s.routed(s.items)
+	s.routed()
 	s.follows(c)
 	if s.turnTime == 0 {
 		s.turnTime = s.env.now()
@@ -78,7 +78,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	s.relay.begin(c, replay != nil, owed)
 	if s.opening != nil {
 		s.relay.skip++
-		s.opening, s.begun = nil, true
+		s.opened, s.opening, s.begun = s.opening, nil, true
 	}
 	s.relay.watch, s.relay.counts = s.watching(), t.counts
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
@@ -89,7 +89,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 		return false, true
 	}
 	ok = s.settle(c, err)
-	s.begun = false
+	s.begun, s.opened = false, nil
 	s.account(began, owed)
 	return ok, false
 }

@@ -153,7 +153,7 @@ func (s *Session) seeing(w *written) {
 		s.ticket = f.Committed()
 		s.db.Writes.note(w.tables, w.all, s.ticket)
 	default:
-		s.ticket = f.Committed() // what it read may be as new as that
+		s.ticket = f.Now()
 	}
 	*w = written{}
 }

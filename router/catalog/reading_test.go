@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgtier/parser"
@@ -236,4 +237,22 @@ func BenchmarkReading(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestMemoIsSafeForManyUsers is for the race detector, and finds answers that belong to another key.
+func TestMemoIsSafeForManyUsers(t *testing.T) {
+	var m memo
+	var users sync.WaitGroup
+	for range 4 {
+		users.Go(func() {
+			for i := range 2000 {
+				key := i % 300
+				if got := m.find(key); got != nil && got != key {
+					t.Errorf("%d: got %v", key, got)
+				}
+				m.add(key, key, memoBytes/50)
+			}
+		})
+	}
+	users.Wait()
 }

@@ -1,0 +1,34 @@
+package router
+
+import (
+	"testing"
+
+	"pgtier/parser"
+	"pgtier/router/catalog"
+)
+
+func TestExplainWithoutProofsGoesToTheManager(t *testing.T) {
+	cache := parser.NewCache(1 << 20)
+	var nothing *catalog.Snapshot // proves nothing
+	for name, tc := range map[string]struct {
+		sql          string
+		in           Circumstances
+		target, says string
+	}{
+		"nothing is known":            {"SELECT a FROM t", Circumstances{Replicas: 1}, "manager", "catalog not read yet"},
+		"no replicas":                 {"SELECT a FROM t", Circumstances{}, "manager", "no replicas are configured"},
+		"session pooling":             {"SELECT a FROM t", Circumstances{Replicas: 1, Keeps: "pool.mode is session"}, "manager", "keeps its connection: pool.mode is session"},
+		"a read-only transaction":     {"BEGIN READ ONLY", Circumstances{Replicas: 1}, "replica", "begins a READ ONLY transaction, which one replica serves whole"},
+		"one that asks the manager":   {"BEGIN READ ONLY", Circumstances{Replicas: 1, Level: Manager}, "manager", "consistency level manager"},
+		"serializable, though":        {"BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Circumstances{Replicas: 1}, "manager", "begins a read-write transaction; it is held back until the first statement behind it"},
+		"a hint that is none of ours": {"/* pgtier: speed=warp */ SELECT 1", Circumstances{Replicas: 1}, "none", `refused with 22023: hint "speed" is unknown, want one of consistency, cache, shard, sharding_key`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range Explain(cache.Statement([]byte(tc.sql)), tc.in, nothing) {
+				if f.Item == "target" && (f.Value != tc.target || f.Reason != tc.says) {
+					t.Errorf("%s: got %s (%s), want %s (%s)", tc.sql, f.Value, f.Reason, tc.target, tc.says)
+				}
+			}
+		})
+	}
+}
