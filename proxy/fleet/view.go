@@ -49,6 +49,8 @@ type Host struct {
 	Replayed balance.LSN
 	// Asked is when the question was sent whose answer Replayed is.
 	Asked time.Time
+	// Synchronous tells that its commits may wait for standbys, during which replicas can be ahead of it.
+	Synchronous bool
 	// Lag is how long ago the manager went beyond Replayed, as of the View.
 	Lag time.Duration
 	// LastReplay is the commit time of the last transaction replayed, by the manager's clock; zero if unknown.
