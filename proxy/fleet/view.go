@@ -43,6 +43,8 @@ type Host struct {
 	State  balance.State
 	// Reason explains State; "" when there is nothing to explain.
 	Reason string
+	// Silent tells that it is down because it does not answer, rather than refuses.
+	Silent bool
 	// Since is when State began.
 	Since time.Time
 	// Replayed is the position up to which its answers are complete; for a manager, its own position.

@@ -114,10 +114,11 @@ func (s *Session) goDuplex(d *duplex) {
 	}()
 }
 
+// isKilled reports whether the session's work is to end: it was killed, or taken away from its server.
 func (s *Session) isKilled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.killed != nil
+	return s.killed != nil || s.left
 }
 
 // duplexReadable takes what the client sent and passes it on.
