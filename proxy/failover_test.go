@@ -244,6 +244,8 @@ func testFailover(t *testing.T, how failover) {
 		eventually(t, "the load goes on", func() bool { return stats.Transactions.Load() > before+600 })
 	}
 	working()
+	listener := p.client(t)
+	mustValue(t, listener, "LISTEN news")
 	lostAt := time.Now()
 	must(how.lose(c.manager))
 	p.someWait(t) // who finds no manager
@@ -252,6 +254,11 @@ func testFailover(t *testing.T, how failover) {
 	must(first.Promote(ctx))
 	eventually(t, "the promoted replica is the manager", func() bool { v := p.ViewOf(p.database); return v.Manager == 1 })
 	t.Logf("another manager %s after the old one was lost", time.Since(lostAt).Round(time.Millisecond))
+	if _, err := listener.WaitForNotification(bounded(t)); err != nil {
+		wantError(t, err, "08006", "") // notifications may have been missed, so it must hear of it
+	} else {
+		t.Error("a notification came that nobody sent")
+	}
 	must(second.Follow(ctx, first))
 	working()
 	must(how.back(c.manager))
@@ -259,6 +266,17 @@ func testFailover(t *testing.T, how failover) {
 	working()
 	if v := p.ViewOf(p.database); v.Manager != 1 {
 		t.Errorf("server %d is the manager after the old one came back, want the promoted one", v.Manager)
+	}
+	listener = p.client(t)
+	mustValue(t, listener, "LISTEN news")
+	mustValue(t, p.client(t), "NOTIFY news, 'again'")
+	if n, err := listener.WaitForNotification(bounded(t)); err != nil || n.Payload != "again" {
+		t.Errorf("after the failover LISTEN brought %v, %v", n, err)
+	}
+	for _, s := range p.Sessions() {
+		if info := s.Info(); info.Pin != "" {
+			t.Errorf("a session keeps its connection after the failover: %s", info.Pin)
+		}
 	}
 	served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
 	before := served.Load()

@@ -126,5 +126,7 @@ func (p *Proxy) leaveManager(d *database, old, next string) {
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
+	d.listener.Leave()
+	d.fleets.Go(d.querier.Leave) // ends when the question under way does, which it ends
 	d.catalog.Touch()
 }

@@ -44,9 +44,10 @@ func (s *Session) repeatable() bool {
 	return read
 }
 
-// reads reports whether a statement is proved to read only.
+// reads reports whether a statement of the turn is proved to read only, or was when the turn was aimed: the proof is good
+// until the turn is over, though the catalog is being read again by now.
 func (s *Session) reads(st *parser.Statement) bool {
-	return s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
+	return s.aim.proved || s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
 }
 
 // startable reports whether the turn may be sent again if its server ended the session before it began: one statement,

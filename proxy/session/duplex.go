@@ -41,7 +41,7 @@ func (d *duplex) answered(r *relay) (stop bool) {
 
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
-	s.aim.manager(router.NotProved, "messages that come without Sync")
+	s.other(router.NotProved, "messages that come without Sync")
 	if s.openingFailed {
 		if err := s.failHere(); err != nil {
 			return s.fatal(asError(err))

@@ -329,7 +329,7 @@ const visibleWait = 2500 * time.Millisecond
 // proof that does not come, because a long transaction runs and no replica can be asked about it, is not waited for any
 // longer. With them a commit may wait for hours: then the session gets an error rather than an older answer.
 func (s *Session) awaitVisible(f *fleet.Fleet) error {
-	if s.seenOn == "" || s.level() == router.Eventual {
+	if s.seenOn == "" || s.aim.level == router.Eventual {
 		return nil
 	}
 	began := time.Now()
