@@ -187,6 +187,7 @@ func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
 	clients.Wait()
 	close(stop)
 	trouble.Wait()
+	p.nothingLent(t)
 	var history []op
 	broken, reads, writes := 0, 0, 0
 	for i, h := range histories {

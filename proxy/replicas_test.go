@@ -478,5 +478,6 @@ func TestReloadOfReplicas(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
+	p.nothingLent(t)
 	c.shard.Replicas = all
 }
