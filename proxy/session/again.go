@@ -134,7 +134,8 @@ func refusedByReplica(code string, frame []byte) (again, distrust bool) {
 	case codeReadOnly:
 		return true, true
 	case wire.CodeFeatureNotSupported, wire.CodeNotInState:
-		return bytes.Contains(frame, []byte("recovery")), true
+		// The words are those of ERRORs in xact.c, predicate.c and their kind.
+		return bytes.Contains(frame, []byte("recovery")) || bytes.Contains(frame, []byte("hot standby")), true
 	case "40001", "40P01":
 		return bytes.Contains(frame, []byte("recovery")), false
 	case wire.CodeCannotConnectNow:

@@ -69,6 +69,8 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 		a.manager(router.InTransaction, "in a read-write transaction")
 	case s.opening != nil && !s.openingReadOnly:
 		a.manager(router.InTransaction, "begins a read-write transaction")
+	case s.serializable():
+		a.manager(router.NotProved, noSerializable)
 	}
 	a.begins = s.opening != nil
 	found := false
@@ -148,6 +150,14 @@ func (s *Session) readOnly(t *parser.Transaction) bool {
 	return router.ReadOnly(t, isolation, on == "on")
 }
 
+// noSerializable is the reason of reads in a session whose transactions are serializable: PostgreSQL has none on a replica.
+const noSerializable = "default_transaction_isolation is serializable"
+
+func (s *Session) serializable() bool {
+	v, _ := s.settings.Value("default_transaction_isolation")
+	return v == "serializable"
+}
+
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
 // write fails there as it would on the manager.
 func (s *Session) aimInside(pin string) *wire.Error {
@@ -219,6 +229,8 @@ func (s *Session) aimExecute(cmd *parser.Command, inner *parser.Statement) *wire
 		a.manager(router.NotProved, "EXECUTE calls functions")
 	case a.level == router.Manager:
 		a.manager(router.AsAsked, "consistency level manager")
+	case s.server == nil && s.serializable():
+		a.manager(router.NotProved, noSerializable)
 	default:
 		s.aimReading(a, inner, s.db.Hazards.Reading(inner))
 	}
