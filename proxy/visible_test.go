@@ -49,7 +49,7 @@ func (c *crew) commitThatWaits(t *testing.T, p *running) (reader *pgx.Conn, comm
 func TestCommitThatWaitsForAStandby(t *testing.T) {
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 4 * time.Second })
+	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 3 * time.Second })
 	c.settle(t, p)
 	onManager := map[string]string{
 		"write transaction": "BEGIN; SELECT v FROM t; COMMIT",
@@ -77,7 +77,7 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 		}
 		p.waiting(t, len(onManager))
 		// The replica goes on, longer than the wait without synchronous standbys, so that whoever gives up has done so.
-		for began := time.Now(); time.Since(began) < 3*time.Second; {
+		for began := time.Now(); time.Since(began) < 2700*time.Millisecond; {
 			wantValue(t, reader, "SELECT v FROM t", "1")
 		}
 		end()
