@@ -185,9 +185,15 @@ func (c *Conn) NeedsRoundTrip(want *Settings) bool {
 	return false
 }
 
+// ownPrefix begins the names of pgtier's own settings, which no server checks.
+const ownPrefix = "pgtier."
+
 // replaysSafely lists the settings whose replay cannot fail once a server has
 // accepted the value: any role may set them and no check depends on other state.
 func replaysSafely(name string) bool {
+	if strings.HasPrefix(name, ownPrefix) {
+		return true
+	}
 	switch strings.ToLower(name) {
 	case "application_name", "search_path", "timezone", "datestyle", "intervalstyle", "client_encoding",
 		"extra_float_digits", "bytea_output", "statement_timeout", "lock_timeout",

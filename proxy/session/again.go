@@ -101,7 +101,7 @@ const beganWithin = 100 * time.Millisecond
 // repeats reports whether a turn that has failed is to be sent again. It has then given the connection up.
 func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) bool {
 	r := &s.relay
-	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.checkedOut() || s.namesMade() {
+	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.killedNow() || s.namesMade() {
 		return false
 	}
 	lost := err != nil || r.err != nil
@@ -133,8 +133,8 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	return true
 }
 
-// checkedOut reports whether the session is to end.
-func (s *Session) checkedOut() bool {
+// killedNow reports whether the session is to end.
+func (s *Session) killedNow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.killed != nil
