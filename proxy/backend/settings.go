@@ -105,7 +105,7 @@ func seal(values []wire.Param) *Settings {
 		add(v.Name)
 		add(v.Value)
 	}
-	return &Settings{values: values, fp: h, names: reading(values, readsNames),
+	return &Settings{values: values, fp: h, names: reading(values, ReadsNames),
 		reading: reading(values, func(name string) bool { return !plainReading(name) })}
 }
 

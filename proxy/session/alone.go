@@ -115,6 +115,7 @@ func (s *Session) sqlExecute(req []byte, cmd *parser.Command) (done, ok bool) {
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
+	st = s.own([]byte(cmd.Name), st)
 	inner := st.Runs
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)

@@ -296,7 +296,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 
 // pumpReading ends a session that prepares literals whose reading nobody can know: the pipeline itself has changed it.
 func (s *Session) pumpReading(st *parser.Statement) {
-	if r := &s.txn.reads; early(st) && r.changed && !r.known && !s.raw && s.tx != wire.TxFailed {
+	if r := &s.txn.reads; r.matters(st) && !r.known && !s.raw && s.tx != wire.TxFailed {
 		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
 			Message: "literals cannot be prepared in a pipeline that changes how they are read",
 			Hint:    "Send Sync after SET, before the statement."})

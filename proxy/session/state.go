@@ -34,7 +34,7 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		s.turnTime = 0
 		stop()
 	}
-	s.txn.reads.note(st)
+	s.txn.reads.note(st, s.settings)
 	plan := router.Route(st, s.routeFacts(st), s.db.Hazards)
 	switch {
 	case plan.Effects != 0:

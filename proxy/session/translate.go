@@ -211,6 +211,7 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 	if st == nil {
 		return nil // the server says that it does not exist
 	}
+	t.keep(st)
 	if !c.HasPrepared(st) && !st.SQL {
 		t.alike(st)
 		t.flushTo(it.off)
@@ -229,8 +230,11 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 // needUnnamed gives the server connection the client's unnamed statement.
 func (t *translator) needUnnamed(it *item) {
 	s, c := t.s, t.c
-	if c.Unnamed() == s.unnamed && s.unnamed != nil {
-		return
+	if s.unnamed != nil {
+		t.keep(s.unnamed)
+		if c.Unnamed() == s.unnamed {
+			return
+		}
 	}
 	t.flushTo(it.off)
 	if s.unnamed == nil { // what the connection holds then is a question of ours, or a neighbour's
@@ -243,6 +247,14 @@ func (t *translator) needUnnamed(it *item) {
 	t.out = wire.AppendParse(t.out, "", s.unnamed.Text, s.unnamed.Types)
 	c.SetUnnamed(s.unnamed)
 	s.relay.expect.add(expectation{kind: expectParseOwn, st: s.unnamed})
+}
+
+// keep makes sure that nobody who shares st gets what the server may make of it in this pipeline. Where the pipeline
+// has not prepared st or changed the settings itself, the session runs one of its own (own).
+func (t *translator) keep(st *backend.Statement) {
+	if st.Owner == 0 && t.s.tx != wire.TxFailed && t.s.rereads(st) {
+		t.c.Spoil("a statement was run under other settings than it was read")
+	}
 }
 
 // alike makes sure that st means here what it meant to the session. prepareBefore has seen to that, but for messages
@@ -411,7 +423,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		}
 		it.named = len(p.name) > 0
 		s.reparsed = s.reparsed || !it.named
-		late := s.txn.reads.turn && early(it.st)
+		late := s.txn.reads.turn && s.txn.reads.matters(it.st)
 		switch pin = s.note(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
