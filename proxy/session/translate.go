@@ -145,6 +145,13 @@ func (t *translator) parse(it *item, frame []byte) {
 	}
 	t.from = it.off + it.size
 	if c.HasPrepared(st) {
+		if s.tx == wire.TxFailed { // where a Close succeeds and most Parses do not
+			t.out = wire.AppendParse(t.out, absent, st.Text, st.Types)
+			expect.add(expectation{kind: expectParseKnown, st: st, name: name, old: old})
+			t.out = wire.AppendCloseStatement(t.out, absent)
+			expect.add(expectation{kind: expectCloseOwn})
+			return
+		}
 		t.out = wire.AppendCloseStatement(t.out, absent)
 		expect.add(expectation{kind: expectParseKnown, st: st, name: name, old: old})
 		return
