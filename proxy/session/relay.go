@@ -153,7 +153,7 @@ func (r *relay) step() bool {
 			break
 		}
 		whole := len(b)-pos >= size
-		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete {
+		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
 				r.need = size
 				break
@@ -274,6 +274,8 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 		return r.s.txn.listening, false
 	case wire.MsgCommandComplete:
 		r.command(frame)
+	case wire.MsgNoticeResponse:
+		r.shrunk = r.rename.position(frame)
 	case wire.MsgCopyInResponse:
 		return true, r.skip == 0 && r.copyStarts()
 	}
