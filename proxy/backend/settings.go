@@ -251,9 +251,9 @@ func AppendRestore(dst []byte, values []wire.Param, local bool) []byte {
 	if !local {
 		sql = append(sql, " WHERE CASE WHEN s.name IS NULL THEN coalesce(pg_catalog.current_setting(v.name,true),'') IN ('','none') ELSE s.source<>'session' END"...)
 	}
-	dst = wire.AppendParse(dst, "", sql, nil)
-	dst = wire.AppendBindText(dst, "", params)
-	return wire.AppendSync(wire.AppendExecute(dst))
+	const name = "pgtier_restore" // the unnamed statement may be the client's
+	dst = wire.AppendBindText(wire.AppendParse(dst, name, sql, nil), name, params)
+	return wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(dst), name))
 }
 
 // SettingsAre records that the session's own statements left the server with s.

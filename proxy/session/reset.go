@@ -189,6 +189,9 @@ func (s *Session) restoreStartup(c *backend.Conn) error {
 	if s.tx == wire.TxIdle {
 		local = nil // over already
 	}
+	if len(session)+len(local) == 0 && s.runsUnknown() {
+		session = s.startup.All() // those that are still set stay
+	}
 	for i, names := range [...][]wire.Param{session, local} {
 		if len(names) == 0 {
 			continue
@@ -196,9 +199,14 @@ func (s *Session) restoreStartup(c *backend.Conn) error {
 		if err := c.Exec(backend.AppendRestore(nil, names, i == 1), readBackTimeout, nil); err != nil {
 			return fmt.Errorf("restore the settings of the login: %w", err)
 		}
-		c.SetUnnamed(nil)
 	}
 	return nil
+}
+
+// runsUnknown reports whether the turn may run a statement that is not among its messages and whose name is not
+// followed, because the connection is the session's own.
+func (s *Session) runsUnknown() bool {
+	return s.raw && s.hasBind() && !slices.ContainsFunc(s.items, func(it item) bool { return it.typ == wire.MsgParse })
 }
 
 // mending reports whether the turn resets something that the login set, so that what the server reports of settings is

@@ -113,7 +113,7 @@ func (s *Session) watching() bool {
 			return true
 		}
 	}
-	return s.raw && s.unnamed == nil && s.hasBind()
+	return s.raw && s.hasBind()
 }
 
 // hasBind: in raw mode names are not followed, so any Bind may run a DISCARD ALL.
