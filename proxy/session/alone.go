@@ -18,6 +18,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	if len(st.Commands) != 1 || st.Pin != "" || s.tx == wire.TxFailed {
 		return false, true
 	}
+	s.txn.reads.begin()
 	cmd := &st.Commands[0]
 	s.aim.manager(router.NotProved, cmd.Kind.String())
 	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {

@@ -50,6 +50,7 @@ func (s *Session) startDuplex() bool {
 	if err != nil {
 		return s.fatal(asError(err))
 	}
+	s.txn.reads.begin()
 	s.relay.begin(c, false, 0)
 	err = s.replayNow(c, &replay)
 	if err == nil {
@@ -333,7 +334,7 @@ func (s *Session) pumpRuns(d *duplex, it item, pin string) {
 
 // pumpReading ends a session that prepares a text whose reading nobody can know: the pipeline itself has changed it.
 func (s *Session) pumpReading(st *parser.Statement) {
-	if r := &s.txn.reads; r.matters(st) && !r.known && !s.raw && s.tx != wire.TxFailed {
+	if r := &s.txn.reads; (r.mattersNow(st) || r.matters(st) && !r.known) && !s.raw && s.tx != wire.TxFailed {
 		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
 			Message: "literals cannot be prepared in a pipeline that changes how they are read",
 			Hint:    "Send Sync after SET, before the statement."})

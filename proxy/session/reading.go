@@ -14,11 +14,20 @@ import (
 
 // reading follows, inside one transaction, whether it has changed how texts are read. The zero value is no change.
 type reading struct {
-	changed bool // something changed how literals are read
+	changed bool // something before the turn under way changed how literals are read
 	names   bool // and how texts without any are
-	turn    bool // a statement of the turn under way does
-	known   bool // now is what is in force
+	known   bool // now is what was in force when the turn began
 	now     *backend.Settings
+
+	turn      bool // a statement of the turn changes how literals are read
+	turnNames bool // and texts without any
+}
+
+// begin makes what the turn before changed the past.
+func (r *reading) begin() {
+	if r.turn {
+		*r = reading{changed: true, names: r.names || r.turnNames}
+	}
 }
 
 // note follows one statement of a session that had settings when the transaction began.
@@ -27,17 +36,21 @@ func (r *reading) note(st *parser.Statement, settings *backend.Settings) {
 		cmd := &st.Commands[i]
 		switch literals, names := changesReading(cmd, settings); {
 		case literals:
-			r.changed, r.turn, r.known = true, true, false
-			r.names = r.names || names
-		case r.changed && cmd.Effects&parser.TransactionControl != 0: // may undo it
-			r.turn, r.known = true, false
+			r.turn, r.turnNames = true, r.turnNames || names
+		case (r.changed || r.turn) && cmd.Effects&parser.TransactionControl != 0: // may undo it
+			r.turn, r.turnNames = true, r.turnNames || r.names
 		}
 	}
 }
 
-// matters reports whether what changed decides how a text with these facts is read.
+// matters reports whether what changed before the turn decides how a text with these facts is read.
 func (r *reading) matters(facts *parser.Statement) bool {
 	return r.changed && (r.names || early(facts))
+}
+
+// mattersNow reports whether what the turn changes does.
+func (r *reading) mattersNow(facts *parser.Statement) bool {
+	return r.turn && (r.turnNames || early(facts))
 }
 
 // changesReading reports whether cmd may change how literals are read, and texts without any.
@@ -73,7 +86,7 @@ func early(st *parser.Statement) bool {
 	return false
 }
 
-// readingOf is the Reading under which a text with these facts is read now.
+// readingOf is the Reading under which a text with these facts is read before the turn changes anything.
 func (s *Session) readingOf(facts *parser.Statement) string {
 	now := s.settings
 	if s.txn.reads.matters(facts) {
@@ -82,7 +95,7 @@ func (s *Session) readingOf(facts *parser.Statement) string {
 	return now.Reading(early(facts))
 }
 
-// readsAlike reports whether st, prepared now, would mean what it meant to the session.
+// readsAlike reports whether st, prepared before the turn changes anything, would mean what it meant to the session.
 func (s *Session) readsAlike(st *backend.Statement) bool {
 	if r := &s.txn.reads; r.matters(st.Facts) && !r.known {
 		return false
@@ -111,7 +124,7 @@ func (s *Session) own(name []byte, st *backend.Statement) *backend.Statement {
 // by itself.
 func (s *Session) rereads(st *backend.Statement) bool {
 	r := &s.txn.reads
-	return r.matters(st.Facts) && !r.known || !backend.SameLiterals(st.Under, s.readingOf(st.Facts))
+	return r.mattersNow(st.Facts) || r.matters(st.Facts) && !r.known || !backend.SameLiterals(st.Under, s.readingOf(st.Facts))
 }
 
 // learnReading asks the server how texts are read in a transaction that has changed it, if a message of the turn
@@ -161,7 +174,7 @@ func (s *Session) prepareBefore(c *backend.Conn, req []byte, replay *[]byte) err
 			continue
 		}
 		st, unnamed := s.named(it, req[it.off:it.off+it.size], &replaced)
-		if st == nil || !unnamed && c.HasPrepared(st) || !st.SQL && s.readsAlike(st) {
+		if st == nil || !unnamed && c.HasPrepared(st) || !st.SQL && s.readsAlike(st) && !s.txn.reads.mattersNow(st.Facts) {
 			continue
 		}
 		if err := s.prepareNow(c, st, unnamed, replay); err != nil {

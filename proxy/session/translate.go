@@ -267,7 +267,7 @@ func (t *translator) keep(st *backend.Statement) {
 // alike makes sure that st means here what it meant to the session. prepareBefore has seen to that, but for messages
 // that came into a pipeline behind others: those cannot be held back until it is made.
 func (t *translator) alike(st *backend.Statement) {
-	if t.s.tx == wire.TxFailed || t.s.readsAlike(st) {
+	if t.s.tx == wire.TxFailed || t.s.readsAlike(st) && !t.s.txn.reads.mattersNow(st.Facts) {
 		return
 	}
 	t.s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
@@ -378,7 +378,8 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 			}
 		}
 	}
-	s.txn.reads.turn, s.reparsed = false, false
+	s.txn.reads.begin()
+	s.reparsed = false
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -430,7 +431,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		}
 		it.named = len(p.name) > 0
 		s.reparsed = s.reparsed || !it.named
-		late := s.txn.reads.turn && s.txn.reads.matters(it.st)
+		late := s.txn.reads.mattersNow(it.st)
 		switch pin = s.note(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
