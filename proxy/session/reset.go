@@ -230,8 +230,12 @@ func (s *Session) tellReset(c *backend.Conn, send func(func())) {
 	if _, has := s.startup.Value(roleSetting); has { // who is none yet
 		now = now.With("is_superuser", s.params.Value("is_superuser"))
 	}
+	back, _ := s.resetNames()
+	if s.relay.discarded {
+		back = s.startup.All()
+	}
 	for _, reported := range now.All() {
-		for _, p := range s.startup.All() {
+		for _, p := range back {
 			if strings.EqualFold(p.Name, reported.Name) {
 				now = now.With(reported.Name, p.Value)
 			}
