@@ -207,6 +207,9 @@ const codeFateUnknown = "08007"
 
 // fate is the SQLSTATE for a turn whose server was lost: whether something it did may have been committed.
 func (s *Session) fate() string {
+	if s.relay.unsure {
+		return codeFateUnknown
+	}
 	for i := range s.items {
 		st := s.items[i].facts()
 		switch {

@@ -18,6 +18,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	if len(st.Commands) != 1 || st.Pin != "" || s.tx == wire.TxFailed {
 		return false, true
 	}
+	s.txn.reads.begin()
 	cmd := &st.Commands[0]
 	s.other(router.NotProved, cmd.Kind.String())
 	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {
@@ -115,6 +116,7 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
+	st = s.own([]byte(cmd.Name), st)
 	inner := st.Runs
 	reading := s.db.Hazards.Reading(inner)
 	if why := s.note(inner); why != "" {

@@ -184,11 +184,10 @@ func (s *Session) alone(st *parser.Statement) bool {
 	if st.Effects&(parser.Listens|parser.Unlistens) != 0 {
 		return true
 	}
-	if s.raw {
-		return false
+	if st.Effects&(parser.DiscardsAll|parser.ResetsAll) != 0 || !s.raw && st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
+		return true
 	}
-	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|parser.DiscardsAll|parser.ResetsAll) != 0 ||
-		len(st.Commands) == 1 && len(st.Commands[0].Restores) > 0 && mends(&st.Commands[0])
+	return len(st.Commands) == 1 && len(st.Commands[0].Restores) > 0 && mends(&st.Commands[0])
 }
 
 // refuse ends the session with a protocol violation.

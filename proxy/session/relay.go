@@ -33,6 +33,7 @@ type relay struct {
 	heard        bool // the server has said something
 	farewell     bool // it said nothing but goodbye
 	goodbye      []byte
+	unsure       bool // duplex: something may have been committed that was not answered
 	again        bool // a replica could not serve it
 	acknowledged bool // a ParseComplete or CloseComplete has come
 
@@ -71,7 +72,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
 	r.counts, r.done, r.failedAt = false, 0, 0
-	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.goodbye = false, false, false, false, false, nil
+	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -152,7 +153,7 @@ func (r *relay) step() bool {
 			break
 		}
 		whole := len(b)-pos >= size
-		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete {
+		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
 				r.need = size
 				break
@@ -273,6 +274,8 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 		return r.s.txn.listening, false
 	case wire.MsgCommandComplete:
 		r.command(frame)
+	case wire.MsgNoticeResponse:
+		r.shrunk = r.rename.position(frame)
 	case wire.MsgCopyInResponse:
 		return true, r.skip == 0 && r.copyStarts()
 	}

@@ -191,8 +191,8 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		return s.unfinished(c, err)
 	}
 	switch alone := s.tx == wire.TxIdle && !s.raw && s.resetAlone(); {
-	case r.quiet && alone:
-		s.tellReset(c)
+	case r.quiet && alone, r.discarded && !c.Own:
+		s.tellReset(c, s.beforeReady)
 	case r.quiet || r.reset: // a changed value is reported behind the answer's complete frames
 		s.beforeReady(func() { s.tellParams(c, s.send) })
 	}
