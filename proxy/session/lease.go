@@ -125,7 +125,7 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 // release gives the server connection back for the next session.
 func (s *Session) release(c *backend.Conn) {
 	s.unlease(c)
-	if c.Spoiled() == "" {
+	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())
 		}

@@ -20,6 +20,7 @@ const hazardWait = 2 * time.Second
 // note records what st may do to the session and returns why the session must
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
+	s.effects |= st.Effects
 	if s.raw {
 		s.noteRaw(st)
 		return ""

@@ -96,6 +96,9 @@ func (t *translator) message(it *item, frame []byte) {
 	case wire.MsgBind:
 		t.bind(it, frame)
 	case wire.MsgDescribe:
+		if len(frame) > wire.HeaderBytes && frame[wire.HeaderBytes] == 'P' {
+			return // portals keep their names
+		}
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			if st := t.need(it, name); st != nil {
 				t.rename(it, wire.MsgDescribe, st.Name)
@@ -332,7 +335,7 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	s.harmless = nil
+	s.harmless, s.effects = nil, 0
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -347,7 +350,7 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	if s.raw {
 		return "", nil
 	}
-	if pin == "" && s.discardsEarly() {
+	if pin == "" && s.effects&parser.DiscardsAll != 0 && s.discardsEarly() {
 		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
