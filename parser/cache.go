@@ -17,6 +17,15 @@ const (
 	// minShard keeps a shard big enough for the longest template and its facts a few times over.
 	minShard  = 256 << 10
 	maxShards = 16
+
+	// maxShort is the longest text, in bytes, whose template is made on the stack: most statements of an application that
+	// sends simple queries are shorter. A template is at most shortFactor times its text: a token of one byte becomes a
+	// mark of two and a space.
+	maxShort    = 160
+	shortFactor = 3
+
+	// recentEntries is how many entries of a shard are found without its lock: a power of two, half a kilobyte a shard.
+	recentEntries = 64
 )
 
 // Cache maps SQL text to Statements. It is safe for concurrent use. A hit takes no lock that a miss holds while it parses.
@@ -37,6 +46,10 @@ type CacheStats struct {
 // shard is a part of the cache with a clock for eviction.
 type shard struct {
 	hits, misses atomic.Uint64
+
+	// recent holds entries of the map that were found last, by the upper half of their hash. Set under mu, at least for
+	// reading, and cleared under mu when the entry goes, so that it holds nothing that the map does not.
+	recent [recentEntries]atomic.Pointer[entry]
 
 	mu        sync.RWMutex
 	entries   map[uint64]*entry // guarded by mu
@@ -86,9 +99,18 @@ func (c *Cache) Statement(sql []byte) *Statement {
 	if len(sql) > MaxText {
 		return &Statement{Unparsed: true, Pin: pinTooLarge}
 	}
+	if len(sql) <= maxShort {
+		var short [shortFactor * maxShort]byte
+		return c.statement(short[:0], sql)
+	}
 	buf := keyBuffers.Get().(*keyBuffer)
 	defer keyBuffers.Put(buf)
-	key, verbatim, ok := template(buf.b[:0], sql)
+	return c.statement(buf.b[:0], sql)
+}
+
+// statement is Statement with empty scratch memory for the template.
+func (c *Cache) statement(scratch, sql []byte) *Statement {
+	key, verbatim, ok := template(scratch, sql)
 	if verbatim {
 		key, ok = sql, len(sql) <= MaxCached
 	}
@@ -126,17 +148,35 @@ func (c *Cache) Stats() CacheStats {
 
 // find compares whole keys, so that no collision of hashes ever mixes two texts.
 func (s *shard) find(hash uint64, key []byte, verbatim bool) *Statement {
+	recent := s.recentOf(hash)
+	if e := recent.Load(); e != nil && e.hash == hash && e.matches(key, verbatim) {
+		return e.use()
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for e := s.entries[hash]; e != nil; e = e.next {
-		if e.verbatim == verbatim && bytes.Equal(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), key) {
-			if !e.used.Load() {
-				e.used.Store(true)
-			}
-			return e.statement
+		if e.matches(key, verbatim) {
+			recent.Store(e)
+			return e.use()
 		}
 	}
 	return nil
+}
+
+func (s *shard) recentOf(hash uint64) *atomic.Pointer[entry] {
+	return &s.recent[hash>>32%recentEntries]
+}
+
+func (e *entry) matches(key []byte, verbatim bool) bool {
+	return e.verbatim == verbatim && bytes.Equal(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), key)
+}
+
+// use spares the entry the next time the hand of the clock passes.
+func (e *entry) use() *Statement {
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.statement
 }
 
 // add remembers st under its template and returns it, or the equal one that another goroutine added first.
@@ -183,6 +223,7 @@ func (s *shard) makeRoom(n int64) {
 func (s *shard) remove(e *entry) {
 	s.bytes -= e.bytes
 	s.count--
+	s.recentOf(e.hash).CompareAndSwap(e, nil)
 	if s.entries[e.hash] == e {
 		if e.next == nil {
 			delete(s.entries, e.hash)

@@ -114,6 +114,54 @@ func TestCacheComparesWholeKeys(t *testing.T) {
 	}
 }
 
+func TestRecentEntriesAreThoseOfTheMap(t *testing.T) {
+	c := NewCache(64 << 10)
+	for i := range 3000 {
+		sql := fmt.Appendf(nil, "SELECT c%d FROM t", i%1000)
+		for range 2 { // the second finds it
+			if got := c.Statement(sql); got.Template != string(sql) {
+				t.Fatalf("%s: got the statement of %q", sql, got.Template)
+			}
+		}
+	}
+	if c.Stats().Evictions == 0 {
+		t.Fatal("nothing was evicted: the test proves nothing")
+	}
+	s, held := &c.shards[0], 0
+	for i := range s.recent {
+		e := s.recent[i].Load()
+		if e == nil {
+			continue
+		}
+		held++
+		found := false
+		for o := s.entries[e.hash]; o != nil; o = o.next {
+			found = found || o == e
+		}
+		if !found {
+			t.Errorf("%q was evicted and is still found", e.key)
+		}
+	}
+	if held == 0 {
+		t.Error("no entry is found without the lock")
+	}
+}
+
+func TestTemplateOfShortTextFits(t *testing.T) {
+	c := NewCache(1 << 20)
+	sql := []byte("SELECT" + strings.Repeat(" 1", (maxShort-len("SELECT"))/2)) // most marks and spaces a byte
+	for len(sql) < maxShort {
+		sql = append(sql, '1')
+	}
+	for _, dense := range [][]byte{sql, []byte("SELECT" + strings.Repeat("+1", (maxShort-len("SELECT"))/2))} {
+		var short [shortFactor * maxShort]byte
+		if _, verbatim, ok := template(short[:0], dense); !ok || verbatim {
+			t.Errorf("%s: fits %v, verbatim %v, want a template that fits", dense, ok, verbatim)
+		}
+		c.Statement(dense)
+	}
+}
+
 func BenchmarkHitSelect(b *testing.B) { benchmarkHit(b, benchSelect) }
 func BenchmarkHitBegin(b *testing.B)  { benchmarkHit(b, "BEGIN") }
 func BenchmarkHitUpdate(b *testing.B) {
