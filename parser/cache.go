@@ -32,6 +32,10 @@ const (
 type Cache struct {
 	seed   maphash.Seed
 	shards []shard // fixed after NewCache; the length is a power of two
+
+	// shapes holds entries whose shape has this place. Set while the entry's shard is locked, at least for reading, and
+	// cleared under its lock when the entry goes.
+	shapes [shapePlaces]atomic.Pointer[entry]
 }
 
 // CacheStats are counts since the cache was made, and what it holds now.
@@ -67,6 +71,7 @@ type entry struct {
 	hash      uint64
 	key       string
 	verbatim  bool
+	shape     *shape // nil: it has none
 	statement *Statement
 	bytes     int64
 	used      atomic.Bool
@@ -99,6 +104,9 @@ func (c *Cache) Statement(sql []byte) *Statement {
 	if len(sql) > MaxText {
 		return &Statement{Unparsed: true, Pin: pinTooLarge}
 	}
+	if st := c.byShape(sql); st != nil {
+		return st
+	}
 	if len(sql) <= maxShort {
 		var short [shortFactor * maxShort]byte
 		return c.statement(short[:0], sql)
@@ -120,14 +128,32 @@ func (c *Cache) statement(scratch, sql []byte) *Statement {
 	}
 	hash := maphash.Bytes(c.seed, key)
 	s := &c.shards[hash&uint64(len(c.shards)-1)]
-	if st := s.find(hash, key, verbatim); st != nil {
+	if st := s.find(c, hash, key, verbatim); st != nil {
 		s.hits.Add(1)
 		return st
 	}
 	s.misses.Add(1)
-	st := analyse(string(sql))
-	st.Template = string(key)
-	return s.add(hash, verbatim, st)
+	text := string(sql)
+	e := &entry{hash: hash, verbatim: verbatim, statement: analyse(text)}
+	e.statement.Template = string(key)
+	e.key = e.statement.Template
+	if !verbatim {
+		e.shape = shapeOf(text)
+	}
+	return s.add(c, e)
+}
+
+// byShape finds the statement of a text that differs from an earlier one in integers only; nil when there is none.
+func (c *Cache) byShape(sql []byte) *Statement {
+	if len(sql) < shapePrefix {
+		return nil
+	}
+	e := c.shapes[shapePlace(sql)].Load()
+	if e == nil || !e.shape.matches(sql) {
+		return nil
+	}
+	c.shards[e.hash&uint64(len(c.shards)-1)].hits.Add(1)
+	return e.use()
 }
 
 // Stats sums the shards. The figures of different shards are not from one instant.
@@ -147,7 +173,7 @@ func (c *Cache) Stats() CacheStats {
 }
 
 // find compares whole keys, so that no collision of hashes ever mixes two texts.
-func (s *shard) find(hash uint64, key []byte, verbatim bool) *Statement {
+func (s *shard) find(c *Cache, hash uint64, key []byte, verbatim bool) *Statement {
 	recent := s.recentOf(hash)
 	if e := recent.Load(); e != nil && e.hash == hash && e.matches(key, verbatim) {
 		return e.use()
@@ -157,6 +183,9 @@ func (s *shard) find(hash uint64, key []byte, verbatim bool) *Statement {
 	for e := s.entries[hash]; e != nil; e = e.next {
 		if e.matches(key, verbatim) {
 			recent.Store(e)
+			if e.shape != nil {
+				c.shapes[e.shape.place].Store(e)
+			}
 			return e.use()
 		}
 	}
@@ -179,23 +208,22 @@ func (e *entry) use() *Statement {
 	return e.statement
 }
 
-// add remembers st under its template and returns it, or the equal one that another goroutine added first.
-func (s *shard) add(hash uint64, verbatim bool, st *Statement) *Statement {
-	e := &entry{hash: hash, key: st.Template, verbatim: verbatim, statement: st}
-	e.bytes = int64(unsafe.Sizeof(*e)) + st.bytes() + entryOverhead
+// add remembers e and returns its statement, or the equal one that another goroutine added first.
+func (s *shard) add(c *Cache, e *entry) *Statement {
+	e.bytes = int64(unsafe.Sizeof(*e)) + e.shape.bytes() + e.statement.bytes() + entryOverhead
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for o := s.entries[hash]; o != nil; o = o.next {
-		if o.verbatim == verbatim && o.key == e.key {
+	for o := s.entries[e.hash]; o != nil; o = o.next {
+		if o.verbatim == e.verbatim && o.key == e.key {
 			return o.statement
 		}
 	}
 	if e.bytes > s.maxBytes {
-		return st
+		return e.statement
 	}
-	s.makeRoom(e.bytes)
-	e.next = s.entries[hash]
-	s.entries[hash] = e
+	s.makeRoom(c, e.bytes)
+	e.next = s.entries[e.hash]
+	s.entries[e.hash] = e
 	s.bytes += e.bytes
 	s.count++
 	if last := len(s.free) - 1; last >= 0 {
@@ -204,14 +232,14 @@ func (s *shard) add(hash uint64, verbatim bool, st *Statement) *Statement {
 	} else {
 		s.clock = append(s.clock, e)
 	}
-	return st
+	return e.statement
 }
 
 // makeRoom evicts until n bytes fit. An entry used since the hand last passed is spared once. The caller holds mu.
-func (s *shard) makeRoom(n int64) {
+func (s *shard) makeRoom(c *Cache, n int64) {
 	for s.bytes+n > s.maxBytes {
 		if e := s.clock[s.hand]; e != nil && !e.used.Swap(false) {
-			s.remove(e)
+			s.remove(c, e)
 			s.clock[s.hand] = nil
 			s.free = append(s.free, s.hand)
 			s.evictions++
@@ -220,10 +248,13 @@ func (s *shard) makeRoom(n int64) {
 	}
 }
 
-func (s *shard) remove(e *entry) {
+func (s *shard) remove(c *Cache, e *entry) {
 	s.bytes -= e.bytes
 	s.count--
 	s.recentOf(e.hash).CompareAndSwap(e, nil)
+	if e.shape != nil {
+		c.shapes[e.shape.place].CompareAndSwap(e, nil)
+	}
 	if s.entries[e.hash] == e {
 		if e.next == nil {
 			delete(s.entries, e.hash)

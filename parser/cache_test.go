@@ -91,14 +91,14 @@ func TestCacheIsSafeForManyGoroutines(t *testing.T) {
 
 // Hash collisions must not mix statements: all keys go into one bucket.
 func TestCacheComparesWholeKeys(t *testing.T) {
-	s := shard{entries: map[uint64]*entry{}, maxBytes: 4 << 10}
+	c, s := NewCache(0), shard{entries: map[uint64]*entry{}, maxBytes: 4 << 10}
 	for i := range 100 {
 		st := &Statement{Template: fmt.Sprint("template ", i)}
-		s.add(7, i%2 == 0, st)
-		if got := s.find(7, []byte(st.Template), i%2 == 0); got != st {
+		s.add(c, &entry{hash: 7, key: st.Template, verbatim: i%2 == 0, statement: st})
+		if got := s.find(c, 7, []byte(st.Template), i%2 == 0); got != st {
 			t.Fatalf("found %v, want %v", got, st)
 		}
-		if got := s.find(7, []byte(st.Template), i%2 != 0); got != nil {
+		if got := s.find(c, 7, []byte(st.Template), i%2 != 0); got != nil {
 			t.Fatalf("found %v for a key of the other sort", got)
 		}
 	}
@@ -117,9 +117,9 @@ func TestCacheComparesWholeKeys(t *testing.T) {
 func TestRecentEntriesAreThoseOfTheMap(t *testing.T) {
 	c := NewCache(64 << 10)
 	for i := range 3000 {
-		sql := fmt.Appendf(nil, "SELECT c%d FROM t", i%1000)
-		for range 2 { // the second finds it
-			if got := c.Statement(sql); got.Template != string(sql) {
+		sql := fmt.Appendf(nil, "SELECT c%d, abcdefghijklmn FROM t LIMIT 1", i%1000)
+		for range 3 { // the second finds it, the third by its shape
+			if got := c.Statement(sql); got.Template != fmt.Sprintf("SELECT c%d , abcdefghijklmn FROM t LIMIT $n", i%1000) {
 				t.Fatalf("%s: got the statement of %q", sql, got.Template)
 			}
 		}
@@ -140,6 +140,11 @@ func TestRecentEntriesAreThoseOfTheMap(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%q was evicted and is still found", e.key)
+		}
+	}
+	for i := range c.shapes {
+		if e := c.shapes[i].Load(); e != nil && s.entries[e.hash] != e {
+			t.Errorf("%q was evicted and is still found by its shape", e.key)
 		}
 	}
 	if held == 0 {
