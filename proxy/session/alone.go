@@ -222,7 +222,9 @@ func (s *Session) prepareSQL(c *backend.Conn, req []byte, replay *[]byte) error 
 		var name []byte
 		switch frame := req[it.off : it.off+it.size]; it.typ {
 		case wire.MsgBind:
-			_, name, _, _ = splitBind(frame)
+			if it.own != nil && it.own.SQL { // as inspect found it
+				_, name, _, _ = splitBind(frame)
+			}
 		case wire.MsgDescribe:
 			if kind, target, ok := splitTarget(frame); ok && kind == 'S' {
 				name = target
