@@ -139,7 +139,6 @@ func (s *Session) duplexReadable() bool {
 		return true
 	}
 	s.needIn = 0
-	s.Counters.Received.Add(uint64(n))
 	s.db.Stats.Received.Add(uint64(n))
 	return s.pump() && s.dx != nil
 }

@@ -84,6 +84,7 @@ const maxBatch = 64 << 10
 func (s *Session) gather() (n int, next gathered) {
 	s.items = s.items[:0]
 	b := s.in.Bytes()
+	limit := s.env.limit()
 	off, whole, wholeItems, flush := 0, 0, 0, false
 	for {
 		rest := b[off:]
@@ -95,10 +96,10 @@ func (s *Session) gather() (n int, next gathered) {
 			return 0, s.refuse(fmt.Sprintf("invalid frontend message type %d", typ))
 		}
 		size, ok := wire.FrameSize(rest)
-		if ok && (size == 0 || size > s.env.limit().MaxMessage) {
+		if ok && (size == 0 || size > limit.MaxMessage) {
 			return 0, s.refuse("invalid message length")
 		}
-		if ok && (typ == wire.MsgQuery || typ == wire.MsgParse) && size > s.env.limit().MaxQuery {
+		if ok && (typ == wire.MsgQuery || typ == wire.MsgParse) && size > limit.MaxQuery {
 			return 0, s.tooLong(size)
 		}
 		if !ok || len(rest) < size {
@@ -239,6 +240,9 @@ func splitParse(frame []byte) (p parseFields, ok bool) {
 // the offset of what follows them.
 func splitBind(frame []byte) (portal, name []byte, rest int, ok bool) {
 	body := frame[wire.HeaderBytes:]
+	if len(body) > 1 && body[0] == 0 && body[1] == 0 { // both unnamed, as most are
+		return nil, nil, wire.HeaderBytes + 2, true
+	}
 	if portal, body, ok = cutZero(body); !ok {
 		return nil, nil, 0, false
 	}

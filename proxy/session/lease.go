@@ -168,7 +168,7 @@ func (s *Session) giveBack(c *backend.Conn) {
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}
-	if c.Spoiled() == "" {
+	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())
 		}

@@ -112,7 +112,7 @@ func (r *relay) Readable() bool {
 	if r.large {
 		want = wire.LargeBuffer
 	}
-	room := r.in.Space(r.s.env.Bufs, max(want, r.need, r.in.Len()+1))
+	room := r.in.Space(r.s.env.Bufs.Answers(), max(want, r.need, r.in.Len()+1))
 	r.need = 0
 	n, err := r.c.Take(room)
 	r.in.Added(n)
@@ -133,6 +133,7 @@ func (r *relay) Readable() bool {
 // step walks the frames that are there and forwards them.
 func (r *relay) step() bool {
 	b := r.in.Bytes()
+	longest := r.s.env.limit().MaxMessage
 	pos := 0
 	r.out = 0
 	for pos < len(b) {
@@ -145,7 +146,7 @@ func (r *relay) step() bool {
 		}
 		size, ok := wire.FrameSize(b[pos:])
 		class := frameClass[b[pos]]
-		if class == frameBad || ok && (size == 0 || size > r.s.env.limit().MaxMessage) {
+		if class == frameBad || ok && (size == 0 || size > longest) {
 			r.err = fmt.Errorf("%w: type %q, %d bytes", errGarbage, b[pos], size)
 			return false
 		}
@@ -241,7 +242,6 @@ func (r *relay) free() {
 
 func (r *relay) write(b []byte) bool {
 	r.wrote = true
-	r.s.Counters.Sent.Add(uint64(len(b)))
 	r.s.db.Stats.Sent.Add(uint64(len(b)))
 	var err error
 	if r.hold { // on a goroutine of its own

@@ -81,6 +81,7 @@ type Session struct {
 	leaving  bool
 	last     *backend.Conn     // leased last; a wish for the next lease
 	harmless *parser.Statement // noted in this turn, and nothing was to be noted
+	effects  parser.Effects    // of all statements noted in this turn
 	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
 	listens  map[string]bool
 
@@ -100,22 +101,16 @@ type Session struct {
 	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
-	messages atomic.Bool  // killed or mailbox were set since the session last looked
-	probed   atomic.Int64 // the rest (since) in which the sweeper has looked after it
-	held     atomic.Int32 // prepared statements in names
-	overdue  atomic.Bool  // a query timeout is being carried out
-	unended  atomic.Int64 // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
-	hasty    atomic.Bool  // they have waited long enough: send them on
-	state    atomic.Int32 // State
-	since    atomic.Int64 // when state began, nanoseconds of env clock
-	txSince  atomic.Int64 // when the transaction began, 0 outside
-	Counters Counters
-}
-
-// Counters are a session's totals. Safe for concurrent use.
-type Counters struct {
-	Queries, Transactions atomic.Uint64
-	Received, Sent        atomic.Uint64
+	messages atomic.Bool   // killed or mailbox were set since the session last looked
+	probed   atomic.Int64  // the rest (since) in which the sweeper has looked after it
+	held     atomic.Int32  // prepared statements in names
+	overdue  atomic.Bool   // a query timeout is being carried out
+	unended  atomic.Int64  // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
+	hasty    atomic.Bool   // they have waited long enough: send them on
+	state    atomic.Int32  // State
+	since    atomic.Int64  // when state began, nanoseconds of env clock
+	txSince  atomic.Int64  // when the transaction began, 0 outside
+	queries  atomic.Uint64 // answered so far
 }
 
 // State is what a session is doing.
@@ -233,7 +228,6 @@ func (s *Session) Readable() bool {
 		s.in.Release()
 		return true
 	}
-	s.Counters.Received.Add(uint64(n))
 	s.db.Stats.Received.Add(uint64(n))
 	if !s.requests() {
 		s.leaving = true
@@ -252,7 +246,6 @@ func (s *Session) send(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	s.Counters.Sent.Add(uint64(len(b)))
 	s.db.Stats.Sent.Add(uint64(len(b)))
 	if err := s.client.Send(b); err != nil {
 		s.leaving = true

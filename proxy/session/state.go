@@ -21,6 +21,7 @@ const hazardWait = 2 * time.Second
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
+	s.effects |= st.Effects
 	if s.raw {
 		s.noteRaw(st)
 		return ""

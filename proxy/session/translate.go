@@ -101,6 +101,9 @@ func (t *translator) message(it *item, frame []byte) {
 		expect.sent++
 	case wire.MsgDescribe:
 		defer func() { expect.sent++ }()
+		if len(frame) > wire.HeaderBytes && frame[wire.HeaderBytes] == 'P' {
+			return // portals keep their names
+		}
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			if st := t.need(it, name); st != nil {
 				t.rename(it, wire.MsgDescribe, st.Name)
@@ -370,7 +373,7 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	s.harmless = nil
+	s.harmless, s.effects = nil, 0
 	for i := range s.items {
 		if st := s.items[i].st; st != nil {
 			if e := s.checkOwn(st); e != nil {
@@ -394,7 +397,7 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	if s.raw {
 		return "", nil
 	}
-	if pin == "" && s.discardsEarly() {
+	if pin == "" && s.effects&parser.DiscardsAll != 0 && s.discardsEarly() {
 		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
