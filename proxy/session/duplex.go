@@ -353,7 +353,7 @@ func (s *Session) pumpDeallocate(d *duplex, st *parser.Statement) {
 		s.forget(st)
 	}
 	d.c.ForgetPrepared()
-	d.c.Spoil("DEALLOCATE ALL in a pipeline")
+	d.c.Retire("DEALLOCATE ALL in a pipeline")
 }
 
 // keepFor pins the session from the middle of a pipeline. Names keep being

@@ -136,6 +136,9 @@ func (s *Session) release(c *backend.Conn) {
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}
+	if why := c.Retired(); why != "" {
+		c.Spoil(why)
+	}
 	if c.Spoiled() == "" {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())

@@ -193,7 +193,7 @@ func (t *translator) duplicate(name string, st *backend.Statement) {
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.out = wire.AppendParse(t.out, name, nil, nil)
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
-	t.c.Spoil("a client used a prepared statement name twice")
+	t.c.Retire("a client used a prepared statement name twice")
 }
 
 // prepare adds the Parse of a shared statement; a full connection closes its oldest.
@@ -260,7 +260,7 @@ func (t *translator) needUnnamed(it *item) {
 // has not prepared st or changed the settings itself, the session runs one of its own (own).
 func (t *translator) keep(st *backend.Statement) {
 	if st.Owner == 0 && t.s.tx != wire.TxFailed && t.s.rereads(st) {
-		t.c.Spoil("a statement was run under other settings than it was read")
+		t.c.Retire("a statement was run under other settings than it was read")
 	}
 }
 
