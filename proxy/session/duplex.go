@@ -46,7 +46,7 @@ func (d *duplex) answered(r *relay) (stop bool) {
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
 	s.aim.manager(router.NotProved, "messages that come without Sync")
-	c, replay, err := s.lease()
+	c, replay, err := s.leaseLive()
 	if err != nil {
 		return s.fatal(asError(err))
 	}
