@@ -339,11 +339,7 @@ func (s *Session) discardsEarly() bool {
 	found, parsed := false, false
 	for i := range s.items {
 		it := &s.items[i]
-		st := it.st
-		parsed = parsed || it.typ == wire.MsgParse
-		if it.typ == wire.MsgBind && it.own != nil && !(parsed && it.own == s.unnamed) {
-			st = it.own.Facts
-		}
+		st := s.runs(it, &parsed)
 		discards := st != nil && st.Effects&parser.DiscardsAll != 0
 		if found && !discards && (st != nil || it.typ == wire.MsgFunction) {
 			return true
@@ -351,6 +347,16 @@ func (s *Session) discardsEarly() bool {
 		found = found || discards
 	}
 	return false
+}
+
+// runs is what a message of the turn may run: a Parse's text too, because its Bind need not be there to be known. parsed
+// follows whether one came before, which may have replaced the unnamed statement.
+func (s *Session) runs(it *item, parsed *bool) *parser.Statement {
+	*parsed = *parsed || it.typ == wire.MsgParse
+	if it.typ == wire.MsgBind && it.own != nil && !(*parsed && it.own == s.unnamed) {
+		return it.own.Facts
+	}
+	return it.st
 }
 
 // largeObjectCall reports whether a FunctionCall is one of those that libpq's
