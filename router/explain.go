@@ -196,6 +196,8 @@ func (x *explanation) aim() (role string, cause Cause, why string) {
 		return "manager", OwnConnection, "keeps its connection: " + keeps
 	case begins && !ReadOnly(&x.st.Commands[0].Transaction, "", false):
 		return "manager", InTransaction, "begins a read-write transaction; it is held back until the first statement behind it"
+	case begins && x.asked == Strong && x.st.Commands[0].Transaction.Isolation != "repeatable read":
+		return "manager", InTransaction, "a transaction of level strong that is not REPEATABLE READ"
 	case begins && x.asked != Manager:
 		return "replica", ToReplica, "begins a READ ONLY transaction, which one replica serves whole"
 	case !begins && x.reading.Verdict == catalog.Local:
