@@ -273,3 +273,23 @@ func TestPipelineBehindAReplicasTransaction(t *testing.T) {
 	}
 	wantValue(t, conn, "SELECT v FROM t", "1")
 }
+
+// TestNotifiedSessionFindsWhatItWasToldOf: a notification tells of a commit, so the session's reads are not older than that.
+func TestNotifiedSessionFindsWhatItWasToldOf(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	reader, writer := p.client(t), p.client(t)
+	mustValue(t, reader, "LISTEN news")
+	if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), reader); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	defer pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_resume()")
+	mustValue(t, writer, "UPDATE t SET v = 1; NOTIFY news")
+	if _, err := reader.WaitForNotification(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, reader, "SELECT v FROM t", "1")
+}
