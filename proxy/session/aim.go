@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -73,7 +74,7 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	case s.server != nil:
 		a.manager(router.InTransaction, "in a read-write transaction")
 	case s.opening != nil && !s.openingReadOnly:
-		a.manager(router.InTransaction, "begins a read-write transaction")
+		a.manager(router.InTransaction, router.Begins(&s.openingAs))
 	}
 	if a.begins = s.opening != nil; a.begins {
 		a.frozen = s.frozen(&s.openingAs)
@@ -150,8 +151,9 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 		switch cmd := &st.Commands[0]; cmd.Kind {
 		case parser.Begin:
 			if !s.readOnly(&cmd.Transaction) {
-				a.manager(router.InTransaction, "begins a read-write transaction")
+				a.manager(router.InTransaction, router.Begins(&cmd.Transaction))
 			}
+			a.reason = cmp.Or(a.reason, "begins a READ ONLY transaction")
 			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
 		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
