@@ -380,6 +380,28 @@ func TestEachStatementLandsWhereItMust(t *testing.T) {
 	}
 }
 
+// TestLastRouteTellsOfPreparedText: PREPARE and EXECUTE in SQL are statements too, also right behind a SHOW of the proxy's own.
+func TestLastRouteTellsOfPreparedText(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	conn := p.client(t)
+	mustValue(t, conn, "SELECT 1")
+	for _, step := range []struct{ sql, want string }{
+		{"PREPARE w AS INSERT INTO t VALUES (1)", "prepare"},
+		{"EXECUTE w", "insert is no query"},
+		{"PREPARE r AS SELECT count(*) FROM t", "prepare"},
+		{"/* pgtier: consistency=manager */ EXECUTE r", "consistency level manager"},
+	} {
+		mustValue(t, conn, "SHOW pgtier.lsn")
+		mustValue(t, conn, step.sql)
+		if got := mustValue(t, conn, "SHOW pgtier.last_route"); !strings.Contains(got, step.want) {
+			t.Errorf("after %s the route is %q, want %q", step.sql, got, step.want)
+		}
+	}
+}
+
 // TestResetOfTheLevel: whatever takes the setting back leaves the configured level, and reads go to replicas again.
 func TestResetOfTheLevel(t *testing.T) {
 	c := newCrew(t, 1, nil)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
 	"pgtier/router"
 )
 
@@ -181,4 +182,114 @@ func TestReadingIsNotWriting(t *testing.T) {
 		t.Errorf("a strong read of a table that is not written any more went to %q", got)
 	}
 	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM u", "1")
+}
+
+// TestStrongTransactionsOnAReplica: what a transaction of level strong sees is settled by its first read. It is not older
+// than any write acknowledged before that, however it begins.
+func TestStrongTransactionsOnAReplica(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p := c.serve(t, func(d *proxy.Database) { d.Reads.Consistency = "strong" })
+	c.settle(t, p)
+	writer := p.client(t)
+	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	extended := func(conn *pgx.Conn, sql string) error {
+		return conn.PgConn().ExecParams(bounded(t), sql, nil, nil, nil, nil).Read().Err
+	}
+	for name, tc := range map[string]struct {
+		before func(*pgx.Conn) error // the write; runs while the replica shows all
+		after  string                // the write; its last value is the answer
+		want   string                // part of a refusal, "" for the new value
+	}{
+		"BEGIN of the extended protocol": {func(conn *pgx.Conn) error { return extended(conn, begin) }, "SELECT v FROM t", ""},
+		"BEGIN with a hint": {func(conn *pgx.Conn) error {
+			_, err := steps(bounded(t), conn, []string{"/* pgtier: consistency=strong */ " + begin})
+			return err
+		}, "SELECT v FROM t", ""},
+		"a savepoint first": {func(conn *pgx.Conn) error {
+			_, err := steps(bounded(t), conn, []string{begin, "SAVEPOINT a"})
+			return err
+		}, "SELECT v FROM t", ""},
+		"AND CHAIN in the first turn": {func(conn *pgx.Conn) error {
+			_, err := steps(bounded(t), conn, []string{begin, "SELECT v FROM t; COMMIT AND CHAIN"})
+			return err
+		}, "SELECT v FROM t", ""},
+		"AND CHAIN":             {nil, "COMMIT AND CHAIN; SELECT v FROM t", "25006"},
+		"another behind COMMIT": {nil, "COMMIT; SELECT v FROM t", "25006"},
+		"the manager by a hint": {nil, "/* pgtier: consistency=manager */ SELECT v FROM t", "25006"},
+		"a hint of nothing":     {nil, "/* pgtier: speed=warp */ SELECT v FROM t", "22023"},
+		"COMMIT last":           {nil, "SELECT 5; COMMIT", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := p.client(t)
+			if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+				t.Fatal(err)
+			}
+			if tc.before == nil {
+				tc.before = func(conn *pgx.Conn) error {
+					_, err := steps(bounded(t), conn, []string{begin, "SELECT v FROM t"})
+					return err
+				}
+			}
+			if err := tc.before(conn); err != nil {
+				t.Fatal(err)
+			}
+			pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+			defer func() {
+				pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_resume()")
+				mustValue(t, writer, "UPDATE t SET v = 0")
+				c.settle(t, p)
+			}()
+			mustValue(t, writer, "UPDATE t SET v = 5")
+			switch got, err := value(conn, tc.after); {
+			case tc.want != "":
+				wantError(t, err, tc.want, "")
+			case err != nil || got != "5":
+				t.Errorf("got %q (%v), want 5, which was acknowledged before", got, err)
+			}
+		})
+	}
+}
+
+// TestPipelineBehindAReplicasTransaction: the statements behind its COMMIT go where they must.
+func TestPipelineBehindAReplicasTransaction(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	conn := p.client(t)
+	if _, err := steps(context.WithValue(bounded(t), throughProxy{}, p), conn, []string{settled, "BEGIN READ ONLY", "SELECT v FROM t"}); err != nil {
+		t.Fatal(err)
+	}
+	pipeline := conn.PgConn().StartPipeline(bounded(t))
+	for _, sql := range []string{"COMMIT", "UPDATE t SET v = 1", "SELECT v FROM t"} {
+		pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+		if err := pipeline.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pipeline.Close(); err != nil {
+		t.Error(err)
+	}
+	wantValue(t, conn, "SELECT v FROM t", "1")
+}
+
+// TestNotifiedSessionFindsWhatItWasToldOf: a notification tells of a commit, so the session's reads are not older than that.
+func TestNotifiedSessionFindsWhatItWasToldOf(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	reader, writer := p.client(t), p.client(t)
+	mustValue(t, reader, "LISTEN news")
+	if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), reader); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	defer pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_resume()")
+	mustValue(t, writer, "UPDATE t SET v = 1; NOTIFY news")
+	if _, err := reader.WaitForNotification(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, reader, "SELECT v FROM t", "1")
 }

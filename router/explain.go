@@ -195,7 +195,9 @@ func (x *explanation) aim() (role string, cause Cause, why string) {
 	case keeps != "":
 		return "manager", OwnConnection, "keeps its connection: " + keeps
 	case begins && !ReadOnly(&x.st.Commands[0].Transaction, "", false):
-		return "manager", InTransaction, "begins a read-write transaction; it is held back until the first statement behind it"
+		return "manager", InTransaction, Begins(&x.st.Commands[0].Transaction) + "; it is held back until the first statement behind it"
+	case begins && x.asked == Strong && x.st.Commands[0].Transaction.Isolation != "repeatable read":
+		return "manager", InTransaction, "a transaction of level strong that is not REPEATABLE READ"
 	case begins && x.asked != Manager:
 		return "replica", ToReplica, "begins a READ ONLY transaction, which one replica serves whole"
 	case !begins && x.reading.Verdict == catalog.Local:
@@ -246,6 +248,14 @@ func (l Level) Promise() string {
 		return "from the manager"
 	}
 	return "never older than what the session wrote or read"
+}
+
+// Begins says of a transaction that no replica serves whole what it is.
+func Begins(t *parser.Transaction) string {
+	if t.Isolation == "serializable" && !t.ReadWrite {
+		return "begins a SERIALIZABLE transaction, which no replica serves"
+	}
+	return "begins a read-write transaction"
 }
 
 // ReadOnly reports whether a replica can serve a transaction that asks for t whole. isolation and readOnly are the

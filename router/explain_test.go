@@ -20,7 +20,9 @@ func TestExplainWithoutProofsGoesToTheManager(t *testing.T) {
 		"session pooling":             {"SELECT a FROM t", Circumstances{Replicas: 1, Keeps: "pool.mode is session"}, "manager", "keeps its connection: pool.mode is session"},
 		"a read-only transaction":     {"BEGIN READ ONLY", Circumstances{Replicas: 1}, "replica", "begins a READ ONLY transaction, which one replica serves whole"},
 		"one that asks the manager":   {"BEGIN READ ONLY", Circumstances{Replicas: 1, Level: Manager}, "manager", "consistency level manager"},
-		"serializable, though":        {"BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Circumstances{Replicas: 1}, "manager", "begins a read-write transaction; it is held back until the first statement behind it"},
+		"a strong one":                {"BEGIN READ ONLY", Circumstances{Replicas: 1, Level: Strong}, "manager", "a transaction of level strong that is not REPEATABLE READ"},
+		"a strong one, frozen":        {"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", Circumstances{Replicas: 1, Level: Strong}, "replica", "begins a READ ONLY transaction, which one replica serves whole"},
+		"serializable, though":        {"BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Circumstances{Replicas: 1}, "manager", "begins a SERIALIZABLE transaction, which no replica serves; it is held back until the first statement behind it"},
 		"a hint that is none of ours": {"/* pgtier: speed=warp */ SELECT 1", Circumstances{Replicas: 1}, "none", `refused with 22023: hint "speed" is unknown, want one of consistency, cache, shard, sharding_key`},
 	} {
 		t.Run(name, func(t *testing.T) {

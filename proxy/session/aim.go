@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -22,6 +23,7 @@ type aim struct {
 	readings []*catalog.Reading // of its statements; reused
 	begins   bool               // it begins a READ ONLY transaction
 	frozen   bool               // whose statements all see the same
+	shown    bool               // as of a read in the turn; true also if the turn leaves no transaction behind
 	blind    bool               // it looks at settings alone
 	proved   bool               // every statement of the turn was proved to read only, wherever it goes
 }
@@ -72,15 +74,16 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	case s.server != nil:
 		a.manager(router.InTransaction, "in a read-write transaction")
 	case s.opening != nil && !s.openingReadOnly:
-		a.manager(router.InTransaction, "begins a read-write transaction")
+		a.manager(router.InTransaction, router.Begins(&s.openingAs))
 	}
 	if a.begins = s.opening != nil; a.begins {
 		a.frozen = s.frozen(&s.openingAs)
 	}
 	a.blind = !a.begins
-	found := false
+	found, parsed := false, false
 	for i := range s.items {
 		it := &s.items[i]
+		a.shown = a.shown || parsed && it.typ == wire.MsgBind && it.facts() == nil // of what was parsed last
 		if it.typ == wire.MsgFunction && a.replica {
 			a.manager(router.NotProved, "function call by the protocol")
 		}
@@ -90,8 +93,13 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 		}
 		found = true
 		a.blind = a.blind && len(st.Commands) == 1 && (st.Commands[0].Kind == parser.Show || st.Commands[0].Kind == parser.Set)
+		before := len(a.readings)
 		if e := s.aimStatement(a, st); e != nil {
 			return e
+		}
+		a.sees(st, it.typ != wire.MsgParse && len(a.readings) > before)
+		if it.typ == wire.MsgParse {
+			parsed = len(a.readings) > before
 		}
 	}
 	a.proved = a.replica && found && !a.begins
@@ -101,12 +109,37 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	case a.replica && a.begins && !a.frozen && a.level == router.Strong:
 		// Each statement must see what was acknowledged before it, and the replica was chosen for the first.
 		a.manager(router.InTransaction, "a transaction of level strong that is not REPEATABLE READ")
+	case a.replica && a.begins && !a.shown && a.level == router.Strong:
+		// What it will see is settled by a read to come, and what has been acknowledged until then may not be on the replica.
+		a.manager(router.InTransaction, "a transaction of level strong whose first read comes later")
 	case a.level == router.Manager && a.replica:
 		a.manager(router.AsAsked, "consistency level manager")
 	case !found && a.replica:
 		a.manager(router.NotProved, "no statement")
 	}
 	return nil
+}
+
+// sees notes whether st, a read or what begins or ends a transaction, settles what the transaction sees.
+func (a *aim) sees(st *parser.Statement, read bool) {
+	switch {
+	case st.Effects&parser.EndsTransaction != 0:
+		a.shown = !chains(st)
+	case st.Effects&parser.BeginsTransaction != 0:
+		a.shown = false
+	case read:
+		a.shown = true
+	}
+}
+
+// chains reports whether st ends a transaction and begins another.
+func chains(st *parser.Statement) bool {
+	for i := range st.Commands {
+		if st.Commands[i].Chain {
+			return true
+		}
+	}
+	return false
 }
 
 // aimStatement adds one statement to the turn's aim.
@@ -118,8 +151,9 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 		switch cmd := &st.Commands[0]; cmd.Kind {
 		case parser.Begin:
 			if !s.readOnly(&cmd.Transaction) {
-				a.manager(router.InTransaction, "begins a read-write transaction")
+				a.manager(router.InTransaction, router.Begins(&cmd.Transaction))
 			}
+			a.reason = cmp.Or(a.reason, "begins a READ ONLY transaction")
 			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
 		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
@@ -196,16 +230,55 @@ func (s *Session) serializable() bool {
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
 // write fails there as it would on the manager.
 func (s *Session) aimInside(pin string) *wire.Error {
-	reason := pin
+	reason, ended := pin, false
 	for i := range s.items {
-		if st := s.items[i].facts(); st != nil && reason == "" {
-			reason = s.localTo(st)
+		st := s.items[i].facts()
+		if st == nil || reason != "" {
+			continue
 		}
+		e := s.hintedInside(st)
+		if e != nil {
+			return e
+		}
+		if reason = s.localTo(st); reason == "" {
+			reason = s.newInside(st, ended)
+		}
+		ended = ended || st.Effects&parser.EndsTransaction != 0
 	}
 	if reason == "" {
 		return nil
 	}
 	return notHere(reason)
+}
+
+// hintedInside refuses a hint that asks for more than the replica was chosen for, or means nothing.
+func (s *Session) hintedInside(st *parser.Statement) *wire.Error {
+	var a aim
+	a.level = s.inside
+	if e := a.hinted(st); e != nil {
+		return e
+	}
+	if a.level == s.inside || a.level == router.Eventual || a.level == router.Session && s.inside == router.Strong {
+		return nil
+	}
+	return notHere("its hint asks for level " + a.level.String() + ", and the transaction is of level " + s.inside.String())
+}
+
+// newInside is why a statement would see less than level strong promises: what it sees is settled after the replica was
+// chosen. ended: a statement before it ends the transaction.
+func (s *Session) newInside(st *parser.Statement, ended bool) string {
+	if s.inside != router.Strong {
+		return ""
+	}
+	goesOn := ended && st.Effects&parser.EndsTransaction == 0 || chains(st)
+	for i := range st.Commands {
+		kind := st.Commands[i].Kind
+		goesOn = goesOn || (kind == parser.Commit || kind == parser.Rollback) && i < len(st.Commands)-1
+	}
+	if !goesOn {
+		return ""
+	}
+	return "goes on behind the end of a transaction of level strong"
 }
 
 // localTo is why a statement is true of the server alone that runs it, "" if it is not or says so itself.
@@ -270,6 +343,11 @@ func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, 
 	}
 	a := &s.aim
 	*a = aim{replica: true, cause: router.ToReplica, readings: a.readings[:0], level: s.level()}
+	if s.server != nil && s.replica != "" {
+		if e := s.hintedInside(st); e != nil {
+			return e
+		}
+	}
 	if e := a.hinted(st); e != nil {
 		return e
 	}

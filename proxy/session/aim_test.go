@@ -94,6 +94,9 @@ func TestTurnsAreAimedByWhatIsProved(t *testing.T) {
 			if e := s.aimTurn(tc.pin); e != nil {
 				t.Fatal(e)
 			}
+			if s.aim.reason == "" {
+				t.Errorf("%s: no reason", tc.sql)
+			}
 			if s.aim.cause != tc.cause || s.aim.replica != (tc.cause == router.ToReplica) {
 				t.Errorf("%s: %s (%s), replica %v; want %s", tc.sql, s.aim.cause, s.aim.reason, s.aim.replica, tc.cause)
 			}

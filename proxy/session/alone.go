@@ -77,6 +77,8 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		s.forget(shared)
 		return true, s.refuseAll(asError(err))
 	}
+	s.tells = false
+	s.routed()
 	if c.HasPrepared(shared) {
 		if err := s.replayNow(c, &replay); err != nil {
 			s.forget(shared)
@@ -139,6 +141,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
+	s.tells = false
 	s.routed()
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {

@@ -327,7 +327,11 @@ func (s *Session) pumpInside(st *parser.Statement) {
 	if s.replica == "" || s.raw {
 		return
 	}
-	if reason := s.localTo(st); reason != "" {
+	reason := s.localTo(st)
+	if reason == "" {
+		reason = s.newInside(st, false)
+	}
+	if reason != "" {
 		e := notHere(reason)
 		e.Severity = "FATAL"
 		s.Kill(e)

@@ -143,7 +143,8 @@ func (s *Session) gather() (n int, next gathered) {
 		off += size
 		if it.end {
 			whole, wholeItems, flush = off, len(s.items), false
-			if off >= maxBatch {
+			// What follows the end of a transaction that a replica serves may be for the manager.
+			if off >= maxBatch || s.server != nil && s.replica != "" && !s.raw {
 				break
 			}
 		}

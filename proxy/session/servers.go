@@ -29,6 +29,7 @@ type servers struct {
 	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
+	inside  router.Level                         // level that the replica was chosen for
 	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
 }
@@ -101,7 +102,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		}
 		if err == nil {
 			s.pool, s.replica, s.fleet = p, name, f
-			s.aim.why, s.behind = why, 0
+			s.aim.why, s.behind, s.inside = why, 0, s.aim.level
 			f.Begin(name)
 			return c, nil
 		}

@@ -331,6 +331,9 @@ func (s *Session) deliver() {
 	s.mailbox = nil
 	s.messages.Store(s.killed != nil)
 	s.mu.Unlock()
+	if f := s.db.Fleet.Load(); f != nil && len(msgs) > 0 {
+		s.ticket = f.Now() // whoever is told of a change finds it
+	}
 	s.send(msgs)
 }
 

@@ -75,6 +75,20 @@ func TestLiteralsOfOneTemplateAreToldApart(t *testing.T) {
 	}
 }
 
+// TestDblinkConcernsThoseWhoCallIt: that it is installed, with servers of its wrapper, pins nobody else.
+func TestDblinkConcernsThoseWhoCallIt(t *testing.T) {
+	_, _, q := database(t)
+	if _, err := text(t.Context(), q.conn, "CREATE EXTENSION dblink; CREATE SERVER far FOREIGN DATA WRAPPER dblink_fdw"); err != nil {
+		t.Fatal(err)
+	}
+	s, cache := load(t, q), parser.NewCache(1<<20)
+	for sql, pins := range map[string]bool{"SELECT 1": false, "SELECT count(*) FROM pg_class": false, "SELECT dblink_connect('far')": true, "SELECT dblink_exec('far', '')": true} {
+		if st := cache.Statement([]byte(sql)); (st.Pin != "" || s.Pins(st) != "") != pins {
+			t.Errorf("%s: pins %q, the catalog %q; want pinned %v", sql, st.Pin, s.Pins(st), pins)
+		}
+	}
+}
+
 // TestUnnamedObjectsTaintEveryStatement has what works without being named: SELECT 1 is a read until it is made, and only then.
 func TestUnnamedObjectsTaintEveryStatement(t *testing.T) {
 	const functions = `CREATE TYPE pair AS (a int, b int); CREATE TABLE seen (id int); CREATE SEQUENCE s;
