@@ -254,3 +254,16 @@ func (p *Proxy) viewMemory() []admin.Memory {
 	}
 	return out
 }
+
+// PipelineStats are the totals of one database's pipelines.
+type PipelineStats struct{ Requests, Batches, Replays, Evictions uint64 }
+
+// Pipelines returns the totals of a database's pipelines since the start.
+func (p *Proxy) Pipelines(database string) PipelineStats {
+	d, err := p.find(database)
+	if err != nil {
+		return PipelineStats{}
+	}
+	l := &d.shared.Pipelines
+	return PipelineStats{l.Requests.Load(), l.Batches.Load(), l.Replays.Load(), l.Evictions.Load()}
+}

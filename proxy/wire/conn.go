@@ -45,6 +45,8 @@ type Conn struct {
 	pending []byte
 	werr    error
 	onWrite func(uintptr) bool
+	tried   int
+	onTry   func(uintptr)
 }
 
 // WatchEnd makes Loop look for the peer's end after every read that it waits
@@ -66,7 +68,7 @@ func NewConn(nc net.Conn) *Conn {
 			}
 		}
 	}
-	c.onRead, c.onWrite = c.readCallback, c.writeCallback
+	c.onRead, c.onWrite, c.onTry = c.readCallback, c.writeCallback, c.tryCallback
 	return c
 }
 
@@ -291,4 +293,29 @@ func (c *Conn) writeCallback(fd uintptr) bool {
 		return true
 	}
 	return true
+}
+
+// Raw reports whether the socket is written by raw calls, which TryWrite needs.
+func (c *Conn) Raw() bool { return c.raw != nil }
+
+// TryWrite writes as much of p as the socket takes at once. Any goroutine may call it while no other writes.
+func (c *Conn) TryWrite(p []byte) (n int, err error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.pending, c.tried, c.werr = p, 0, nil
+	err = c.raw.Control(c.onTry)
+	c.pending = nil
+	if err == nil {
+		err = c.werr
+	}
+	return c.tried, err
+}
+
+// tryCallback runs inside RawConn.Control.
+func (c *Conn) tryCallback(fd uintptr) {
+	n, err := rawWrite(int(fd), c.pending)
+	c.tried = max(n, 0)
+	if err != nil && !errors.Is(err, syscall.EAGAIN) {
+		c.werr = err
+	}
 }
