@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,7 +43,7 @@ func (p *Proxy) explain(ctx context.Context, name, sql string) ([]router.Fact, e
 	ctx, stop := context.WithTimeout(ctx, askTimeout)
 	defer stop()
 	if err := d.catalog.Wait(ctx); err != nil {
-		if context.Cause(ctx) == context.DeadlineExceeded {
+		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return nil, wire.NewError(wire.CodeCannotConnectNow, fmt.Sprintf("the catalog of database %q could not be read", d.name), "The log says why.")
 		}
 		return nil, err
@@ -62,10 +63,7 @@ func (p *Proxy) meant(name string) (*database, error) {
 		return nil, wire.NewError(wire.CodeInvalidDatabase, "which database? there are "+fmt.Sprint(len(all)),
 			"Name it in front: EXPLAIN ROUTE name: SELECT …. There are: "+strings.Join(names, ", ")+".")
 	}
-	for _, d := range all {
-		return d, nil
-	}
-	return nil, nil // unreachable: there is one
+	return all[slices.Collect(maps.Keys(all))[0]], nil
 }
 
 // takers says how many replicas take reads now. How far one must have replayed depends on the session.

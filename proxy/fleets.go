@@ -83,7 +83,7 @@ func (p *Proxy) follow(ctx context.Context, d *database, f *fleet.Fleet) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	manager, epoch := -1, uint64(0)
-	for {
+	for ticks := 0; ; ticks++ {
 		v := f.View()
 		if v.Manager >= 0 && v.Epoch != epoch {
 			if manager >= 0 && manager != v.Manager {
@@ -91,10 +91,28 @@ func (p *Proxy) follow(ctx context.Context, d *database, f *fleet.Fleet) {
 			}
 			manager, epoch = v.Manager, v.Epoch
 		}
+		if ticks%silentEvery == 0 {
+			p.leaveSilent(d, v)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// silentEvery is how many rounds of follow lie between two looks at who waits for a silent replica: a second.
+const silentEvery = int(time.Second / followEvery)
+
+// leaveSilent takes reads away from replicas that do not answer. What waits for a silent manager goes on waiting: it may be
+// done all the same, and until there is another manager nothing is gained by not knowing.
+func (p *Proxy) leaveSilent(d *database, v *fleet.View) {
+	for i := range v.Hosts {
+		if h := &v.Hosts[i]; h.Silent && h.Role == fleet.Replica {
+			for _, s := range p.Sessions() {
+				s.LeaveSilent(d.name, h.Name, fleet.DefaultConfig().Silence)
+			}
 		}
 	}
 }
@@ -108,5 +126,7 @@ func (p *Proxy) leaveManager(d *database, old, next string) {
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
+	d.listener.Leave()
+	d.fleets.Go(d.querier.Leave) // ends when the question under way does, which it ends
 	d.catalog.Touch()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pgtier/proxy/backend"
@@ -23,6 +24,8 @@ const (
 // a session that waits for it inside such a transaction.
 type catalogQuerier struct {
 	dial func(ctx context.Context) (*backend.Conn, error)
+
+	asking atomic.Pointer[backend.Conn] // the connection while it waits for an answer
 
 	mu    sync.Mutex
 	conn  *backend.Conn
@@ -44,6 +47,7 @@ func (q *catalogQuerier) Query(ctx context.Context, sql string, visit func(field
 		q.close.Stop()
 	}
 	var visitErr error
+	q.asking.Store(q.conn)
 	err := q.conn.Exec(wire.AppendQuery(nil, sql), askTimeout, func(f wire.Frame) {
 		if f.Type != wire.MsgDataRow || visitErr != nil {
 			return
@@ -54,6 +58,7 @@ func (q *catalogQuerier) Query(ctx context.Context, sql string, visit func(field
 		}
 		visitErr = err
 	})
+	q.asking.Store(nil)
 	if q.conn.Spoiled() != "" {
 		q.drop()
 		return err
@@ -67,6 +72,14 @@ func (q *catalogQuerier) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.drop()
+}
+
+// Leave is Close for a server that may never answer the question under way.
+func (q *catalogQuerier) Leave() {
+	if c := q.asking.Load(); c != nil {
+		c.Terminate()
+	}
+	q.Close()
 }
 
 func (q *catalogQuerier) drop() {

@@ -359,3 +359,17 @@ func TestExplainRouteAsksWhichDatabase(t *testing.T) {
 		t.Errorf("got %v, %v", values, reasons)
 	}
 }
+
+func TestSerializableReadsGoToTheManager(t *testing.T) {
+	p := serveReplicated(t, nil)
+	c, boss := p.client(t), p.console(t, "boss")
+	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
+	login := p.client(t, "options='-c default_transaction_isolation=serializable'")
+	wantValue(t, login, "SELECT note FROM t WHERE id = 1", "one") // the first read of a session needs no position
+	pgtest.Exec(t, p.shard.Manager, "postgres", "ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
+	mustValue(t, boss, "RECONNECT")
+	eventually(t, "a replica has the role's new default", func() bool {
+		wantValue(t, p.client(t), "SELECT note FROM t WHERE id = 1", "one")
+		return routes(t, boss, "repeated") != "0"
+	})
+}

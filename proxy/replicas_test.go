@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -213,15 +215,14 @@ func piped(syncEach bool, texts ...string) ask {
 		for _, text := range texts {
 			p.SendQueryParams(strings.ReplaceAll(text, "@", "/* "+mark+" */"), nil, nil, nil, nil)
 			if syncEach {
-				if err := p.Sync(); err != nil {
-					return "", err
-				}
+				p.SendPipelineSync()
 			}
 		}
 		if !syncEach {
-			if err := p.Sync(); err != nil {
-				return "", err
-			}
+			p.SendPipelineSync()
+		}
+		if err := p.Flush(); err != nil {
+			return "", err
 		}
 		for {
 			results, err := p.GetResults()
@@ -377,4 +378,105 @@ func TestEachStatementLandsWhereItMust(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestResetOfTheLevel: whatever takes the setting back leaves the configured level, and reads go to replicas again.
+func TestResetOfTheLevel(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	p := c.serve(t, func(d *proxy.Database) { d.Reads.Consistency = "strong" })
+	c.settle(t, p)
+	for _, back := range []string{"RESET pgtier.consistency", "RESET ALL", "DISCARD ALL", "SET pgtier.consistency TO DEFAULT", "SET pgtier.consistency = strong"} {
+		conn := p.client(t)
+		wantValue(t, conn, "SHOW pgtier.consistency", "strong")
+		mustValue(t, conn, "SET pgtier.consistency = 'manager'")
+		wantValue(t, conn, "SHOW pgtier.consistency", "manager")
+		mustValue(t, conn, "SELECT 1")
+		if got, want := mustValue(t, conn, "SHOW pgtier.last_route"), "consistency level manager"; !strings.Contains(got, want) {
+			t.Errorf("after SET the route is %q, want %q", got, want)
+		}
+		mustValue(t, conn, back)
+		wantValue(t, conn, "SHOW pgtier.consistency", "strong")
+		if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+			t.Errorf("%s: no replica serves afterwards: %v", back, err)
+		}
+	}
+}
+
+// TestReloadOfReads: what the configuration says of reads holds for present sessions at once, though no server moved.
+func TestReloadOfReads(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	conn := p.client(t)
+	wantValue(t, conn, "SHOW pgtier.consistency", "session")
+	if err := p.Reload(c.config(t, func(d *proxy.Database) { d.Reads.Consistency = "manager" })); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, conn, "SHOW pgtier.consistency", "manager")
+	if err := p.Reload(c.config(t, func(d *proxy.Database) { d.Reads.MaxLag = time.Minute })); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, conn, "SHOW pgtier.consistency", "session")
+	if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+		t.Errorf("no replica serves after a reload: %v", err)
+	}
+}
+
+// TestReloadOfReplicas adds and removes replicas under clients that read all the time: they notice nothing.
+func TestReloadOfReplicas(t *testing.T) {
+	c := newCrew(t, 2, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE kv (k int PRIMARY KEY, v bigint); INSERT INTO kv VALUES (1, 0)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 4 {
+		conn := p.client(t)
+		clients.Go(func() { // ended by stop
+			last := int64(0)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var v int64
+				ctx, end := context.WithTimeout(context.Background(), limit)
+				err := conn.QueryRow(ctx, "SELECT v FROM kv WHERE k = 1").Scan(&v)
+				if err == nil && v < last {
+					err = fmt.Errorf("read %d after %d", v, last)
+				}
+				if err == nil && v%7 == 0 {
+					err = conn.QueryRow(ctx, "UPDATE kv SET v = v + 1 WHERE k = 1 RETURNING v").Scan(&v)
+				} else if err == nil {
+					_, err = conn.Exec(ctx, "UPDATE kv SET v = v + 1 WHERE k = 1")
+				}
+				end()
+				if err != nil {
+					t.Errorf("a client that reads during reloads: %v", err)
+					return
+				}
+				last = v
+			}
+		})
+	}
+	all := c.shard.Replicas
+	for _, replicas := range [][]*localpg.Server{{all[1]}, {}, {all[1], all[0]}, {all[0]}, {}, {all[0], all[1]}} {
+		c.shard.Replicas = replicas
+		if err := p.Reload(c.config(t, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if len(replicas) == 0 {
+			wantValue(t, p.client(t), "SELECT 1", "1")
+			continue
+		}
+		p.client(t)
+		p.usable(t, len(replicas))
+		if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), p.client(t)); err != nil {
+			t.Errorf("no replica serves after a reload: %v", err)
+		}
+	}
+	close(stop)
+	clients.Wait()
+	c.shard.Replicas = all
 }

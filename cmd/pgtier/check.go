@@ -93,7 +93,15 @@ func check(ctx context.Context, r *report, file string, env []string) {
 	for _, name := range slices.Sorted(maps.Keys(config.Proxy.Databases)) {
 		database := config.Proxy.Databases[name]
 		for _, shard := range database.Topology(name).Shards {
-			checkServer(ctx, r, serverCheck{config: config.Proxy, database: name, pool: database.Pool, server: shard.Manager, need: need})
+			c := serverCheck{config: config.Proxy, database: name, pool: database.Pool, server: shard.Manager, need: need}
+			manager := checkServer(ctx, r, c)
+			for _, replica := range shard.Replicas {
+				if replica.User != "" && replica.User != shard.Manager.User {
+					r.add(doubtful, c.subject(), "the URL of %s names the role %s, which is not used: pgtier logs in to replicas as to their manager", replica.Name, replica.User)
+				}
+				c.server = asProxy(replica, shard.Manager)
+				checkReplica(ctx, r, c, manager, database.Reads.MaxLag)
+			}
 		}
 	}
 }

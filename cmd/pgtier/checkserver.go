@@ -38,10 +38,11 @@ func (c serverCheck) subject() string {
 	return fmt.Sprintf("databases.%s %s %s", c.database, c.server.Name, c.server)
 }
 
-func checkServer(ctx context.Context, r *report, c serverCheck) {
+// checkServer looks at a manager and returns where it stands, if that is known and it takes writes.
+func checkServer(ctx context.Context, r *report, c serverCheck) (m standing) {
 	if c.server.User == "" {
-		r.add(doubtful, c.subject(), "the URL names no role, so the server cannot be looked at, warmed up or asked for users")
-		return
+		r.add(doubtful, c.subject(), "the URL names no role, so the servers cannot be looked at, warmed up or asked for users")
+		return m
 	}
 	// Twice the time to connect is enough for a handful of one-row questions too.
 	ctx, cancel := context.WithTimeout(ctx, 2*c.timeout())
@@ -49,15 +50,19 @@ func checkServer(ctx context.Context, r *report, c serverCheck) {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		r.add(broken, c.subject(), "%s", connectProblem(err))
-		return
+		return m
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	r.add(fine, c.subject(), "reached, and the login of %s works", c.server.User)
 	if err := c.look(ctx, r, conn); err != nil {
 		r.add(broken, c.subject(), "ask for settings: %v", err)
-		return
+		return m
 	}
 	c.checkQuery(ctx, r, conn)
+	if m, err = stand(ctx, conn); err != nil || m.inRecovery {
+		return standing{}
+	}
+	return m
 }
 
 // timeout bounds connecting and logging in.

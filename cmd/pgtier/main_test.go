@@ -139,6 +139,69 @@ func TestCheckLooksAtRealServers(t *testing.T) {
 	}
 }
 
+func TestCheckLooksAtReplicas(t *testing.T) {
+	shard := servers.Cluster(t).Shards[0]
+	manager, replica := shard.Manager, shard.Replicas[0]
+	app := pgtest.Database(t, manager)
+	pgtest.Exec(t, manager, app, "DROP ROLE IF EXISTS weak; CREATE ROLE weak LOGIN PASSWORD 'weak'")
+	if err := shard.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := pgtest.Start(t, localpg.Options{Replicas: 1, Password: servers.Cluster(t).Password})
+	pgtest.Exec(t, other.Shards[0].Manager, "postgres", "CREATE DATABASE "+app)
+	if err := other.Shards[0].CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late := pgtest.Start(t, localpg.Options{Replicas: 2})
+	promoted, behind := late.Shards[0].Replicas[0], late.Shards[0].Replicas[1]
+	if err := promoted.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good, lagging := manager.URL(app, "", ""), "postgres://"+behind.Address()
+	for name, tc := range map[string]struct {
+		manager, replica string
+		status           int
+		says             []string
+	}{
+		"all is well": {good, "postgres://" + replica.Address(), 0, []string{"ok    databases.app s0-r1 postgres://postgres@" + replica.Address() + "/" + app + ": reached, has the database, and the login of postgres works",
+			"is a replica of the manager, on timeline 1", "hot_standby_feedback off", "pools of one role may open 20 of the server's"}},
+		"a role of its own":   {good, replica.URL(app, "weak", "wrong"), 0, []string{"warn  databases.app s0", "names the role weak, which is not used"}},
+		"no monitor":          {manager.URL(app, "weak", "weak"), "postgres://" + replica.Address(), 0, []string{"GRANT pg_monitor TO weak"}},
+		"no replica":          {good, "postgres://" + manager.Address(), 1, []string{"FAIL  databases.app s0-r1", "takes writes: it is no replica"}},
+		"nobody there":        {good, "postgres://127.0.0.1:1", 1, []string{"FAIL  databases.app s0-r1", "not reached"}},
+		"of another system":   {good, "postgres://" + other.Shards[0].Replicas[0].Address(), 1, []string{"is a replica of another system"}},
+		"an older timeline":   {promoted.URL("postgres", "", ""), lagging, 1, []string{"follows timeline 1, the manager is on 2; point primary_conninfo"}},
+		"the manager's lost":  {"postgres://postgres:x@127.0.0.1:1/" + app, "postgres://" + replica.Address(), 1, []string{"FAIL  databases.app s0 ", "login refused"}},
+		"a replica's replica": {replica.URL(app, "", ""), "postgres://" + replica.Address(), 1, []string{"is a replica (in recovery) and takes no writes", "whether it follows the manager was not looked at"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := writeFile(t, "pgtier.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\nauth: {method: trust}\n", tc.manager, tc.replica))
+			status, stdout, stderr := command(t, "check", "--config", file)
+			if status != tc.status {
+				t.Errorf("got status %d, want %d\n%s%s", status, tc.status, stdout, stderr)
+			}
+			for _, want := range tc.says {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("no %q in\n%s", want, stdout)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckSaysHowFarAReplicaIsBehind(t *testing.T) {
+	cluster := pgtest.Start(t, localpg.Options{Replicas: 1})
+	shard := cluster.Shards[0]
+	pgtest.Exec(t, shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	pgtest.Exec(t, shard.Manager, "postgres", "CREATE TABLE t (i int)")
+	file := writeFile(t, "pgtier.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}], reads: {max_lag: 1ms}}}\nauth: {method: trust}\n",
+		shard.Manager.URL("postgres", "", ""), "postgres://"+shard.Replicas[0].Address()))
+	status, stdout, _ := command(t, "check", "--config", file)
+	if status != 0 || !strings.Contains(stdout, " bytes behind the manager") {
+		t.Errorf("got status %d\n%s", status, stdout)
+	}
+}
+
 func TestCheckReadsCertificates(t *testing.T) {
 	cluster := pgtest.Start(t, localpg.Options{TLS: true})
 	cert, key, err := cluster.Certificates.IssueServer("proxy", "127.0.0.1")

@@ -26,6 +26,8 @@ type failure struct {
 	reason string
 	// closed says that the server refused us for who we are, so it may serve others: its role is unproved, not disproved.
 	closed bool
+	// silent says that nothing came within the limit, so what others wait for there may never come either.
+	silent bool
 }
 
 // classify says what an error of a dial or a question means.
@@ -44,7 +46,7 @@ func classify(err error, limit time.Duration) failure {
 			return failure{state: balance.Down, reason: "does not let pgtier in: " + message, closed: true}
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return failure{state: balance.Down, reason: fmt.Sprintf("no answer within %s", limit)}
+		return failure{state: balance.Down, reason: fmt.Sprintf("no answer within %s", limit), silent: true}
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 		return failure{state: balance.Down, reason: "refuses connections"}
 	default:

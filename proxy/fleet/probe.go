@@ -50,7 +50,7 @@ const statusQuery = "SELECT pg_is_in_recovery()," +
 	" (SELECT count(pid) FROM pg_stat_wal_receiver WHERE coalesce(status, 'streaming') = 'streaming')," +
 	" (SELECT received_tli FROM pg_stat_wal_receiver)," +
 	" extract(epoch FROM pg_last_xact_replay_timestamp())," +
-	" current_setting('wal_block_size'), pg_size_bytes(current_setting('wal_segment_size'))," +
+	" current_setting('wal_block_size'), pg_size_bytes(current_setting('wal_segment_size')), current_setting('synchronous_standby_names') <> ''," +
 	" %s"
 
 // controls are the forms of the full question, the fullest first; the next is for a role that may not run the functions.
@@ -72,6 +72,8 @@ type status struct {
 	streaming  bool        // a replica's receiver runs
 	lastReplay time.Time
 	pages      pages
+	// synchronous: its commits may wait for standbys (synchronous_standby_names is not empty).
+	synchronous bool
 }
 
 // probe is a monitor's connection with what was prepared on it.
@@ -221,8 +223,8 @@ func parsePosition(fields [][]byte) (Role, balance.LSN, error) {
 }
 
 func parseStatus(fields [][]byte) (s status, err error) {
-	if len(fields) != 12 {
-		return s, fmt.Errorf("%d columns instead of 12", len(fields))
+	if len(fields) != 13 {
+		return s, fmt.Errorf("%d columns instead of 13", len(fields))
 	}
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
@@ -238,7 +240,8 @@ func parseStatus(fields [][]byte) (s status, err error) {
 	segment, err := number(fields, 8)
 	keep(err)
 	s.pages = pages{block: block, segment: segment}
-	s.system, err = number(fields, 11)
+	s.synchronous = string(fields[9]) == "t"
+	s.system, err = number(fields, 12)
 	keep(err)
 	if seconds := fields[6]; seconds != nil {
 		epoch, err := strconv.ParseFloat(string(seconds), 64)
@@ -254,7 +257,7 @@ func parseStatus(fields [][]byte) (s status, err error) {
 		}
 	} else {
 		// The receiver knows first, the control file by the next restart point; none of them is ahead of the truth.
-		for _, i := range []int{5, 9, 10} {
+		for _, i := range []int{5, 10, 11} {
 			timeline, err := number(fields, i)
 			keep(err)
 			s.timeline = max(s.timeline, uint32(timeline))

@@ -43,12 +43,16 @@ type Host struct {
 	State  balance.State
 	// Reason explains State; "" when there is nothing to explain.
 	Reason string
+	// Silent tells that it is down because it does not answer, rather than refuses.
+	Silent bool
 	// Since is when State began.
 	Since time.Time
 	// Replayed is the position up to which its answers are complete; for a manager, its own position.
 	Replayed balance.LSN
 	// Asked is when the question was sent whose answer Replayed is.
 	Asked time.Time
+	// Synchronous tells that its commits may wait for standbys, during which replicas can be ahead of it.
+	Synchronous bool
 	// Lag is how long ago the manager went beyond Replayed, as of the View.
 	Lag time.Duration
 	// LastReplay is the commit time of the last transaction replayed, by the manager's clock; zero if unknown.

@@ -33,6 +33,9 @@ func (s *Session) repeatable() bool {
 			continue
 		}
 		st := it.facts()
+		if st == nil && it.typ == wire.MsgBind {
+			continue // of what a Parse of this turn makes, or of nothing
+		}
 		if st == nil || !s.reads(st) {
 			return false
 		}
@@ -41,9 +44,10 @@ func (s *Session) repeatable() bool {
 	return read
 }
 
-// reads reports whether a statement is proved to read only.
+// reads reports whether a statement of the turn is proved to read only, or was when the turn was aimed: the proof is good
+// until the turn is over, though the catalog is being read again by now.
 func (s *Session) reads(st *parser.Statement) bool {
-	return s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
+	return s.aim.proved || s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
 }
 
 // startable reports whether the turn may be sent again if its server ended the session before it began: one statement,
@@ -97,7 +101,7 @@ const beganWithin = 100 * time.Millisecond
 // repeats reports whether a turn that has failed is to be sent again. It has then given the connection up.
 func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) bool {
 	r := &s.relay
-	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.isKilled() || s.namesMade() {
+	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.checkedOut() || s.namesMade() {
 		return false
 	}
 	lost := err != nil || r.err != nil
@@ -127,6 +131,13 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	r.free()
 	s.release(c)
 	return true
+}
+
+// checkedOut reports whether the session is to end.
+func (s *Session) checkedOut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.killed != nil
 }
 
 func firstError(errs ...error) error {

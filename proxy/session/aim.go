@@ -22,6 +22,7 @@ type aim struct {
 	readings []*catalog.Reading // of its statements; reused
 	begins   bool               // it begins a READ ONLY transaction
 	frozen   bool               // whose statements all see the same
+	proved   bool               // every statement of the turn was proved to read only, wherever it goes
 }
 
 // manager aims at the manager.
@@ -44,7 +45,7 @@ func (a *aim) refused(why balance.Why) {
 
 // level is the session's consistency level.
 func (s *Session) level() router.Level {
-	if v, ok := s.settings.Value(settingConsistency); ok {
+	if v, _ := s.settings.Value(settingConsistency); v != "" { // RESET leaves it empty
 		if l, err := router.ParseLevel(v); err == nil {
 			return l
 		}
@@ -90,6 +91,7 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 			return e
 		}
 	}
+	a.proved = a.replica && found && !a.begins
 	switch {
 	case a.replica && !a.begins && s.serializable():
 		a.manager(router.NotProved, "a replica serves no serializable transaction")
@@ -125,6 +127,12 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 	}
 	s.aimReading(a, st, s.db.Hazards.Reading(st))
 	return nil
+}
+
+// other is the aim of what is not a turn.
+func (s *Session) other(cause router.Cause, reason string) {
+	s.aim = aim{readings: s.aim.readings[:0], level: s.level()}
+	s.aim.manager(cause, reason)
 }
 
 // hinted takes the level that a leading comment of st asks for.

@@ -19,7 +19,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 		return false, true
 	}
 	cmd := &st.Commands[0]
-	s.aim.manager(router.NotProved, cmd.Kind.String())
+	s.other(router.NotProved, cmd.Kind.String())
 	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {
 		c, replay, err := s.lease()
 		if err == nil {

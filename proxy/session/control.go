@@ -53,14 +53,36 @@ func canceled() *wire.Error {
 	return &wire.Error{Code: wire.CodeQueryCanceled, Message: "canceling statement due to user request"}
 }
 
-// Leave kills the session if it holds a connection of that server of database. Safe for concurrent use.
+// Leave takes the session away from that server of database: what runs there now ends as if the connection had been lost,
+// so that reads go on elsewhere. A session that keeps a connection there without using it just now is killed with e. Safe
+// for concurrent use.
 func (s *Session) Leave(database, server string, e *wire.Error) {
-	s.mu.Lock()
-	holds := s.server != nil && s.server.Target().Name == server && s.db.Name == database
-	s.mu.Unlock()
-	if holds {
+	if holds, active := s.loseServer(database, server); holds && !active {
 		s.Kill(e)
 	}
+}
+
+// LeaveSilent is Leave for statements alone that have run longer than patience, at a server that does not answer.
+func (s *Session) LeaveSilent(database, server string, patience time.Duration) {
+	if State(s.state.Load()) == StateActive && s.env.now()-s.since.Load() > int64(patience) {
+		s.loseServer(database, server)
+	}
+}
+
+// loseServer ends what runs on the session's connection if it is one of that server, and reports whether it is and
+// something runs.
+func (s *Session) loseServer(database, server string) (holds, active bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil || s.server.Target().Name != server || s.db.Name != database {
+		return false, false
+	}
+	if State(s.state.Load()) != StateActive {
+		return true, false
+	}
+	s.left = true
+	_ = s.server.SetDeadline(time.Unix(1, 0))
+	return true, true
 }
 
 // AtRest reports whether the session is between requests, outside a transaction.

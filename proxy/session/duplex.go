@@ -41,7 +41,7 @@ func (d *duplex) answered(r *relay) (stop bool) {
 
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
-	s.aim.manager(router.NotProved, "messages that come without Sync")
+	s.other(router.NotProved, "messages that come without Sync")
 	if s.openingFailed {
 		if err := s.failHere(); err != nil {
 			return s.fatal(asError(err))
@@ -114,10 +114,11 @@ func (s *Session) goDuplex(d *duplex) {
 	}()
 }
 
+// isKilled reports whether the session's work is to end: it was killed, or taken away from its server.
 func (s *Session) isKilled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.killed != nil
+	return s.killed != nil || s.left
 }
 
 // duplexReadable takes what the client sent and passes it on.

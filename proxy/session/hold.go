@@ -141,7 +141,7 @@ func (s *Session) onlyFails() bool {
 
 // failHere makes the transaction that failed without a server having seen it fail on one.
 func (s *Session) failHere() error {
-	s.aim.manager(router.InTransaction, "in a failed transaction")
+	s.other(router.InTransaction, "in a failed transaction")
 	c, replay, err := s.lease()
 	if err != nil {
 		return err

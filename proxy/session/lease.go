@@ -158,9 +158,10 @@ func (s *Session) unlease(c *backend.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.server = nil
-	if s.killed != nil {
+	if s.killed != nil || s.left {
 		_ = c.SetDeadline(time.Time{})
 	}
+	s.left = false
 }
 
 // cleanupTimeout bounds rolling back and resetting a connection whose client left.

@@ -170,6 +170,15 @@ func (l *SharedListener) Close() {
 	l.wg.Wait()
 }
 
+// Leave gives up the connection as if it had been lost: its server is not the manager any more, and may never say so.
+func (l *SharedListener) Leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.Terminate()
+	}
+}
+
 // listenDialTimeout bounds opening the listening connection.
 const listenDialTimeout = 15 * time.Second
 

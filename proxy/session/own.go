@@ -127,8 +127,8 @@ func (s *Session) position() balance.LSN {
 	}
 }
 
-// tellOwn puts the values that the turn's SHOW asks for on the connection.
-func (s *Session) tellOwn(c *backend.Conn) error {
+// tellOwn puts the values that the turn's SHOW asks for on the connection, behind a pending replay, which may reset them.
+func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 	var params []wire.Param
 	s.tells = false
 	if s.tx == wire.TxFailed {
@@ -150,6 +150,9 @@ func (s *Session) tellOwn(c *backend.Conn) error {
 	if len(params) == 0 {
 		return nil
 	}
+	if err := s.replayNow(c, replay); err != nil {
+		return err
+	}
 	s.tells = true
 	c.SetUnnamed(nil)
 	s.turnTime = 0
@@ -165,7 +168,7 @@ func (s *Session) ownValue(name string) string {
 	case settingLastRoute:
 		return s.route.String()
 	}
-	if v, ok := s.settings.Value(name); ok {
+	if v, _ := s.settings.Value(name); v != "" {
 		return v
 	}
 	return "on"

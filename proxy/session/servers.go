@@ -250,6 +250,9 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 				return nil, err
 			}
 		}
+		if err := s.awaitVisible(f); err != nil {
+			return nil, err
+		}
 		p := s.poolOf(v.Hosts[v.Manager].Name)
 		c, err := p.Acquire(s.waiter, want)
 		if err == nil {
@@ -258,7 +261,6 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 				continue
 			}
 			s.pool, s.replica = p, ""
-			s.awaitVisible(f)
 			return c, nil
 		}
 		var refusal *pool.Error
@@ -281,18 +283,14 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 	defer stopTimer()
 	s.mu.Lock()
 	s.stopWait = func(err error) { stop(err) }
-	killed := s.killed
-	if killed == nil && s.canceled { // between the queue and here
-		killed = canceled()
-	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		s.stopWait = nil
 		s.mu.Unlock()
 	}()
-	if killed != nil {
-		return nil, killed
+	if e := s.stopped(); e != nil { // between the queue and here
+		return nil, e
 	}
 	v, err := f.AwaitManager(ctx, lost)
 	if err == nil {
@@ -322,34 +320,57 @@ func noManager(v *fleet.View) string {
 	return out
 }
 
-// visibleWait bounds how long a session that has read from a replica waits until the manager shows as much.
-const visibleWait = time.Second
+// visibleWait bounds how long a session that has read from a replica waits until the manager is proved to show as much. It
+// is longer than what a change of synchronous_standby_names takes to be known.
+const visibleWait = 2500 * time.Millisecond
 
 // awaitVisible has the manager show what the session has seen on a replica: that can be ahead, because a commit is
-// replicated before it is visible where it was made, and long before while it waits for a synchronous standby.
-func (s *Session) awaitVisible(f *fleet.Fleet) {
-	if s.seenOn == "" || s.level() == router.Eventual {
-		return
+// replicated before it is visible where it was made. Without synchronous standbys that is a matter of microseconds, so a
+// proof that does not come, because a long transaction runs and no replica can be asked about it, is not waited for any
+// longer. With them a commit may wait for hours: then the session gets an error rather than an older answer.
+func (s *Session) awaitVisible(f *fleet.Fleet) error {
+	if s.seenOn == "" || s.aim.level == router.Eventual {
+		return nil
 	}
-	deadline := time.Time{}
+	began := time.Now()
 	for {
 		at, known := f.Position(s.seen)
 		if known && f.Visible() >= at {
 			s.seenOn = ""
-			return
+			return nil
 		}
 		if known {
 			f.Seek(at)
 		}
-		switch now := time.Now(); {
-		case deadline.IsZero():
-			deadline = now.Add(visibleWait)
-		case now.After(deadline) || s.isKilled():
+		if e := s.stopped(); e != nil {
+			return e
+		}
+		v := f.View()
+		switch waited := time.Since(began); {
+		case v.Manager < 0 && waited < s.db.Reads().Failover:
+			// Its successor will tell.
+		case waited <= visibleWait:
+		case v.Manager >= 0 && !v.Hosts[v.Manager].Synchronous:
 			s.db.Stats.Unproved.Add(1)
-			return
+			s.seenOn = ""
+			return nil
+		case waited > max(visibleWait, s.db.Reads().Failover):
+			s.db.Stats.Unproved.Add(1)
+			return &wire.Error{Code: wire.CodeCannotConnectNow, Message: "the manager does not show yet what this session has read from a replica",
+				Detail: "A commit that replicas have waits there for a synchronous standby.", Hint: "Check synchronous_standby_names on the manager; try again."}
 		}
 		time.Sleep(visiblePoll)
 	}
+}
+
+// stopped is what ends a wait of the session: it was killed, or its statement cancelled before a server had seen it.
+func (s *Session) stopped() *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.killed == nil && s.canceled {
+		return canceled()
+	}
+	return s.killed
 }
 
 // visiblePoll is a little above the round trip of a sample.

@@ -95,6 +95,7 @@ type Session struct {
 	pinTime  time.Time   // when pin was set
 	canceled bool        // a cancel came between the queue and the lease
 	killed   *wire.Error // tell the client and end
+	left     bool        // server is to be given up as if it were lost
 	stopWait func(error) // ends a wait for a manager
 	mailbox  []byte      // notifications to deliver between requests
 

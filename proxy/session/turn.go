@@ -115,7 +115,7 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 	}
 	err := s.learnReading(c)
 	if err == nil {
-		err = s.tellOwn(c)
+		err = s.tellOwn(c, replay)
 	}
 	if err != nil {
 		s.relay.begin(c, false, s.ends())
@@ -161,10 +161,7 @@ func (s *Session) exchange(c *backend.Conn, out []byte) error {
 			return err
 		}
 		c.Unkick()
-		s.mu.Lock()
-		killed := s.killed != nil
-		s.mu.Unlock()
-		if killed {
+		if s.isKilled() {
 			return err
 		}
 		if c.Sent() {
@@ -224,12 +221,13 @@ func (s *Session) finish(c *backend.Conn) error {
 	s.db.Stats.Transactions.Add(1)
 	s.Counters.Transactions.Add(1)
 	r := &s.relay
+	notified, wrote := s.txn.notified, s.txn.wrote
+	s.txn.wrote = written{} // what follows is another transaction's
 	if r.discarded {
 		if err := s.discarded(c); err != nil {
 			return err
 		}
 	}
-	notified, wrote := s.txn.notified, s.txn.wrote
 	if !s.txn.empty() {
 		if err := s.readBack(c); err != nil {
 			return err
@@ -345,6 +343,13 @@ func (s *Session) stop(c *backend.Conn) {
 	}
 }
 
+const lostMessage = "server connection lost while it ran a statement"
+
+// fateUnknown tells of a statement that may have been committed.
+func fateUnknown() *wire.Error {
+	return &wire.Error{Code: codeFateUnknown, Message: lostMessage, Hint: "The statement may or may not have taken effect."}
+}
+
 // lost ends what was running when the server connection failed. Outside a
 // transaction the session goes on: its state does not live on the connection.
 func (s *Session) lost(c *backend.Conn, err error) bool {
@@ -359,11 +364,14 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	s.seeing(&s.txn.wrote)
 	s.txn.clear()
 	s.mu.Lock()
-	s.server = nil
+	s.server, s.left = nil, false
 	killed := s.killed
 	s.mu.Unlock()
 	if killed != nil && !r.fatal {
 		s.stop(c)
+	}
+	if killed != nil && killed.Code == wire.CodeConnectionFailure && code == codeFateUnknown {
+		killed = fateUnknown() // nobody knows whether it was committed
 	}
 	if f := s.db.Fleet.Load(); f != nil {
 		f.Lost(s.pool.Key().Server, err)
@@ -380,9 +388,9 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		}
 		return s.fatal(killed)
 	}
-	e := &wire.Error{Code: code, Message: "server connection lost while it ran a statement"}
+	e := &wire.Error{Code: code, Message: lostMessage}
 	if code == codeFateUnknown {
-		e.Hint = "The statement may or may not have taken effect."
+		e = fateUnknown()
 	}
 	if errors.Is(err, errGarbage) {
 		e.Message = "server sent an invalid message"

@@ -1,0 +1,182 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/router"
+)
+
+// run is an ask whose answer does not matter.
+func run(a ask) func(ctx context.Context, c *pgx.Conn) error {
+	return func(ctx context.Context, c *pgx.Conn) error {
+		out, err := a(ctx, c, "")
+		if err == nil && strings.Contains(out, "ERROR") {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	}
+}
+
+// acknowledgedEarly sends statements with a Sync each and returns when the first has been acknowledged; the last sleeps.
+func acknowledgedEarly(texts ...string) func(ctx context.Context, c *pgx.Conn) error {
+	return func(ctx context.Context, c *pgx.Conn) error {
+		p := c.PgConn().StartPipeline(ctx)
+		for _, text := range texts {
+			p.SendQueryParams(text, nil, nil, nil, nil)
+			p.SendPipelineSync()
+		}
+		if err := p.Flush(); err != nil {
+			return err
+		}
+		for {
+			results, err := p.GetResults()
+			switch r := results.(type) {
+			case *pgconn.ResultReader:
+				err = r.Read().Err
+			case *pgconn.PipelineSync:
+				return err // the rest is read when the connection is closed
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// TestStrongReadsSeeEveryKindOfWrite: another session's strong read finds what was acknowledged, however it was written,
+// although a replica that has not replayed it is there and serves strong reads of what was not written.
+func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	p := c.serve(t, nil)
+	replica := c.shard.Replicas[0]
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE beside (id int); INSERT INTO beside VALUES (1)")
+	c.settle(t, p)
+	const table = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)"
+	const sum, one = "SELECT sum(v) FROM t", "1"
+	update := run(simple("UPDATE t SET v = 1"))
+	for name, tc := range map[string]struct {
+		setup  string
+		before func(ctx context.Context, c *pgx.Conn) error // while the replica follows
+		write  func(ctx context.Context, c *pgx.Conn) error
+		read   string
+		want   string
+	}{
+		"UPDATE":                  {table, nil, update, sum, one},
+		"UPDATE, extended":        {table, nil, run(extended(pgx.QueryExecModeCacheStatement, "UPDATE t SET v = $1")), sum, one},
+		"DELETE":                  {table, nil, run(simple("DELETE FROM t")), "SELECT count(*) FROM t", "0"},
+		"TRUNCATE":                {table, nil, run(simple("TRUNCATE t")), "SELECT count(*) FROM t", "0"},
+		"MERGE":                   {table, nil, run(simple("MERGE INTO t USING (VALUES (1)) x (i) ON t.id = x.i WHEN MATCHED THEN UPDATE SET v = 1")), sum, one},
+		"WITH":                    {table, nil, run(simple("WITH x AS (UPDATE t SET v = 1 RETURNING 1) SELECT * FROM x")), sum, one},
+		"EXPLAIN ANALYZE":         {table, nil, run(simple("EXPLAIN ANALYZE UPDATE t SET v = 1")), sum, one},
+		"DO":                      {table, nil, run(simple("DO 'BEGIN UPDATE t SET v = 1; END'")), sum, one},
+		"DO of hidden SQL":        {table, nil, run(simple("DO $$BEGIN EXECUTE 'UP' || 'DATE t SET v = 1'; END$$")), sum, one},
+		"function":                {table + "; CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 1; END'", nil, run(simple("SELECT f()")), sum, one},
+		"procedure that commits":  {table + "; CREATE PROCEDURE f() LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 1; COMMIT; END'", nil, run(simple("CALL f()")), sum, one},
+		"trigger":                 {table + "; CREATE TABLE u (id int); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 1; RETURN NEW; END'; CREATE TRIGGER x AFTER INSERT ON u FOR EACH ROW EXECUTE FUNCTION f()", nil, run(simple("INSERT INTO u VALUES (1)")), sum, one},
+		"deferred trigger":        {table + "; CREATE TABLE u (id int); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 1; RETURN NEW; END'; CREATE CONSTRAINT TRIGGER x AFTER INSERT ON u DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION f()", nil, run(simple("BEGIN", "INSERT INTO u VALUES (1)", "COMMIT")), sum, one},
+		"foreign key":             {table + "; CREATE TABLE u (id int REFERENCES t ON DELETE CASCADE); INSERT INTO u VALUES (1)", nil, run(simple("DELETE FROM t")), "SELECT count(*) FROM u", "0"},
+		"foreign key, on update":  {table + "; CREATE TABLE u (id int REFERENCES t ON UPDATE CASCADE); INSERT INTO u VALUES (1)", nil, run(simple("UPDATE t SET id = 7")), "SELECT sum(id) FROM u", "7"},
+		"TRUNCATE CASCADE":        {table + "; CREATE TABLE u (id int REFERENCES t); INSERT INTO u VALUES (1)", nil, run(simple("TRUNCATE t CASCADE")), "SELECT count(*) FROM u", "0"},
+		"view":                    {table + "; CREATE VIEW w AS SELECT * FROM t", nil, run(simple("UPDATE w SET v = 1")), sum, one},
+		"view with a trigger":     {table + "; CREATE VIEW w AS SELECT 1 AS a; CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 1; RETURN NEW; END'; CREATE TRIGGER x INSTEAD OF UPDATE ON w FOR EACH ROW EXECUTE FUNCTION f()", nil, run(simple("UPDATE w SET a = 2")), sum, one},
+		"read by a view":          {table + "; CREATE VIEW w AS SELECT * FROM t", nil, update, "SELECT sum(v) FROM w", one},
+		"read by a function":      {table + "; CREATE FUNCTION g() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT sum(v) FROM t'", nil, update, "SELECT g()", one},
+		"rule":                    {table + "; CREATE TABLE u (id int); CREATE RULE r AS ON INSERT TO u DO ALSO UPDATE t SET v = 1", nil, run(simple("INSERT INTO u VALUES (1)")), sum, one},
+		"partition by its parent": {"CREATE TABLE t (id int, v int) PARTITION BY LIST (id); CREATE TABLE u PARTITION OF t FOR VALUES IN (1); INSERT INTO t VALUES (1, 0)", nil, update, "SELECT sum(v) FROM u", one},
+		"parent by its partition": {"CREATE TABLE t (id int, v int) PARTITION BY LIST (id); CREATE TABLE u PARTITION OF t FOR VALUES IN (1); INSERT INTO t VALUES (1, 0)", nil, run(simple("UPDATE u SET v = 1")), sum, one},
+		"child by its parent":     {table + "; CREATE TABLE u () INHERITS (t); INSERT INTO u VALUES (2, 0)", nil, run(simple("UPDATE t SET v = 1 WHERE id = 2")), "SELECT sum(v) FROM u", one},
+		"parent by its child":     {table + "; CREATE TABLE u () INHERITS (t); INSERT INTO u VALUES (2, 0)", nil, run(simple("UPDATE u SET v = 1")), sum, one},
+		"materialized view":       {table + "; CREATE MATERIALIZED VIEW m AS SELECT sum(v) FROM t; UPDATE t SET v = 1", nil, run(simple("REFRESH MATERIALIZED VIEW m")), "TABLE m", one},
+		"COPY FROM": {table, nil, func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.PgConn().CopyFrom(ctx, strings.NewReader("2\t1\n"), "COPY t FROM STDIN")
+			return err
+		}, sum, one},
+		"SQL EXECUTE":                {table, run(simple("PREPARE p AS UPDATE t SET v = 1")), run(simple("EXECUTE p")), sum, one},
+		"search_path":                {table + "; CREATE SCHEMA s; CREATE TABLE s.t (id int, v int); INSERT INTO s.t VALUES (1, 0)", run(simple("SET search_path = s")), update, "SELECT sum(v) FROM s.t", one},
+		"quoted name":                {`CREATE TABLE "T""x" (v int); INSERT INTO "T""x" VALUES (0)`, nil, run(simple(`UPDATE "T""x" SET v = 1`)), `SELECT sum(v) FROM "T""x"`, one},
+		"in a transaction":           {table, nil, run(simple("BEGIN", "UPDATE t SET v = 1", "COMMIT")), sum, one},
+		"in a savepoint":             {table, nil, run(simple("BEGIN", "SAVEPOINT a", "UPDATE t SET v = 1", "RELEASE a", "COMMIT")), sum, one},
+		"COMMIT AND CHAIN":           {table, nil, run(simple("BEGIN", "UPDATE t SET v = 1", "COMMIT AND CHAIN")), sum, one},
+		"two-phase":                  {table, run(simple("BEGIN", "UPDATE t SET v = 1", "PREPARE TRANSACTION 'x'")), run(simple("COMMIT PREPARED 'x'")), sum, one},
+		"acknowledged in a pipeline": {table, nil, acknowledgedEarly("UPDATE t SET v = 1", "SELECT pg_sleep(2)"), sum, one},
+		"by a cursor":                {table, nil, run(simple("BEGIN", "DECLARE k CURSOR FOR SELECT * FROM t FOR UPDATE", "FETCH 1 FROM k", "UPDATE t SET v = 1 WHERE CURRENT OF k", "COMMIT")), sum, one},
+		"kept connection":            {table, run(simple("CREATE TEMP TABLE x ()")), update, sum, one},
+		"kept connection, prepared earlier": {table,
+			func(ctx context.Context, c *pgx.Conn) error {
+				if err := run(simple("CREATE TEMP TABLE x ()"))(ctx, c); err != nil {
+					return err
+				}
+				_, err := c.Prepare(ctx, "late", "UPDATE t SET v = $1")
+				return err
+			},
+			func(ctx context.Context, c *pgx.Conn) error { _, err := c.Exec(ctx, "late", 1); return err }, sum, one},
+		"kept connection, SQL EXECUTE": {table, run(simple("CREATE TEMP TABLE x ()", "PREPARE p AS UPDATE t SET v = 1")), run(simple("EXECUTE p")), sum, one},
+		"ALTER TABLE":                  {table, nil, run(simple("ALTER TABLE t ALTER v TYPE int USING 1")), sum, one},
+		"RENAME":                       {table + "; CREATE TABLE u (id int, v int)", nil, run(simple("BEGIN; ALTER TABLE u RENAME TO old; ALTER TABLE t RENAME TO u; COMMIT")), "SELECT count(*) FROM u", one},
+		"DROP of a partition":          {"CREATE TABLE t (id int, v int) PARTITION BY LIST (id); CREATE TABLE u PARTITION OF t FOR VALUES IN (1); INSERT INTO t VALUES (1, 0)", nil, run(simple("DROP TABLE u")), "SELECT count(*) FROM t", "0"},
+		"CREATE TABLE AS":              {table, nil, run(simple("CREATE TABLE u AS SELECT 1 AS v")), "SELECT count(*) FROM pg_class WHERE relname = 'u'", one},
+		"COMMENT":                      {table, nil, run(simple("COMMENT ON TABLE t IS 'x'")), "SELECT count(*) FROM pg_description WHERE objoid = 't'::regclass", one},
+		"ALTER ROLE":                   {"", nil, run(simple("CREATE ROLE strong_role")), "SELECT count(*) FROM pg_roles WHERE rolname = 'strong_role'", one},
+		"large object":                 {table, nil, run(simple("SELECT lo_from_bytea(4711, 'x')")), "SELECT count(*) FROM pg_largeobject_metadata WHERE oid = 4711", one},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pgtest.Exec(t, c.manager, c.database, "DROP SCHEMA IF EXISTS s CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE beside (id int); "+tc.setup)
+			p.SharedOf(p.database).OnDDL() // made behind the proxy's back
+			writer, reader := p.client(t), p.client(t)
+			if tc.before != nil {
+				if err := tc.before(bounded(t), writer); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.settle(t, p)
+			mustValue(t, reader, "SET pgtier.consistency = 'strong'")
+			served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+			before := served.Load()
+			eventually(t, "a replica serves the read before the write", func() bool {
+				mustValue(t, reader, tc.read)
+				return served.Load() > before
+			})
+			pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_pause()")
+			defer pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_resume()")
+			old := pgtest.Value(t, replica, c.database, tc.read)
+			if old == tc.want {
+				t.Fatalf("%s is %s before the write already: the test proves nothing", tc.read, old)
+			}
+			if err := tc.write(bounded(t), writer); err != nil {
+				t.Fatal(err)
+			}
+			wantValue(t, reader, tc.read, tc.want)
+			if got := pgtest.Value(t, replica, c.database, tc.read); got != old {
+				t.Fatalf("the replica replays although it is paused: %s is %s", tc.read, got)
+			}
+		})
+	}
+}
+
+// TestReadingIsNotWriting: a session that has written does not count as writing the same tables with all it does afterwards.
+func TestReadingIsNotWriting(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	p := c.serve(t, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); CREATE TABLE u (v int)")
+	c.settle(t, p)
+	writer := p.client(t)
+	mustValue(t, writer, "INSERT INTO t VALUES (1)")
+	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
+	c.settle(t, p)
+	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	mustValue(t, writer, "INSERT INTO u VALUES (1)") // what the replica does not have
+	mustValue(t, writer, "/* pgtier: consistency=manager */ SELECT count(*) FROM t")
+	reader := p.client(t)
+	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM t", "2")
+	if got := mustValue(t, reader, "SHOW pgtier.last_route"); !strings.HasPrefix(got, "replica") {
+		t.Errorf("a strong read of a table that is not written any more went to %q", got)
+	}
+	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM u", "1")
+}

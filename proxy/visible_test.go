@@ -1,0 +1,114 @@
+package proxy_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
+)
+
+// waitForNobody makes commits on the manager wait for a standby that is not there. The returned function ends that.
+func (c *crew) waitForNobody(t *testing.T) (end func()) {
+	t.Helper()
+	set := func(to string) {
+		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + to + "'", "SELECT pg_reload_conf()"} {
+			pgtest.Exec(t, c.manager, "postgres", sql)
+		}
+		eventually(t, "the manager has read its settings", func() bool {
+			return pgtest.Value(t, c.manager, "postgres", "SHOW synchronous_standby_names") == to
+		})
+	}
+	set("missing")
+	return func() { set("") }
+}
+
+// commitThatWaits updates t on the manager and returns when a session of the proxy has read the new value on the replica,
+// which the manager does not show.
+func (c *crew) commitThatWaits(t *testing.T, p *running) (reader *pgx.Conn, committed <-chan error) {
+	t.Helper()
+	writer, err := pgx.Connect(bounded(t), c.manager.URL(c.database, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = writer.Close(context.Background()) })
+	done := later(writer, "UPDATE t SET v = 1")
+	reader = p.client(t)
+	eventually(t, "the replica shows the commit that waits", func() bool { return mustValue(t, reader, "SELECT v FROM t") == "1" })
+	if got := pgtest.Value(t, c.manager, c.database, "SELECT v FROM t"); got != "0" {
+		t.Fatalf("the manager shows %s: the commit does not wait, and the test proves nothing", got)
+	}
+	return reader, done
+}
+
+// TestCommitThatWaitsForAStandby: the replica shows a commit that the manager does not show yet. Who has seen it there must
+// not be given an older answer by the manager.
+func TestCommitThatWaitsForAStandby(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 4 * time.Second })
+	c.settle(t, p)
+	onManager := map[string]string{
+		"write transaction": "BEGIN; SELECT v FROM t; COMMIT",
+		"level manager":     "/* pgtier: consistency=manager */ SELECT v FROM t",
+		"locking read":      "SELECT v FROM t FOR SHARE",
+	}
+	t.Run("the manager's answer waits for it", func(t *testing.T) {
+		end := c.waitForNobody(t)
+		reader, committed := c.commitThatWaits(t, p)
+		others := map[string]*pgx.Conn{}
+		answers := map[string]chan string{}
+		for name := range onManager {
+			others[name] = p.client(t)
+			eventually(t, "the replica shows it to others", func() bool { return mustValue(t, others[name], "SELECT v FROM t") == "1" })
+			answers[name] = make(chan string, 1)
+		}
+		for name, sql := range onManager {
+			go func() { // ends within limit
+				v, err := value(others[name], sql)
+				if err != nil {
+					v = err.Error()
+				}
+				answers[name] <- v
+			}()
+		}
+		p.waiting(t, len(onManager))
+		// The replica goes on, longer than the wait without synchronous standbys, so that whoever gives up has done so.
+		for began := time.Now(); time.Since(began) < 3*time.Second; {
+			wantValue(t, reader, "SELECT v FROM t", "1")
+		}
+		end()
+		if err := <-committed; err != nil {
+			t.Fatal(err)
+		}
+		for name, answer := range answers {
+			if got := <-answer; got != "1" {
+				t.Errorf("%s: got %q, want 1, which the session had read before", name, got)
+			}
+		}
+		pgtest.Exec(t, c.manager, c.database, "UPDATE t SET v = 0")
+		c.settle(t, p)
+	})
+	t.Run("and fails when it does not come", func(t *testing.T) {
+		end := c.waitForNobody(t)
+		reader, committed := c.commitThatWaits(t, p)
+		_, err := value(reader, "SELECT v FROM t FOR SHARE")
+		wantError(t, err, "57P03", "the manager does not show yet")
+		wantValue(t, reader, "SELECT v FROM t", "1")
+		wantValue(t, p.client(t), "/* pgtier: consistency=manager */ SELECT v FROM t", "0") // who has not seen it
+		waits := later(reader, "SELECT v FROM t FOR SHARE")
+		p.waiting(t, 1)
+		if err := reader.PgConn().CancelRequest(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, <-waits, "57014", "")
+		end()
+		if err := <-committed; err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, reader, "SELECT v FROM t FOR SHARE", "1")
+	})
+}
