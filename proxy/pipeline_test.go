@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
 
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
@@ -25,7 +26,7 @@ import (
 // eager starts a proxy in which every read that may share a pipeline does.
 func (r *rig) eager(t testing.TB, edit func(*pool.Config)) *running {
 	t.Helper()
-	p, err := proxy.New(r.config(t, pools(edit)), zap.NewNop(), proxy.WithEagerPipelines())
+	p, err := proxy.New(r.config(t, pools(edit)), zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
 	if err != nil {
 		t.Fatal(err)
 	}
