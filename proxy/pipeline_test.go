@@ -121,11 +121,11 @@ func TestEveryClientOfAPipelineGetsItsOwnAnswers(t *testing.T) {
 	close(ended)
 	disturbers.Wait()
 	st := p.Pipelines(r.database)
-	t.Logf("%d requests in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.Replays, st.Evictions)
+	t.Logf("%d requests in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.SentAgain, st.Evicted)
 	if st.Requests < clients*questions/4 {
 		t.Errorf("%d of %d questions travelled in pipelines", st.Requests, clients*questions)
 	}
-	if st.Replays == 0 {
+	if st.SentAgain == 0 {
 		t.Error("no error was sent again over a connection of its own")
 	}
 }

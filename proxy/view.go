@@ -255,15 +255,26 @@ func (p *Proxy) viewMemory() []admin.Memory {
 	return out
 }
 
-// PipelineStats are the totals of one database's pipelines.
-type PipelineStats struct{ Requests, Batches, Replays, Evictions uint64 }
+// viewPipelines shows each database's pipelines.
+func (p *Proxy) viewPipelines() []admin.Pipeline {
+	all := p.listed()
+	var out []admin.Pipeline
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, pipelinesOf(name, &all[name].shared.Pipelines))
+	}
+	return out
+}
 
-// Pipelines returns the totals of a database's pipelines since the start.
-func (p *Proxy) Pipelines(database string) PipelineStats {
+func pipelinesOf(database string, l *session.Pipelines) admin.Pipeline {
+	return admin.Pipeline{Database: database, Open: l.Open(), UnderWay: l.Depth.Load(), Requests: l.Requests.Load(), Batches: l.Batches.Load(),
+		SentAgain: l.Replays.Load(), Evicted: l.Evictions.Load()}
+}
+
+// Pipelines shows a database's pipelines, as SHOW PIPELINES does.
+func (p *Proxy) Pipelines(database string) admin.Pipeline {
 	d, err := p.find(database)
 	if err != nil {
-		return PipelineStats{}
+		return admin.Pipeline{Database: database}
 	}
-	l := &d.shared.Pipelines
-	return PipelineStats{l.Requests.Load(), l.Batches.Load(), l.Replays.Load(), l.Evictions.Load()}
+	return pipelinesOf(database, &d.shared.Pipelines)
 }

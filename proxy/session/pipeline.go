@@ -197,6 +197,16 @@ func (p *Pipelines) Close() {
 	p.wg.Wait()
 }
 
+// Open is the number of pipelines there are.
+func (p *Pipelines) Open() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, of := range p.all {
+		n += len(of)
+	}
+	return n
+}
+
 // signal has the goroutine look at the queue; mu is held.
 func (l *pipeline) signal() {
 	select {
