@@ -17,12 +17,25 @@ const (
 	// minShard keeps a shard big enough for the longest template and its facts a few times over.
 	minShard  = 256 << 10
 	maxShards = 16
+
+	// maxShort is the longest text, in bytes, whose template is made on the stack: most statements of an application that
+	// sends simple queries are shorter. A template is at most shortFactor times its text: a token of one byte becomes a
+	// mark of two and a space.
+	maxShort    = 160
+	shortFactor = 3
+
+	// recentEntries is how many entries of a shard are found without its lock: a power of two, half a kilobyte a shard.
+	recentEntries = 64
 )
 
 // Cache maps SQL text to Statements. It is safe for concurrent use. A hit takes no lock that a miss holds while it parses.
 type Cache struct {
 	seed   maphash.Seed
 	shards []shard // fixed after NewCache; the length is a power of two
+
+	// shapes holds entries whose shape has this place. Set while the entry's shard is locked, at least for reading, and
+	// cleared under its lock when the entry goes.
+	shapes [shapePlaces]atomic.Pointer[entry]
 }
 
 // CacheStats are counts since the cache was made, and what it holds now.
@@ -37,6 +50,10 @@ type CacheStats struct {
 // shard is a part of the cache with a clock for eviction.
 type shard struct {
 	hits, misses atomic.Uint64
+
+	// recent holds entries of the map that were found last, by the upper half of their hash. Set under mu, at least for
+	// reading, and cleared under mu when the entry goes, so that it holds nothing that the map does not.
+	recent [recentEntries]atomic.Pointer[entry]
 
 	mu        sync.RWMutex
 	entries   map[uint64]*entry // guarded by mu
@@ -54,6 +71,7 @@ type entry struct {
 	hash      uint64
 	key       string
 	verbatim  bool
+	shape     *shape // nil: it has none
 	statement *Statement
 	bytes     int64
 	used      atomic.Bool
@@ -88,9 +106,21 @@ func (c *Cache) Statement(sql []byte) *Statement {
 		st.readHints(sql)
 		return st
 	}
+	if st := c.byShape(sql); st != nil {
+		return st
+	}
+	if len(sql) <= maxShort {
+		var short [shortFactor * maxShort]byte
+		return c.statement(short[:0], sql)
+	}
 	buf := keyBuffers.Get().(*keyBuffer)
 	defer keyBuffers.Put(buf)
-	key, verbatim, ok := template(buf.b[:0], sql)
+	return c.statement(buf.b[:0], sql)
+}
+
+// statement is Statement with empty scratch memory for the template.
+func (c *Cache) statement(scratch, sql []byte) *Statement {
+	key, verbatim, ok := template(scratch, sql)
 	if verbatim {
 		key, ok = sql, len(sql) <= MaxCached
 	}
@@ -100,14 +130,32 @@ func (c *Cache) Statement(sql []byte) *Statement {
 	}
 	hash := maphash.Bytes(c.seed, key)
 	s := &c.shards[hash&uint64(len(c.shards)-1)]
-	if st := s.find(hash, key, verbatim); st != nil {
+	if st := s.find(c, hash, key, verbatim); st != nil {
 		s.hits.Add(1)
 		return st
 	}
 	s.misses.Add(1)
-	st := analyse(string(sql))
-	st.Template = string(key)
-	return s.add(hash, verbatim, st)
+	text := string(sql)
+	e := &entry{hash: hash, verbatim: verbatim, statement: analyse(text)}
+	e.statement.Template = string(key)
+	e.key = e.statement.Template
+	if !verbatim {
+		e.shape = shapeOf(text)
+	}
+	return s.add(c, e)
+}
+
+// byShape finds the statement of a text that differs from an earlier one in integers only; nil when there is none.
+func (c *Cache) byShape(sql []byte) *Statement {
+	if len(sql) < shapePrefix {
+		return nil
+	}
+	e := c.shapes[shapePlace(sql)].Load()
+	if e == nil || !e.shape.matches(sql) {
+		return nil
+	}
+	c.shards[e.hash&uint64(len(c.shards)-1)].hits.Add(1)
+	return e.use()
 }
 
 // Stats sums the shards. The figures of different shards are not from one instant.
@@ -127,37 +175,57 @@ func (c *Cache) Stats() CacheStats {
 }
 
 // find compares whole keys, so that no collision of hashes ever mixes two texts.
-func (s *shard) find(hash uint64, key []byte, verbatim bool) *Statement {
+func (s *shard) find(c *Cache, hash uint64, key []byte, verbatim bool) *Statement {
+	recent := s.recentOf(hash)
+	if e := recent.Load(); e != nil && e.hash == hash && e.matches(key, verbatim) {
+		return e.use()
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for e := s.entries[hash]; e != nil; e = e.next {
-		if e.verbatim == verbatim && bytes.Equal(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), key) {
-			if !e.used.Load() {
-				e.used.Store(true)
+		if e.matches(key, verbatim) {
+			recent.Store(e)
+			if e.shape != nil {
+				c.shapes[e.shape.place].Store(e)
 			}
-			return e.statement
+			return e.use()
 		}
 	}
 	return nil
 }
 
-// add remembers st under its template and returns it, or the equal one that another goroutine added first.
-func (s *shard) add(hash uint64, verbatim bool, st *Statement) *Statement {
-	e := &entry{hash: hash, key: st.Template, verbatim: verbatim, statement: st}
-	e.bytes = int64(unsafe.Sizeof(*e)) + st.bytes() + entryOverhead
+func (s *shard) recentOf(hash uint64) *atomic.Pointer[entry] {
+	return &s.recent[hash>>32%recentEntries]
+}
+
+func (e *entry) matches(key []byte, verbatim bool) bool {
+	return e.verbatim == verbatim && bytes.Equal(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), key)
+}
+
+// use spares the entry the next time the hand of the clock passes.
+func (e *entry) use() *Statement {
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.statement
+}
+
+// add remembers e and returns its statement, or the equal one that another goroutine added first.
+func (s *shard) add(c *Cache, e *entry) *Statement {
+	e.bytes = int64(unsafe.Sizeof(*e)) + e.shape.bytes() + e.statement.bytes() + entryOverhead
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for o := s.entries[hash]; o != nil; o = o.next {
-		if o.verbatim == verbatim && o.key == e.key {
+	for o := s.entries[e.hash]; o != nil; o = o.next {
+		if o.verbatim == e.verbatim && o.key == e.key {
 			return o.statement
 		}
 	}
 	if e.bytes > s.maxBytes {
-		return st
+		return e.statement
 	}
-	s.makeRoom(e.bytes)
-	e.next = s.entries[hash]
-	s.entries[hash] = e
+	s.makeRoom(c, e.bytes)
+	e.next = s.entries[e.hash]
+	s.entries[e.hash] = e
 	s.bytes += e.bytes
 	s.count++
 	if last := len(s.free) - 1; last >= 0 {
@@ -166,14 +234,14 @@ func (s *shard) add(hash uint64, verbatim bool, st *Statement) *Statement {
 	} else {
 		s.clock = append(s.clock, e)
 	}
-	return st
+	return e.statement
 }
 
 // makeRoom evicts until n bytes fit. An entry used since the hand last passed is spared once. The caller holds mu.
-func (s *shard) makeRoom(n int64) {
+func (s *shard) makeRoom(c *Cache, n int64) {
 	for s.bytes+n > s.maxBytes {
 		if e := s.clock[s.hand]; e != nil && !e.used.Swap(false) {
-			s.remove(e)
+			s.remove(c, e)
 			s.clock[s.hand] = nil
 			s.free = append(s.free, s.hand)
 			s.evictions++
@@ -182,9 +250,13 @@ func (s *shard) makeRoom(n int64) {
 	}
 }
 
-func (s *shard) remove(e *entry) {
+func (s *shard) remove(c *Cache, e *entry) {
 	s.bytes -= e.bytes
 	s.count--
+	s.recentOf(e.hash).CompareAndSwap(e, nil)
+	if e.shape != nil {
+		c.shapes[e.shape.place].CompareAndSwap(e, nil)
+	}
 	if s.entries[e.hash] == e {
 		if e.next == nil {
 			delete(s.entries, e.hash)

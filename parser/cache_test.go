@@ -126,14 +126,14 @@ func TestBytesCountAllFacts(t *testing.T) {
 
 // Hash collisions must not mix statements: all keys go into one bucket.
 func TestCacheComparesWholeKeys(t *testing.T) {
-	s := shard{entries: map[uint64]*entry{}, maxBytes: 4 << 10}
+	c, s := NewCache(0), shard{entries: map[uint64]*entry{}, maxBytes: 4 << 10}
 	for i := range 100 {
 		st := &Statement{Template: fmt.Sprint("template ", i)}
-		s.add(7, i%2 == 0, st)
-		if got := s.find(7, []byte(st.Template), i%2 == 0); got != st {
+		s.add(c, &entry{hash: 7, key: st.Template, verbatim: i%2 == 0, statement: st})
+		if got := s.find(c, 7, []byte(st.Template), i%2 == 0); got != st {
 			t.Fatalf("found %v, want %v", got, st)
 		}
-		if got := s.find(7, []byte(st.Template), i%2 != 0); got != nil {
+		if got := s.find(c, 7, []byte(st.Template), i%2 != 0); got != nil {
 			t.Fatalf("found %v for a key of the other sort", got)
 		}
 	}
@@ -146,6 +146,59 @@ func TestCacheComparesWholeKeys(t *testing.T) {
 	}
 	if n != s.count {
 		t.Errorf("%d entries in the bucket, want %d", n, s.count)
+	}
+}
+
+func TestRecentEntriesAreThoseOfTheMap(t *testing.T) {
+	c := NewCache(64 << 10)
+	for i := range 3000 {
+		sql := fmt.Appendf(nil, "SELECT c%d, abcdefghijklmn FROM t LIMIT 1", i%1000)
+		for range 3 { // the second finds it, the third by its shape
+			if got := c.Statement(sql); got.Template != fmt.Sprintf("SELECT c%d , abcdefghijklmn FROM t LIMIT $n", i%1000) {
+				t.Fatalf("%s: got the statement of %q", sql, got.Template)
+			}
+		}
+	}
+	if c.Stats().Evictions == 0 {
+		t.Fatal("nothing was evicted: the test proves nothing")
+	}
+	s, held := &c.shards[0], 0
+	for i := range s.recent {
+		e := s.recent[i].Load()
+		if e == nil {
+			continue
+		}
+		held++
+		found := false
+		for o := s.entries[e.hash]; o != nil; o = o.next {
+			found = found || o == e
+		}
+		if !found {
+			t.Errorf("%q was evicted and is still found", e.key)
+		}
+	}
+	for i := range c.shapes {
+		if e := c.shapes[i].Load(); e != nil && s.entries[e.hash] != e {
+			t.Errorf("%q was evicted and is still found by its shape", e.key)
+		}
+	}
+	if held == 0 {
+		t.Error("no entry is found without the lock")
+	}
+}
+
+func TestTemplateOfShortTextFits(t *testing.T) {
+	c := NewCache(1 << 20)
+	sql := []byte("SELECT" + strings.Repeat(" 1", (maxShort-len("SELECT"))/2)) // most marks and spaces a byte
+	for len(sql) < maxShort {
+		sql = append(sql, '1')
+	}
+	for _, dense := range [][]byte{sql, []byte("SELECT" + strings.Repeat("+1", (maxShort-len("SELECT"))/2))} {
+		var short [shortFactor * maxShort]byte
+		if _, verbatim, ok := template(short[:0], dense); !ok || verbatim {
+			t.Errorf("%s: fits %v, verbatim %v, want a template that fits", dense, ok, verbatim)
+		}
+		c.Statement(dense)
 	}
 }
 

@@ -164,7 +164,7 @@ const (
 // TestLevelsHoldWhileReplicasLagAndCrash lets many sessions read and write the same keys while replicas stop replaying,
 // replay late and are killed, and checks what each read was promised.
 func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
-	seconds := number(t, "PGTIER_CHECK_SECONDS", 10)
+	seconds := number(t, "PGTIER_CHECK_SECONDS", 8)
 	seed := number(t, "PGTIER_CHECK_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CHECK_SEED=%d PGTIER_CHECK_SECONDS=%d", seed, seconds)
 	c := newCrew(t, 2, nil)
@@ -187,6 +187,7 @@ func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
 	clients.Wait()
 	close(stop)
 	trouble.Wait()
+	p.nothingLent(t)
 	var history []op
 	broken, reads, writes := 0, 0, 0
 	for i, h := range histories {

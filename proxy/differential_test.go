@@ -17,6 +17,7 @@ import (
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/router"
 )
 
 // scriptLimit bounds one run of psql while many run.
@@ -29,7 +30,7 @@ type actor string
 func actorOf(n int) actor { return actor(fmt.Sprintf("actor_%02d", n)) }
 
 // run has psql run a script as the actor and returns all it printed, with the actor's own names taken out.
-func (a actor) run(t testing.TB, psql, address, database, script string) string {
+func (a actor) run(t testing.TB, psql, password, address, database, script string) string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -40,7 +41,7 @@ func (a actor) run(t testing.TB, psql, address, database, script string) string 
 	cmd := exec.CommandContext(ctx, psql, "-X", "-a", "-v", "schema="+string(a), "-v", "role=role_of_"+string(a))
 	cmd.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGDATABASE="+database, "PGUSER=postgres",
 		"PGSSLMODE=disable", "PGAPPNAME=differential", "PGTZ=UTC", "PGCLIENTENCODING=UTF8",
-		"PGOPTIONS=-c search_path="+string(a), "PGPASSWORD="+servers.Cluster(t).Password)
+		"PGOPTIONS=-c search_path="+string(a), "PGPASSWORD="+password)
 	text, err := os.ReadFile(script)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
 	for _, script := range scripts {
 		a := actorOf(0)
 		a.prepare(t, r.manager, r.database)
-		want[script] = a.run(t, psql, r.manager.Address(), r.database, script)
+		want[script] = a.run(t, psql, r.cluster.Password, r.manager.Address(), r.database, script)
 	}
 	for _, size := range []int{1, 2, 20} {
 		t.Run(fmt.Sprintf("pool of %d", size), func(t *testing.T) {
@@ -115,7 +116,7 @@ func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
 						script := scripts[(i+n*len(scripts)/actors)%len(scripts)] // each begins elsewhere
 						a := actorOf(n + 1)
 						a.prepare(t, r.manager, r.database)
-						if got := a.run(t, psql, p.address, r.database, script); got != want[script] {
+						if got := a.run(t, psql, r.cluster.Password, p.address, r.database, script); got != want[script] {
 							t.Errorf("%s differs in %s", filepath.Base(script), firstDifference(want[script], got))
 						}
 					}
@@ -123,5 +124,32 @@ func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
 			}
 			all.Wait()
 		})
+	}
+}
+
+// TestScriptsPrintTheSameOverReplicas does so where reads may go to replicas and BEGIN is held back.
+func TestScriptsPrintTheSameOverReplicas(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/differential/*.sql")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	c, psql := newCrew(t, 2, nil), psqlProgram(t)
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	for _, script := range scripts {
+		a := actorOf(0)
+		a.prepare(t, c.manager, c.database)
+		want := a.run(t, psql, c.cluster.Password, c.manager.Address(), c.database, script)
+		a.prepare(t, c.manager, c.database)
+		if got := a.run(t, psql, c.cluster.Password, p.address, c.database, script); got != want {
+			t.Errorf("%s differs in %s", filepath.Base(script), firstDifference(want, got))
+		}
+	}
+	stats := &p.SharedOf(p.database).Stats
+	for cause := router.Cause(0); cause < router.Causes; cause++ {
+		t.Logf("turns by cause %-12s %d", cause, stats.Routes[cause].Load())
+	}
+	if stats.Routes[router.ToReplica].Load() == 0 {
+		t.Error("no statement went to a replica: the run proves nothing")
 	}
 }

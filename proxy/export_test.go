@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 )
 
@@ -20,4 +22,19 @@ func (p *Proxy) ViewOf(name string) *fleet.View {
 		return f.View()
 	}
 	return nil
+}
+
+// Lent is how many server connections are lent to sessions.
+func (p *Proxy) Lent() (n int) {
+	p.registry.Each(func(pl *pool.Pool[*backend.Conn]) { n += pl.Stats().Active })
+	return n
+}
+
+// InFlight is the sum of what is under way on a database's replicas.
+func (p *Proxy) InFlight(name string) (n int) {
+	f := p.SharedOf(name).Fleet.Load()
+	for _, h := range f.Hosts(f.View(), nil, f.View().At) {
+		n += h.InFlight
+	}
+	return n
 }

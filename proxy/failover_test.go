@@ -42,12 +42,13 @@ type client struct {
 	anew   bool // each time over a connection of its own
 	whole  bool // what was acknowledged must always be found afterwards
 
-	conn    *pgx.Conn
-	fates   []fate // by number of the write
-	when    []time.Time
-	errors  map[string]int // by what was done and SQLSTATE
-	did     atomic.Int64   // rounds
-	longest time.Duration
+	conn     *pgx.Conn
+	prepared *pgx.Conn // where PREPARE has run
+	fates    []fate    // by number of the write
+	when     []time.Time
+	errors   map[string]int // by what was done and SQLSTATE
+	did      atomic.Int64   // rounds
+	longest  time.Duration
 }
 
 // work has clients work until end is called, or the test ends.
@@ -96,6 +97,8 @@ func (c *client) once(ctx context.Context) {
 		}
 	}
 	switch {
+	case !c.writes && c.random.IntN(4) == 0:
+		c.execute(ctx)
 	case !c.writes && c.random.IntN(4) > 0:
 		c.note("read", c.conn.QueryRow(ctx, "SELECT count(*) FROM ledger WHERE w = $1", c.mode(), c.id).Scan(new(int)))
 	case !c.writes:
@@ -118,6 +121,22 @@ func (c *client) once(ctx context.Context) {
 func (c *client) mode() pgx.QueryExecMode {
 	modes := []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheStatement}
 	return modes[c.random.IntN(len(modes))]
+}
+
+// execute reads by SQL's own PREPARE and EXECUTE.
+func (c *client) execute(ctx context.Context) {
+	if c.prepared != c.conn {
+		if c.note("PREPARE", c.simple(ctx, "PREPARE r (int) AS SELECT count(*) FROM ledger WHERE w = $1")) != "" {
+			return
+		}
+		c.prepared = c.conn
+	}
+	c.note("read", c.simple(ctx, fmt.Sprintf("EXECUTE r (%d)", c.id)))
+}
+
+func (c *client) simple(ctx context.Context, sql string) error {
+	_, err := c.conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
 }
 
 const insert = "INSERT INTO ledger VALUES ($1, $2)"
@@ -241,7 +260,7 @@ func testFailover(t *testing.T, how failover) {
 	working := func() { // for a while
 		stats := &p.SharedOf(p.database).Stats
 		before := stats.Transactions.Load()
-		eventually(t, "the load goes on", func() bool { return stats.Transactions.Load() > before+600 })
+		eventually(t, "the load goes on", func() bool { return stats.Transactions.Load() > before+300 })
 	}
 	working()
 	listener := p.client(t)
@@ -282,7 +301,17 @@ func testFailover(t *testing.T, how failover) {
 	before := served.Load()
 	eventually(t, "the other replica serves reads", func() bool { return served.Load() > before })
 	done()
+	p.nothingLent(t)
 	judge(t, c, first, clients, how, lostAt)
+}
+
+// nothingLent waits until every server connection is back and counted as such.
+func (p *running) nothingLent(t *testing.T) {
+	t.Helper()
+	eventually(t, "all connections are back", func() bool { return p.Lent() == 0 })
+	if n := p.InFlight(p.database); n != 0 {
+		t.Errorf("%d statements count as under way on replicas, want none", n)
+	}
 }
 
 // someWait waits until a session waits for a server.
@@ -333,7 +362,7 @@ func judge(t *testing.T, c *crew, manager *localpg.Server, clients []*client, ho
 	for _, what := range slices.Sorted(maps.Keys(errorsSeen)) {
 		t.Logf("errors: %s ×%d", what, errorsSeen[what])
 		switch what {
-		case "write 08007", "COMMIT 08007", "in a transaction 08006", "COMMIT 08006", "locking read 08007":
+		case "write 08007", "PREPARE 08007", "COMMIT 08007", "in a transaction 08006", "COMMIT 08006", "locking read 08007":
 		default:
 			t.Errorf("clients saw %q", what)
 		}
@@ -372,7 +401,7 @@ func TestSilentReplica(t *testing.T) {
 		t.Error("no read was under way on the replica when it fell silent: the test proves nothing")
 	}
 	inside := p.client(t)
-	if got := mustValue(t, inside, "BEGIN READ ONLY; SELECT 1"); got != "1" {
+	if got := mustValue(t, inside, "BEGIN READ ONLY; SELECT 1; COMMIT"); got != "1" {
 		t.Errorf("a READ ONLY transaction beside a silent replica: %q", got)
 	}
 	if err := silent.Continue(); err != nil {
@@ -381,6 +410,7 @@ func TestSilentReplica(t *testing.T) {
 	p.usable(t, 2)
 	goOn()
 	done()
+	p.nothingLent(t)
 	var longest time.Duration
 	for _, cl := range clients {
 		longest = max(longest, cl.longest)

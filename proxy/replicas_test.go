@@ -478,5 +478,32 @@ func TestReloadOfReplicas(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
+	p.nothingLent(t)
 	c.shard.Replicas = all
+}
+
+// TestConnectionThatIsGoneBeforeItIsOfUse: server processes end while they are at rest. Whoever borrows such a connection
+// and has to put its settings there first gets another one, for reads and for writes.
+func TestConnectionThatIsGoneBeforeItIsOfUse(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	with, without := p.client(t), p.client(t)
+	mustValue(t, with, "SET enable_seqscan = off") // needs a round trip of its own
+	through := context.WithValue(bounded(t), throughProxy{}, p)
+	for i := range 20 {
+		for _, conn := range []*pgx.Conn{with, without} {
+			if err := untilReplica(through, conn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustValue(t, without, "INSERT INTO t VALUES (0)")
+		for _, s := range c.all() {
+			pgtest.Exec(t, s, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'crew' AND application_name <> 'pgtier monitor'")
+		}
+		mustValue(t, with, "SELECT count(*) FROM t")
+		mustValue(t, with, fmt.Sprintf("INSERT INTO t VALUES (%d)", i+1))
+	}
+	wantValue(t, with, "SELECT count(DISTINCT v) FROM t WHERE v > 0", "20")
 }

@@ -135,7 +135,9 @@ func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c.settle(t, p)
+			if err := c.shard.CatchUp(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
 			mustValue(t, reader, "SET pgtier.consistency = 'strong'")
 			served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
 			before := served.Load()

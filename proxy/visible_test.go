@@ -49,7 +49,7 @@ func (c *crew) commitThatWaits(t *testing.T, p *running) (reader *pgx.Conn, comm
 func TestCommitThatWaitsForAStandby(t *testing.T) {
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 4 * time.Second })
+	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 3 * time.Second })
 	c.settle(t, p)
 	onManager := map[string]string{
 		"write transaction": "BEGIN; SELECT v FROM t; COMMIT",
@@ -77,7 +77,7 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 		}
 		p.waiting(t, len(onManager))
 		// The replica goes on, longer than the wait without synchronous standbys, so that whoever gives up has done so.
-		for began := time.Now(); time.Since(began) < 3*time.Second; {
+		for began := time.Now(); time.Since(began) < 2700*time.Millisecond; {
 			wantValue(t, reader, "SELECT v FROM t", "1")
 		}
 		end()
@@ -110,5 +110,51 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantValue(t, reader, "SELECT v FROM t FOR SHARE", "1")
+	})
+}
+
+// TestTokenIsCarriedToAnotherProxy: a session that is given another's position through pgtier.lsn sees what that one had
+// written, or had read from a replica ahead of the manager.
+func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	p, other := c.serve(t, nil), c.serve(t, nil)
+	c.settle(t, p)
+	c.settle(t, other)
+	t.Run("of a write", func(t *testing.T) {
+		pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+		writer, reader := p.client(t), other.client(t)
+		wantValue(t, reader, "SELECT v FROM t", "0")
+		mustValue(t, writer, "UPDATE t SET v = 7")
+		wantValue(t, reader, "SELECT v FROM t", "0") // the replica's answer, as level session allows
+		mustValue(t, reader, "SET pgtier.lsn = '"+mustValue(t, writer, "SHOW pgtier.lsn")+"'")
+		wantValue(t, reader, "SELECT v FROM t", "7")
+		pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_resume()")
+		mustValue(t, writer, "UPDATE t SET v = 0")
+		c.settle(t, p)
+		c.settle(t, other)
+	})
+	t.Run("of a read", func(t *testing.T) {
+		end := c.waitForNobody(t)
+		reader, committed := c.commitThatWaits(t, p)
+		another := other.client(t)
+		wantValue(t, another, "BEGIN; SELECT v FROM t; COMMIT", "0")
+		mustValue(t, another, "SET pgtier.lsn = '"+mustValue(t, reader, "SHOW pgtier.lsn")+"'")
+		answer := make(chan string, 1)
+		go func() { // ends within limit
+			v, err := value(another, "BEGIN; SELECT v FROM t; COMMIT")
+			if err != nil {
+				v = err.Error()
+			}
+			answer <- v
+		}()
+		other.waiting(t, 1)
+		end()
+		if err := <-committed; err != nil {
+			t.Fatal(err)
+		}
+		if got := <-answer; got != "1" {
+			t.Errorf("got %q, want 1, which the token stands for", got)
+		}
 	})
 }

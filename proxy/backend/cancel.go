@@ -72,6 +72,9 @@ func (c *Conn) CancelBegan() bool {
 	return c.cancels.running > 0 || c.cancels.sent
 }
 
+// Unsettled reports whether SettleCancels has anything to do.
+func (c *Conn) Unsettled() bool { return c.cancels.used.Load() }
+
 // BeginCancel announces a cancel. The caller holds a lock that proves that the
 // session still has this connection; it then calls Cancel without that lock.
 func (c *Conn) BeginCancel() { c.cancels.enter() }

@@ -23,8 +23,8 @@ func plainReading(name string) bool {
 	return strings.Contains(name, ".")
 }
 
-// readsNames lists the settings that matter to a text without quoted literals.
-func readsNames(name string) bool {
+// ReadsNames reports whether the setting of this lower-case name matters to a text without quoted literals.
+func ReadsNames(name string) bool {
 	switch name {
 	case "search_path", "role", "client_encoding", "transform_null_equals":
 		return true
@@ -74,12 +74,11 @@ func readingValues(encoded string) (values []wire.Param) {
 }
 
 // AppendLiteralSettings adds the question for the values of all settings that decide how literals are read, ending in
-// one Sync; LiteralReading makes the answer's fields the Reading of a text with literals.
+// one Sync; Literals takes the answer's fields.
 func AppendLiteralSettings(dst []byte) []byte { return AppendCapture(dst, literalSettings) }
 
-// LiteralReading is the Reading of a text with literals while the values asked for by AppendLiteralSettings are in
-// force and s for the rest.
-func (s *Settings) LiteralReading(fields [][]byte) string {
+// Literals is the set while the values asked for by AppendLiteralSettings are in force and s for the rest.
+func (s *Settings) Literals(fields [][]byte) *Settings {
 	for i, name := range literalSettings {
 		if fields[i] == nil {
 			s = s.Without(name)
@@ -87,7 +86,18 @@ func (s *Settings) LiteralReading(fields [][]byte) string {
 			s = s.With(name, string(fields[i]))
 		}
 	}
-	return s.Reading(true)
+	return s
+}
+
+// SameLiterals reports whether two Readings of one text read its literals alike.
+func SameLiterals(a, b string) bool {
+	if a == b {
+		return true
+	}
+	of := func(reading string) []wire.Param {
+		return slices.DeleteFunc(readingValues(reading), func(p wire.Param) bool { return !ReadsLiterals(p.Name) })
+	}
+	return slices.Equal(of(a), of(b))
 }
 
 // AppendReadUnder adds the messages, without a Sync, that put in force for the transaction under way what under (a

@@ -105,7 +105,7 @@ func seal(values []wire.Param) *Settings {
 		add(v.Name)
 		add(v.Value)
 	}
-	return &Settings{values: values, fp: h, names: reading(values, readsNames),
+	return &Settings{values: values, fp: h, names: reading(values, ReadsNames),
 		reading: reading(values, func(name string) bool { return !plainReading(name) })}
 }
 
@@ -185,9 +185,15 @@ func (c *Conn) NeedsRoundTrip(want *Settings) bool {
 	return false
 }
 
+// ownPrefix begins the names of pgtier's own settings, which no server checks.
+const ownPrefix = "pgtier."
+
 // replaysSafely lists the settings whose replay cannot fail once a server has
 // accepted the value: any role may set them and no check depends on other state.
 func replaysSafely(name string) bool {
+	if strings.HasPrefix(name, ownPrefix) {
+		return true
+	}
 	switch strings.ToLower(name) {
 	case "application_name", "search_path", "timezone", "datestyle", "intervalstyle", "client_encoding",
 		"extra_float_digits", "bytea_output", "statement_timeout", "lock_timeout",
@@ -235,10 +241,11 @@ func AppendCapture(dst []byte, names []string) []byte {
 
 // AppendRestore adds the messages that set those of values that the session does
 // not set itself now, ending in one Sync: what a RESET that was undone, or a SET
-// that came behind it, left alone stays.
+// that came behind it, left alone stays. pg_settings does not show the role and what no loaded module knows; a RESET
+// leaves those none and empty.
 // local: for the transaction only, and whatever is set now.
 func AppendRestore(dst []byte, values []wire.Param, local bool) []byte {
-	sql, params := fmt.Appendf(nil, "SELECT pg_catalog.set_config(s.name,v.value,%t) FROM (VALUES ", local), make([]*string, 0, 2*len(values))
+	sql, params := fmt.Appendf(nil, "SELECT pg_catalog.set_config(coalesce(s.name,v.name),v.value,%t) FROM (VALUES ", local), make([]*string, 0, 2*len(values))
 	for i := range values {
 		if i > 0 {
 			sql = append(sql, ',')
@@ -246,13 +253,13 @@ func AppendRestore(dst []byte, values []wire.Param, local bool) []byte {
 		sql = fmt.Appendf(sql, "($%d::text,$%d::text)", 2*i+1, 2*i+2)
 		params = append(params, &values[i].Name, &values[i].Value)
 	}
-	sql = append(sql, ") v(name,value) JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name)=pg_catalog.lower(v.name)"...)
+	sql = append(sql, ") v(name,value) LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name)=pg_catalog.lower(v.name)"...)
 	if !local {
-		sql = append(sql, " WHERE s.source<>'session'"...)
+		sql = append(sql, " WHERE CASE WHEN s.name IS NULL THEN coalesce(pg_catalog.current_setting(v.name,true),'') IN ('','none') ELSE s.source<>'session' END"...)
 	}
-	dst = wire.AppendParse(dst, "", sql, nil)
-	dst = wire.AppendBindText(dst, "", params)
-	return wire.AppendSync(wire.AppendExecute(dst))
+	const name = "pgtier_restore" // the unnamed statement may be the client's
+	dst = wire.AppendBindText(wire.AppendParse(dst, name, sql, nil), name, params)
+	return wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(dst), name))
 }
 
 // SettingsAre records that the session's own statements left the server with s.

@@ -22,6 +22,7 @@ type Statement struct {
 	Types []uint32
 	SQL   bool   // made by PREPARE: Text is the whole PREPARE statement under Name
 	Under string // Settings.Reading it was prepared under
+	Owner uint64 // the only session that runs it; 0: any
 	Facts *parser.Statement
 	// Runs are the facts of what EXECUTE runs: Facts, unless PREPARE made it.
 	Runs *parser.Statement
@@ -63,6 +64,7 @@ type StatementKey struct {
 	Types []byte // parameter type OIDs as they stand in a Parse message
 	Under string // Settings.Reading: equal texts mean the same only under equal settings
 	SQL   bool
+	Owner uint64 // the session that shares it with nobody; 0: none
 }
 
 // Acquire returns the shared statement of key, making it if it is new, and
@@ -80,7 +82,7 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	s.lastID++
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
-		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under,
+		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under, Owner: key.Owner,
 		Facts: facts, Runs: runs(key, facts), hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
 	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Under)) + int64(unsafe.Sizeof(*st)) + 64
@@ -194,7 +196,7 @@ func (s *Statements) hash(key StatementKey) uint64 {
 }
 
 func (st *Statement) matches(key StatementKey, epoch uint64) bool {
-	if st.epoch != epoch || st.SQL != key.SQL || st.Under != key.Under || len(key.Types) != 4*len(st.Types) ||
+	if st.epoch != epoch || st.SQL != key.SQL || st.Owner != key.Owner || st.Under != key.Under || len(key.Types) != 4*len(st.Types) ||
 		string(st.Text) != string(key.Text) {
 		return false
 	}

@@ -104,7 +104,7 @@ const beganWithin = 100 * time.Millisecond
 // repeats reports whether a turn that has failed is to be sent again. It has then given the connection up.
 func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) bool {
 	r := &s.relay
-	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.checkedOut() || s.namesMade() {
+	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.killedNow() || s.namesMade() {
 		return false
 	}
 	lost := err != nil || r.err != nil
@@ -136,8 +136,8 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	return true
 }
 
-// checkedOut reports whether the session is to end.
-func (s *Session) checkedOut() bool {
+// killedNow reports whether the session is to end.
+func (s *Session) killedNow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.killed != nil
@@ -210,6 +210,9 @@ const codeFateUnknown = "08007"
 
 // fate is the SQLSTATE for a turn whose server was lost: whether something it did may have been committed.
 func (s *Session) fate() string {
+	if s.relay.unsure {
+		return codeFateUnknown
+	}
 	for i := range s.items {
 		st := s.items[i].facts()
 		switch {

@@ -22,6 +22,7 @@ type aim struct {
 	readings []*catalog.Reading // of its statements; reused
 	begins   bool               // it begins a READ ONLY transaction
 	frozen   bool               // whose statements all see the same
+	blind    bool               // it looks at settings alone
 	proved   bool               // every statement of the turn was proved to read only, wherever it goes
 }
 
@@ -76,6 +77,7 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	if a.begins = s.opening != nil; a.begins {
 		a.frozen = s.frozen(&s.openingAs)
 	}
+	a.blind = !a.begins
 	found := false
 	for i := range s.items {
 		it := &s.items[i]
@@ -87,6 +89,7 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 			continue
 		}
 		found = true
+		a.blind = a.blind && len(st.Commands) == 1 && (st.Commands[0].Kind == parser.Show || st.Commands[0].Kind == parser.Set)
 		if e := s.aimStatement(a, st); e != nil {
 			return e
 		}
@@ -278,12 +281,14 @@ func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, 
 		a.manager(router.InTransaction, "in a read-write transaction")
 	case len(cmd.Calls) > 0 || len(cmd.Functions) > 0:
 		a.manager(router.NotProved, "EXECUTE calls functions")
-	case a.level == router.Manager:
-		a.manager(router.AsAsked, "consistency level manager")
 	case s.serializable():
 		a.manager(router.NotProved, "a replica serves no serializable transaction")
 	default:
 		s.aimReading(a, prepared.Facts, reading)
+	}
+	a.proved = a.replica && s.server == nil
+	if a.replica && a.level == router.Manager {
+		a.manager(router.AsAsked, "consistency level manager")
 	}
 	if s.server != nil && s.replica != "" && a.cause == router.ServerLocal {
 		return notHere(a.reason)

@@ -18,6 +18,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	if len(st.Commands) != 1 || st.Pin != "" || s.tx == wire.TxFailed {
 		return false, true
 	}
+	s.txn.reads.begin()
 	cmd := &st.Commands[0]
 	s.other(router.NotProved, cmd.Kind.String())
 	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {
@@ -115,6 +116,7 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	if st == nil {
 		return false, true // the server says that it does not exist
 	}
+	st = s.own([]byte(cmd.Name), st)
 	inner := st.Runs
 	reading := s.db.Hazards.Reading(inner)
 	if why := s.note(inner); why != "" {
@@ -123,17 +125,27 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	if e := s.aimExecute(text, st, reading); e != nil {
 		return true, s.refuseHere(e)
 	}
+	for tries := 1; ; tries++ {
+		ok, again := s.tryExecute(req, cmd, st, tries)
+		if !again {
+			return true, ok
+		}
+	}
+}
+
+// tryExecute sends EXECUTE of st once. again: its server failed, and it may be sent to another.
+func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statement, tries int) (ok, again bool) {
 	c, replay, err := s.lease()
 	if err != nil {
-		return true, s.refuseAll(asError(err))
+		return s.refuseAll(asError(err)), false
 	}
 	s.routed()
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
-			return true, s.notPrepared(c, err)
+			return s.notPrepared(c, err), false
 		}
 	}
-	s.enter(StateActive)
+	sent := s.enter(StateActive)
 	s.setUnnamed(nil)
 	c.SetUnnamed(nil)
 	out, at := wire.Begin(replay, wire.MsgQuery)
@@ -144,11 +156,13 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	s.relay.rename = renamed(query, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
-	began := s.since.Load()
 	err = s.exchange(c, out)
+	if s.repeats(c, err, sent, tries) {
+		return false, true
+	}
 	ok = s.settle(c, err)
-	s.account(began, 1)
-	return true, ok
+	s.account(sent, 1)
+	return ok, false
 }
 
 // notPrepared answers a request whose statement could not be made to exist on c:

@@ -198,7 +198,7 @@ type Info struct {
 func (s *Session) Info() Info {
 	i := Info{ID: s.id, Database: s.db.Name, Role: s.role, Addr: s.addr, State: State(s.state.Load()),
 		Since: s.env.Epoch.Add(time.Duration(s.since.Load())), Connected: s.began, Protocol: s.protocol,
-		Queries: s.Counters.Queries.Load(), PID: s.key.PID, TLS: s.tls,
+		Queries: s.queries.Load(), PID: s.key.PID, TLS: s.tls,
 		Local: s.local, AppName: s.appName, Prepared: int(s.held.Load())}
 	s.mu.Lock()
 	i.Pin, i.Pinned = s.pin, s.pinTime

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,9 @@ type duplex struct {
 	copying bool       // a COPY takes data: the server ignores Sync
 	done    bool       // everything is answered and the relay stops
 	ignored int        // Syncs sent into the COPY
+	resets  []item     // RESETs of what the login set, to be mended at the end
+	began   bool       // a transaction block
+	unsure  bool       // something was sent that may have been committed if no answer comes
 }
 
 // answered handles a ReadyForQuery; mu is held.
@@ -51,6 +55,7 @@ func (s *Session) startDuplex() bool {
 	if err != nil {
 		return s.fatal(asError(err))
 	}
+	s.txn.reads.begin()
 	s.relay.begin(c, false, 0)
 	err = s.replayNow(c, &replay)
 	if err == nil {
@@ -134,7 +139,6 @@ func (s *Session) duplexReadable() bool {
 		return true
 	}
 	s.needIn = 0
-	s.Counters.Received.Add(uint64(n))
 	s.db.Stats.Received.Add(uint64(n))
 	return s.pump() && s.dx != nil
 }
@@ -269,12 +273,15 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		s.relay.owed++
 	case wire.MsgFunction:
 		s.mayWriteAll()
+		d.unsure = true
 		s.relay.owed++
 	case wire.MsgQuery:
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
 			s.pumpInside(it.st)
-			s.keepFor(s.note(it.st))
+			why := s.note(it.st)
+			s.keepFor(why)
+			s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
 			s.pumpDeallocate(d, it.st)
 		}
 		s.relay.owed++
@@ -284,7 +291,11 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			it.st = s.facts(p.text)
 			s.pumpReading(it.st)
 			s.pumpInside(it.st)
-			s.keepFor(s.note(it.st))
+			why := s.note(it.st)
+			s.keepFor(why)
+			if s.raw { // whose names are not followed
+				s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
+			}
 			s.pumpDeallocate(d, it.st)
 		}
 	case wire.MsgBind:
@@ -296,7 +307,11 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			}
 			if st != nil {
 				s.pumpInside(st.Facts)
-				s.keepFor(s.note(st.Facts))
+				why := s.note(st.Facts)
+				s.keepFor(why)
+				if !s.raw || len(name) > 0 {
+					s.pumpRuns(d, item{typ: it.typ, own: st}, why)
+				}
 			} else if s.raw {
 				s.mayWriteAll()
 			}
@@ -319,9 +334,31 @@ func (s *Session) pumpInside(st *parser.Statement) {
 	}
 }
 
-// pumpReading ends a session that prepares literals whose reading nobody can know: the pipeline itself has changed it.
+// pumpRuns follows a statement that is about to run: what it resets, and whether it may commit something. A session is
+// ended whose pipeline would see the server's value of a setting that its login gave. mu is held.
+func (s *Session) pumpRuns(d *duplex, it item, pin string) {
+	st := it.facts()
+	d.began = d.began || st.Effects&parser.BeginsTransaction != 0
+	d.unsure = d.unsure || st.Effects&parser.EndsTransaction != 0 || s.tx == wire.TxIdle && !d.began && !s.reads(st)
+	if d.c.Own || len(s.startup.All()) == 0 || s.tx == wire.TxFailed {
+		return
+	}
+	pending := len(d.resets) > 0
+	early, sure := s.seesReset(st, &pending)
+	if early && sure || strings.Contains(pin, "RESET") {
+		e := sharedReset()
+		e.Severity = "FATAL"
+		s.Kill(e)
+		return
+	}
+	if pending && len(d.resets) == 0 || st.Effects&parser.DiscardsAll != 0 {
+		d.resets = append(d.resets, it)
+	}
+}
+
+// pumpReading ends a session that prepares a text whose reading nobody can know: the pipeline itself has changed it.
 func (s *Session) pumpReading(st *parser.Statement) {
-	if r := &s.txn.reads; early(st) && r.changed && !r.known && !s.raw && s.tx != wire.TxFailed {
+	if r := &s.txn.reads; (r.mattersNow(st) || r.matters(st) && !r.known) && !s.raw && s.tx != wire.TxFailed {
 		s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
 			Message: "literals cannot be prepared in a pipeline that changes how they are read",
 			Hint:    "Send Sync after SET, before the statement."})
@@ -377,7 +414,7 @@ func (s *Session) joinDuplex() error {
 		return io.ErrUnexpectedEOF
 	case d.err != nil || r.err != nil:
 		err := errors.Join(d.err, r.err)
-		r.unended = d.open || s.skipLeft > 0
+		r.unended, r.unsure = d.open || s.skipLeft > 0, d.unsure
 		if !s.lost(c, err) {
 			return err
 		}
@@ -388,7 +425,13 @@ func (s *Session) joinDuplex() error {
 		c.Spoil("the server ended the session")
 		return errors.New("the server ended the session")
 	}
-	s.items = s.items[:0]
+	s.items = append(s.items[:0], d.resets...)
+	if err := s.mendDuplex(c); err != nil {
+		if !s.unfinished(c, err) {
+			return err
+		}
+		return nil
+	}
 	if s.tx == wire.TxIdle {
 		if err := s.finish(c); err != nil {
 			if !s.unfinished(c, err) {
@@ -400,6 +443,23 @@ func (s *Session) joinDuplex() error {
 	s.rest()
 	if !s.send(wire.AppendReady(nil, s.tx)) {
 		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// mendDuplex puts back what RESETs have taken of the login's settings, and tells the client of it.
+func (s *Session) mendDuplex(c *backend.Conn) error {
+	if len(s.items) == 0 {
+		return nil
+	}
+	if err := s.restoreStartup(c); err != nil {
+		return err
+	}
+	now := func(send func()) { send() }
+	if s.relay.discarded {
+		s.tellReset(c, now)
+	} else {
+		s.tellParams(c, s.send)
 	}
 	return nil
 }

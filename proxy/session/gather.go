@@ -84,6 +84,7 @@ const maxBatch = 64 << 10
 func (s *Session) gather() (n int, next gathered) {
 	s.items = s.items[:0]
 	b := s.in.Bytes()
+	limit := s.env.limit()
 	off, whole, wholeItems, flush := 0, 0, 0, false
 	for {
 		rest := b[off:]
@@ -95,10 +96,10 @@ func (s *Session) gather() (n int, next gathered) {
 			return 0, s.refuse(fmt.Sprintf("invalid frontend message type %d", typ))
 		}
 		size, ok := wire.FrameSize(rest)
-		if ok && (size == 0 || size > s.env.limit().MaxMessage) {
+		if ok && (size == 0 || size > limit.MaxMessage) {
 			return 0, s.refuse("invalid message length")
 		}
-		if ok && (typ == wire.MsgQuery || typ == wire.MsgParse) && size > s.env.limit().MaxQuery {
+		if ok && (typ == wire.MsgQuery || typ == wire.MsgParse) && size > limit.MaxQuery {
 			return 0, s.tooLong(size)
 		}
 		if !ok || len(rest) < size {
@@ -184,11 +185,10 @@ func (s *Session) alone(st *parser.Statement) bool {
 	if st.Effects&(parser.Listens|parser.Unlistens) != 0 {
 		return true
 	}
-	if s.raw {
-		return false
+	if st.Effects&(parser.DiscardsAll|parser.ResetsAll) != 0 || !s.raw && st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate) != 0 {
+		return true
 	}
-	return st.Effects&(parser.SQLPrepare|parser.SQLExecute|parser.SQLDeallocate|parser.DiscardsAll|parser.ResetsAll) != 0 ||
-		len(st.Commands) == 1 && len(st.Commands[0].Restores) > 0 && mends(&st.Commands[0])
+	return len(st.Commands) == 1 && len(st.Commands[0].Restores) > 0 && mends(&st.Commands[0])
 }
 
 // refuse ends the session with a protocol violation.
@@ -240,6 +240,9 @@ func splitParse(frame []byte) (p parseFields, ok bool) {
 // the offset of what follows them.
 func splitBind(frame []byte) (portal, name []byte, rest int, ok bool) {
 	body := frame[wire.HeaderBytes:]
+	if len(body) > 1 && body[0] == 0 && body[1] == 0 { // both unnamed, as most are
+		return nil, nil, wire.HeaderBytes + 2, true
+	}
 	if portal, body, ok = cutZero(body); !ok {
 		return nil, nil, 0, false
 	}

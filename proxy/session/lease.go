@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"pgtier/proxy/backend"
@@ -17,6 +18,27 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 	if s.server != nil {
 		return s.server, nil, nil
 	}
+	for tries := 1; ; tries++ {
+		c, replay, err = s.leaseOnce()
+		// Nothing of the client's has been sent, so another connection does as well.
+		if err == nil || tries >= maxTries || !errors.Is(err, errGone) {
+			return c, replay, err
+		}
+		s.db.Stats.Repeated.Add(1)
+	}
+}
+
+// errGone is wrapped by the error of a connection that was lost before it was of use.
+var errGone = errors.New("the connection was lost before it was in the session's settings")
+
+// gone reports whether err, of an exchange of ours, means that the connection is no more.
+func gone(err error) bool {
+	var refusal *wire.Error
+	return !errors.As(err, &refusal) || refusal.Severity == "FATAL" || refusal.Severity == "PANIC"
+}
+
+// leaseOnce borrows one connection.
+func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint()}
 	if s.seqOn != 0 {
 		want.Prefer = s.last // currval and lastval may be asked there
@@ -41,7 +63,12 @@ func (s *Session) lease() (c *backend.Conn, replay []byte, err error) {
 		s.dropServer()
 		return nil, nil, killed
 	}
-	replay, err = s.adopt(c)
+	if replay, err = s.adopt(c); err != nil && gone(err) && !s.killedNow() {
+		if f := s.db.Fleet.Load(); f != nil {
+			f.Lost(s.pool.Key().Server, err)
+		}
+		err = fmt.Errorf("%w: %w", errGone, err)
+	}
 	if err == nil && (skip || c.CancelBegan()) {
 		// The client has cancelled a statement that no server has seen yet.
 		if replay != nil {
@@ -141,7 +168,7 @@ func (s *Session) giveBack(c *backend.Conn) {
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}
-	if c.Spoiled() == "" {
+	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())
 		}

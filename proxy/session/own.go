@@ -103,6 +103,7 @@ func (s *Session) takeLSN(now *backend.Settings) *backend.Settings {
 		return now
 	}
 	if at, err := balance.ParseLSN(v); err == nil {
+		s.floorDue = s.floorDue || at > s.floor
 		s.floor = max(s.floor, at)
 	}
 	return now.Without(settingLSN)

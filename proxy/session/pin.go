@@ -216,6 +216,10 @@ func (s *Session) beginAgain(c *backend.Conn) error {
 	if err := c.Exec(msgs, readBackTimeout, nil); err != nil {
 		return fmt.Errorf("restore the settings of the login: %w", err)
 	}
+	// That has used the unnamed statement.
+	if err := c.Exec(wire.AppendSync(wire.AppendCloseStatement(nil, "")), readBackTimeout, nil); err != nil {
+		return fmt.Errorf("restore the settings of the login: %w", err)
+	}
 	c.Adopted(s.startup)
 	s.beforeReady(func() { s.tellParams(c, s.send) })
 	return nil

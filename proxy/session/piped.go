@@ -159,13 +159,11 @@ func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int
 // answeredPiped books an answer; the pipeline calls it before the client can know of it, while the session's goroutine
 // waits for what the client does next.
 func (s *Session) answeredPiped(e *entry, took int64, size int) {
-	s.Counters.Sent.Add(uint64(size))
 	s.db.Stats.Sent.Add(uint64(size))
 	s.db.Stats.Queries.Add(1)
 	s.db.Stats.QueryTime.Add(uint64(took))
 	s.db.Stats.Transactions.Add(1)
-	s.Counters.Queries.Add(1)
-	s.Counters.Transactions.Add(1)
+	s.queries.Add(1)
 	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {
 		s.logSlow(took)
 	}

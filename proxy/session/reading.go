@@ -12,36 +12,62 @@ import (
 // prepared under other settings than it has now is therefore made on a further connection under the old ones, in a
 // round trip of its own.
 
-// reading follows, inside one transaction, whether it has changed how literals are read. The zero value is no change.
+// reading follows, inside one transaction, whether it has changed how texts are read. The zero value is no change.
 type reading struct {
-	changed bool   // something changed it
-	turn    bool   // a statement of the turn under way does
-	known   bool   // under is what is in force now
-	under   string // a Settings.Reading
+	changed bool // something before the turn under way changed how literals are read
+	names   bool // and how texts without any are
+	known   bool // now is what was in force when the turn began
+	now     *backend.Settings
+
+	turn      bool // a statement of the turn changes how literals are read
+	turnNames bool // and texts without any
 }
 
-// note follows one statement.
-func (r *reading) note(st *parser.Statement) {
+// begin makes what the turn before changed the past.
+func (r *reading) begin() {
+	if r.turn {
+		*r = reading{changed: true, names: r.names || r.turnNames}
+	}
+}
+
+// note follows one statement of a session that had settings when the transaction began.
+func (r *reading) note(st *parser.Statement, settings *backend.Settings) {
 	for i := range st.Commands {
 		cmd := &st.Commands[i]
-		switch {
-		case changesReading(cmd):
-			r.changed, r.turn, r.known = true, true, false
-		case r.changed && cmd.Effects&parser.TransactionControl != 0: // may undo it
-			r.turn, r.known = true, false
+		switch literals, names := changesReading(cmd, settings); {
+		case literals:
+			r.turn, r.turnNames = true, r.turnNames || names
+		case (r.changed || r.turn) && cmd.Effects&parser.TransactionControl != 0: // may undo it
+			r.turn, r.turnNames = true, r.turnNames || r.names
 		}
 	}
 }
 
-func changesReading(cmd *parser.Command) bool {
-	for _, names := range [...][]string{cmd.Settings, cmd.Locals, cmd.Restores} {
-		for _, name := range names {
-			if backend.ReadsLiterals(name) {
-				return true
-			}
+// matters reports whether what changed before the turn decides how a text with these facts is read.
+func (r *reading) matters(facts *parser.Statement) bool {
+	return r.changed && (r.names || early(facts))
+}
+
+// mattersNow reports whether what the turn changes does.
+func (r *reading) mattersNow(facts *parser.Statement) bool {
+	return r.turn && (r.turnNames || early(facts))
+}
+
+// changesReading reports whether cmd may change how literals are read, and texts without any.
+func changesReading(cmd *parser.Command, settings *backend.Settings) (literals, names bool) {
+	for _, of := range [...][]string{cmd.Settings, cmd.Locals, cmd.Restores} {
+		for _, name := range of {
+			literals = literals || backend.ReadsLiterals(name)
+			names = names || backend.ReadsLiterals(name) && backend.ReadsNames(name)
 		}
 	}
-	return cmd.RestoresAny || cmd.LocalsAny || cmd.Effects&(parser.ResetsAll|parser.DiscardsAll) != 0
+	if cmd.RestoresAny || cmd.LocalsAny || cmd.Effects&(parser.ResetsAll|parser.DiscardsAll) != 0 {
+		literals = true
+		for _, p := range settings.All() {
+			names = names || backend.ReadsLiterals(p.Name) && backend.ReadsNames(p.Name)
+		}
+	}
+	return literals, names
 }
 
 // early reports whether the server reads literals of the text when it prepares it. It does not for those of commands
@@ -60,28 +86,52 @@ func early(st *parser.Statement) bool {
 	return false
 }
 
-// readingOf is the Reading under which a text with these facts is read now.
+// readingOf is the Reading under which a text with these facts is read before the turn changes anything.
 func (s *Session) readingOf(facts *parser.Statement) string {
-	literals := early(facts)
-	if literals && s.txn.reads.changed {
-		return s.txn.reads.under
+	now := s.settings
+	if s.txn.reads.matters(facts) {
+		now = s.txn.reads.now
 	}
-	return s.settings.Reading(literals)
+	return now.Reading(early(facts))
 }
 
-// readsAlike reports whether st, prepared now, would mean what it meant to the session.
+// readsAlike reports whether st, prepared before the turn changes anything, would mean what it meant to the session.
 func (s *Session) readsAlike(st *backend.Statement) bool {
-	if s.txn.reads.changed && !s.txn.reads.known && early(st.Facts) {
+	if r := &s.txn.reads; r.matters(st.Facts) && !r.known {
 		return false
 	}
 	return st.Under == s.readingOf(st.Facts)
 }
 
-// learnReading asks the server how literals are read in a transaction that has
-// changed it, if a message of the turn prepares a text that has any.
+// own returns what name means, a shared statement or one of the session's own. A server reads a statement again when
+// its tables have changed, under the settings of that moment: where those are others than it was first read under, the
+// session runs a statement of its own, so that nobody who shares the first one gets this reading.
+func (s *Session) own(name []byte, st *backend.Statement) *backend.Statement {
+	if s.raw || s.tx == wire.TxFailed || st.Owner != 0 || !s.rereads(st) {
+		return st
+	}
+	own := s.db.Statements.Acquire(backend.StatementKey{Text: st.Text, Types: st.OIDs(), Under: st.Under, SQL: st.SQL, Owner: s.id}, st.Facts)
+	if len(name) == 0 {
+		s.setUnnamed(own)
+		return own
+	}
+	s.setName(string(name), own)
+	s.forget(st)
+	return own
+}
+
+// rereads reports whether st, read again now, may mean something else. A server keeps readings for search paths apart
+// by itself.
+func (s *Session) rereads(st *backend.Statement) bool {
+	r := &s.txn.reads
+	return r.mattersNow(st.Facts) || r.matters(st.Facts) && !r.known || !backend.SameLiterals(st.Under, s.readingOf(st.Facts))
+}
+
+// learnReading asks the server how texts are read in a transaction that has changed it, if a message of the turn
+// prepares one to which that matters.
 func (s *Session) learnReading(c *backend.Conn) error {
 	r := &s.txn.reads
-	if !r.changed || r.known || s.raw || s.tx != wire.TxActive || !s.preparesLiterals() {
+	if !r.changed || r.known || s.raw || s.tx != wire.TxActive || !s.preparesChanged() {
 		return nil
 	}
 	s.turnTime = 0
@@ -90,7 +140,7 @@ func (s *Session) learnReading(c *backend.Conn) error {
 			return
 		}
 		if fields, err := wire.RowFields(f.Body()); err == nil {
-			r.known, r.under = true, s.settings.LiteralReading(fields)
+			r.known, r.now = true, s.settings.Literals(fields)
 		}
 	})
 	c.SetUnnamed(nil)
@@ -100,11 +150,11 @@ func (s *Session) learnReading(c *backend.Conn) error {
 	return nil
 }
 
-// preparesLiterals reports whether the turn prepares a text with literals.
-func (s *Session) preparesLiterals() bool {
+// preparesChanged reports whether the turn prepares a text that the transaction's changes matter to.
+func (s *Session) preparesChanged() bool {
 	for i := range s.items {
 		st := s.items[i].st
-		if st != nil && early(st) && (s.items[i].typ == wire.MsgParse || st.Effects&parser.SQLPrepare != 0) {
+		if st != nil && s.txn.reads.matters(st) && (s.items[i].typ == wire.MsgParse || st.Effects&parser.SQLPrepare != 0) {
 			return true
 		}
 	}
@@ -124,7 +174,7 @@ func (s *Session) prepareBefore(c *backend.Conn, req []byte, replay *[]byte) err
 			continue
 		}
 		st, unnamed := s.named(it, req[it.off:it.off+it.size], &replaced)
-		if st == nil || !unnamed && c.HasPrepared(st) || !st.SQL && s.readsAlike(st) {
+		if st == nil || !unnamed && c.HasPrepared(st) || !st.SQL && s.readsAlike(st) && !s.txn.reads.mattersNow(st.Facts) {
 			continue
 		}
 		if err := s.prepareNow(c, st, unnamed, replay); err != nil {
@@ -156,11 +206,17 @@ func (s *Session) named(it *item, frame []byte, replaced *bool) (st *backend.Sta
 	case !ok:
 		return nil, false
 	case len(name) > 0:
-		return s.names[string(name)], false
-	case *replaced || s.server.Unnamed() == s.unnamed:
+		if st = s.names[string(name)]; st != nil {
+			st = s.own(name, st)
+		}
+		return st, false
+	case *replaced || s.unnamed == nil:
 		return nil, true
 	}
-	return s.unnamed, true
+	if st = s.own(nil, s.unnamed); st == s.server.Unnamed() {
+		return nil, true
+	}
+	return st, true
 }
 
 // prepareNow makes st exist on c, read as it was first, in round trips of its own.

@@ -33,6 +33,7 @@ type relay struct {
 	heard        bool // the server has said something
 	farewell     bool // it said nothing but goodbye
 	goodbye      []byte
+	unsure       bool // duplex: something may have been committed that was not answered
 	again        bool // a replica could not serve it
 	acknowledged bool // a ParseComplete or CloseComplete has come
 
@@ -72,7 +73,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
 	r.counts, r.done, r.failedAt, r.total = false, 0, 0, 0
-	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.goodbye = false, false, false, false, false, nil
+	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -112,7 +113,7 @@ func (r *relay) Readable() bool {
 	if r.large {
 		want = wire.LargeBuffer
 	}
-	room := r.in.Space(r.s.env.Bufs, max(want, r.need, r.in.Len()+1))
+	room := r.in.Space(r.s.env.Bufs.Answers(), max(want, r.need, r.in.Len()+1))
 	r.need = 0
 	n, err := r.c.Take(room)
 	r.in.Added(n)
@@ -133,6 +134,7 @@ func (r *relay) Readable() bool {
 // step walks the frames that are there and forwards them.
 func (r *relay) step() bool {
 	b := r.in.Bytes()
+	longest := r.s.env.limit().MaxMessage
 	pos := 0
 	r.out = 0
 	for pos < len(b) {
@@ -145,7 +147,7 @@ func (r *relay) step() bool {
 		}
 		size, ok := wire.FrameSize(b[pos:])
 		class := frameClass[b[pos]]
-		if class == frameBad || ok && (size == 0 || size > r.s.env.limit().MaxMessage) {
+		if class == frameBad || ok && (size == 0 || size > longest) {
 			r.err = fmt.Errorf("%w: type %q, %d bytes", errGarbage, b[pos], size)
 			return false
 		}
@@ -153,7 +155,7 @@ func (r *relay) step() bool {
 			break
 		}
 		whole := len(b)-pos >= size
-		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete {
+		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
 				r.need = size
 				break
@@ -242,7 +244,6 @@ func (r *relay) free() {
 
 func (r *relay) write(b []byte) bool {
 	r.wrote = true
-	r.s.Counters.Sent.Add(uint64(len(b)))
 	r.s.db.Stats.Sent.Add(uint64(len(b)))
 	var err error
 	if r.hold { // on a goroutine of its own
@@ -275,6 +276,8 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 		return r.s.txn.listening, false
 	case wire.MsgCommandComplete:
 		r.command(frame)
+	case wire.MsgNoticeResponse:
+		r.shrunk = r.rename.position(frame)
 	case wire.MsgCopyInResponse:
 		return true, r.skip == 0 && r.copyStarts()
 	}

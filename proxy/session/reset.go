@@ -20,14 +20,14 @@ const readyBytes = wire.HeaderBytes + 1
 
 // restored are the login's settings that cmd may bring back.
 func (s *Session) restored(cmd *parser.Command) (out []wire.Param) {
-	if cmd.Kind == parser.DiscardAll { // followed as a whole, see discarded
+	if cmd.Kind == parser.DiscardAll { // followed as a whole, see discarded and discardsEarly
 		return nil
 	}
 	if cmd.Kind != parser.ResetAll && !cmd.RestoresAny && len(cmd.Restores) == 0 {
 		return nil
 	}
 	for _, p := range s.startup.All() {
-		if cmd.Kind == parser.ResetAll || cmd.RestoresAny || slices.Contains(cmd.Restores, p.Name) {
+		if cmd.Kind == parser.ResetAll && p.Name != roleSetting || cmd.RestoresAny || slices.Contains(cmd.Restores, p.Name) {
 			out = append(out, p)
 		}
 	}
@@ -43,6 +43,19 @@ func mends(cmd *parser.Command) bool {
 	return false
 }
 
+// leavesMending reports whether a RESET before cmd can still be mended behind it: nothing in cmd sees a setting, and
+// what becomes of the RESET becomes of the mending too. Where cmd begins another transaction or a savepoint, that may
+// be rolled back alone.
+func leavesMending(cmd *parser.Command) bool {
+	switch cmd.Kind {
+	case parser.Begin, parser.Release, parser.RollbackTo:
+		return true
+	case parser.Commit, parser.Rollback:
+		return !cmd.Chain
+	}
+	return false
+}
+
 // certain reports whether cmd brings settings back that its text names, or code in it does: not only perhaps, by a
 // NULL that set_config is given.
 func certain(cmd *parser.Command) bool { return !cmd.RestoresAny || !cmd.LocalsAny }
@@ -52,6 +65,9 @@ func certain(cmd *parser.Command) bool { return !cmd.RestoresAny || !cmd.LocalsA
 func (s *Session) resetsEarly(pin string) (early, sure bool) {
 	if len(s.startup.All()) == 0 {
 		return false, false
+	}
+	if s.discardsEarly() {
+		return true, true
 	}
 	if strings.Contains(pin, "RESET") { // a function of the catalog's
 		return true, true
@@ -67,33 +83,48 @@ func (s *Session) resetsEarly(pin string) (early, sure bool) {
 		if st == nil {
 			continue
 		}
-		for j := range st.Commands {
-			cmd := &st.Commands[j]
-			if pending && cmd.Effects&parser.TransactionControl == 0 {
-				return true, true
-			}
-			if len(s.restored(cmd)) == 0 {
-				continue
-			}
-			if !mends(cmd) {
-				return true, certain(cmd)
-			}
-			pending = true
+		if early, sure := s.seesReset(st, &pending); early {
+			return true, sure
 		}
 	}
 	return false, false
 }
 
+// seesReset is resetsEarly for one statement. pending: a RESET before it waits for its mending.
+func (s *Session) seesReset(st *parser.Statement, pending *bool) (early, sure bool) {
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		switch {
+		case *pending && !leavesMending(cmd):
+			return true, true
+		case len(s.restored(cmd)) == 0:
+		case !mends(cmd):
+			return true, certain(cmd)
+		default:
+			*pending = true
+		}
+	}
+	return false, false
+}
+
+// roleSetting is the one that RESET ALL leaves alone.
+const roleSetting = "role"
+
 // pinOwn is the pin of a session whose connection was opened with its login's settings.
 const pinOwn = "RESET before other statements"
+
+// sharedReset refuses what would see the server's default in the place of the login's value.
+func sharedReset() *wire.Error {
+	return &wire.Error{Code: wire.CodeFeatureNotSupported,
+		Message: "a setting given at login is reset where the transaction or session holds a shared server connection",
+		Detail:  "Statements behind the RESET would see the server's default instead of the login's value.",
+		Hint:    "Send RESET by itself, or outside a transaction block, or SET the value."}
+}
 
 // ownConnection gives the session a connection whose defaults are the login's settings. A refusal has not been told.
 func (s *Session) ownConnection() error {
 	if s.tx != wire.TxIdle || s.server != nil {
-		return &wire.Error{Code: wire.CodeFeatureNotSupported,
-			Message: "a setting given at login is reset where the transaction or session holds a shared server connection",
-			Detail:  "Statements behind the RESET would see the server's default instead of the login's value.",
-			Hint:    "Send RESET by itself, or outside a transaction block, or SET the value."}
+		return sharedReset()
 	}
 	shared, replay, err := s.lease()
 	if err != nil {
@@ -158,6 +189,9 @@ func (s *Session) restoreStartup(c *backend.Conn) error {
 	if s.tx == wire.TxIdle {
 		local = nil // over already
 	}
+	if len(session)+len(local) == 0 && s.runsUnknown() {
+		session = s.startup.All() // those that are still set stay
+	}
 	for i, names := range [...][]wire.Param{session, local} {
 		if len(names) == 0 {
 			continue
@@ -165,9 +199,14 @@ func (s *Session) restoreStartup(c *backend.Conn) error {
 		if err := c.Exec(backend.AppendRestore(nil, names, i == 1), readBackTimeout, nil); err != nil {
 			return fmt.Errorf("restore the settings of the login: %w", err)
 		}
-		c.SetUnnamed(nil)
 	}
 	return nil
+}
+
+// runsUnknown reports whether the turn may run a statement that is not among its messages and whose name is not
+// followed, because the connection is the session's own.
+func (s *Session) runsUnknown() bool {
+	return s.raw && s.hasBind() && !slices.ContainsFunc(s.items, func(it item) bool { return it.typ == wire.MsgParse })
 }
 
 // mending reports whether the turn resets something that the login set, so that what the server reports of settings is
@@ -176,21 +215,33 @@ func (s *Session) mending() bool {
 	if s.ends() != 1 {
 		return false
 	}
+	for i := range s.items {
+		if st := s.items[i].facts(); st != nil && st.Effects&parser.DiscardsAll != 0 {
+			return len(s.startup.All()) > 0
+		}
+	}
 	session, local := s.resetNames()
 	return len(session)+len(local) > 0
 }
 
-// tellReset tells the client, behind a RESET by itself, what its settings will be on the next connection.
-func (s *Session) tellReset(c *backend.Conn) {
+// tellReset tells the client, behind a RESET by itself or DISCARD ALL, what its settings will be on the next connection.
+func (s *Session) tellReset(c *backend.Conn, send func(func())) {
 	now := c.Params()
+	if _, has := s.startup.Value(roleSetting); has { // who is none yet
+		now = now.With("is_superuser", s.params.Value("is_superuser"))
+	}
+	back, _ := s.resetNames()
+	if s.relay.discarded {
+		back = s.startup.All()
+	}
 	for _, reported := range now.All() {
-		for _, p := range s.startup.All() {
+		for _, p := range back {
 			if strings.EqualFold(p.Name, reported.Name) {
 				now = now.With(reported.Name, p.Value)
 			}
 		}
 	}
-	s.beforeReady(func() { s.send(now.AppendChanges(nil, s.params)) })
+	send(func() { s.send(now.AppendChanges(nil, s.params)) })
 	s.params = now
 }
 

@@ -329,14 +329,14 @@ const visibleWait = 2500 * time.Millisecond
 // proof that does not come, because a long transaction runs and no replica can be asked about it, is not waited for any
 // longer. With them a commit may wait for hours: then the session gets an error rather than an older answer.
 func (s *Session) awaitVisible(f *fleet.Fleet) error {
-	if s.seenOn == "" || s.aim.level == router.Eventual {
+	if s.seenOn == "" && !s.floorDue || s.aim.level == router.Eventual || s.aim.blind {
 		return nil
 	}
 	began := time.Now()
 	for {
-		at, known := f.Position(s.seen)
+		at, known := s.mustShow(f)
 		if known && f.Visible() >= at {
-			s.seenOn = ""
+			s.seenOn, s.floorDue = "", false
 			return nil
 		}
 		if known {
@@ -352,7 +352,7 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		case waited <= visibleWait:
 		case v.Manager >= 0 && !v.Hosts[v.Manager].Synchronous:
 			s.db.Stats.Unproved.Add(1)
-			s.seenOn = ""
+			s.seenOn, s.floorDue = "", false
 			return nil
 		case waited > max(visibleWait, s.db.Reads().Failover):
 			s.db.Stats.Unproved.Add(1)
@@ -361,6 +361,19 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		}
 		time.Sleep(visiblePoll)
 	}
+}
+
+// mustShow is the position that the manager must show because the session, or the one whose token it was given, has seen it
+// on a replica.
+func (s *Session) mustShow(f *fleet.Fleet) (at balance.LSN, known bool) {
+	known = true
+	if s.seenOn != "" {
+		at, known = f.Position(s.seen)
+	}
+	if s.floorDue {
+		at = max(at, s.floor)
+	}
+	return at, known
 }
 
 // stopped is what ends a wait of the session: it was killed, or its statement cancelled before a server had seen it.

@@ -51,6 +51,7 @@ type Session struct {
 	seenAt          time.Time          // when it did
 	behind          int                // reads in a row for which every replica was behind
 	floor           balance.LSN        // what pgtier.lsn asked for
+	floorDue        bool               // the manager is not known to show it
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
 	openingReadOnly bool
@@ -81,6 +82,7 @@ type Session struct {
 	leaving  bool
 	last     *backend.Conn     // leased last; a wish for the next lease
 	harmless *parser.Statement // noted in this turn, and nothing was to be noted
+	effects  parser.Effects    // of all statements noted in this turn
 	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
 	listens  map[string]bool
 
@@ -110,13 +112,7 @@ type Session struct {
 	state    atomic.Int32          // State
 	since    atomic.Int64          // when state began, nanoseconds of env clock
 	txSince  atomic.Int64          // when the transaction began, 0 outside
-	Counters Counters
-}
-
-// Counters are a session's totals. Safe for concurrent use.
-type Counters struct {
-	Queries, Transactions atomic.Uint64
-	Received, Sent        atomic.Uint64
+	queries  atomic.Uint64         // answered so far
 }
 
 // State is what a session is doing.
@@ -241,7 +237,6 @@ func (s *Session) Readable() bool {
 		s.in.Release()
 		return true
 	}
-	s.Counters.Received.Add(uint64(n))
 	s.db.Stats.Received.Add(uint64(n))
 	if !s.requests() {
 		s.leaving = true
@@ -260,7 +255,6 @@ func (s *Session) send(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	s.Counters.Sent.Add(uint64(len(b)))
 	s.db.Stats.Sent.Add(uint64(len(b)))
 	if err := s.client.Send(b); err != nil {
 		s.leaving = true

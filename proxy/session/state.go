@@ -21,6 +21,7 @@ const hazardWait = 2 * time.Second
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
+	s.effects |= st.Effects
 	if s.raw {
 		s.noteRaw(st)
 		return ""
@@ -34,7 +35,7 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		s.turnTime = 0
 		stop()
 	}
-	s.txn.reads.note(st)
+	s.txn.reads.note(st, s.settings)
 	plan := router.Route(st, s.routeFacts(st), s.db.Hazards)
 	switch {
 	case plan.Effects != 0:
@@ -113,7 +114,7 @@ func (s *Session) watching() bool {
 			return true
 		}
 	}
-	return s.raw && s.unnamed == nil && s.hasBind()
+	return s.raw && s.hasBind()
 }
 
 // hasBind: in raw mode names are not followed, so any Bind may run a DISCARD ALL.
@@ -167,7 +168,7 @@ func (s *Session) capture(c *backend.Conn, names []string) error {
 			return
 		}
 		for i, v := range fields {
-			if v == nil || names[i] == "role" && string(v) == "none" {
+			if v == nil || names[i] == roleSetting && string(v) == "none" {
 				now = now.Without(names[i])
 			} else {
 				now = now.With(names[i], string(v))
@@ -190,7 +191,7 @@ func (s *Session) capture(c *backend.Conn, names []string) error {
 // resetAlone reports whether the turn was one RESET by itself, outside a
 // transaction block, and succeeded.
 func (s *Session) resetAlone() bool {
-	return s.relay.reset && len(s.items) == 1 && s.items[0].st != nil && len(s.items[0].st.Commands) == 1 &&
+	return s.relay.reset && len(s.items) == 1 && s.items[0].end && s.items[0].st != nil && len(s.items[0].st.Commands) == 1 &&
 		(s.items[0].st.Commands[0].Kind == parser.ResetAll || s.items[0].st.Commands[0].Kind == parser.Reset)
 }
 
@@ -202,12 +203,14 @@ func (s *Session) wasReset(c *backend.Conn) {
 	if cmd.Kind == parser.ResetAll {
 		names = nil
 		for _, p := range s.settings.All() {
-			if p.Name != "role" {
+			if p.Name != roleSetting {
 				names = append(names, p.Name)
 			}
 		}
 		for _, p := range s.startup.All() {
-			names = append(names, p.Name)
+			if p.Name != roleSetting {
+				names = append(names, p.Name)
+			}
 		}
 	}
 	on := c.Settings()

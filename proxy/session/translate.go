@@ -101,6 +101,9 @@ func (t *translator) message(it *item, frame []byte) {
 		expect.sent++
 	case wire.MsgDescribe:
 		defer func() { expect.sent++ }()
+		if len(frame) > wire.HeaderBytes && frame[wire.HeaderBytes] == 'P' {
+			return // portals keep their names
+		}
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			if st := t.need(it, name); st != nil {
 				t.rename(it, wire.MsgDescribe, st.Name)
@@ -145,6 +148,13 @@ func (t *translator) parse(it *item, frame []byte) {
 	}
 	t.from = it.off + it.size
 	if c.HasPrepared(st) {
+		if s.tx == wire.TxFailed { // where a Close succeeds and most Parses do not
+			t.out = wire.AppendParse(t.out, absent, st.Text, st.Types)
+			expect.add(expectation{kind: expectParseKnown, st: st, name: name, old: old})
+			t.out = wire.AppendCloseStatement(t.out, absent)
+			expect.add(expectation{kind: expectCloseOwn})
+			return
+		}
 		t.out = wire.AppendCloseStatement(t.out, absent)
 		expect.add(expectation{kind: expectParseKnown, st: st, name: name, old: old})
 		return
@@ -211,6 +221,7 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 	if st == nil {
 		return nil // the server says that it does not exist
 	}
+	t.keep(st)
 	if !c.HasPrepared(st) && !st.SQL {
 		t.alike(st)
 		t.flushTo(it.off)
@@ -229,8 +240,11 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 // needUnnamed gives the server connection the client's unnamed statement.
 func (t *translator) needUnnamed(it *item) {
 	s, c := t.s, t.c
-	if c.Unnamed() == s.unnamed && s.unnamed != nil {
-		return
+	if s.unnamed != nil {
+		t.keep(s.unnamed)
+		if c.Unnamed() == s.unnamed {
+			return
+		}
 	}
 	t.flushTo(it.off)
 	if s.unnamed == nil { // what the connection holds then is a question of ours, or a neighbour's
@@ -245,10 +259,18 @@ func (t *translator) needUnnamed(it *item) {
 	s.relay.expect.add(expectation{kind: expectParseOwn, st: s.unnamed})
 }
 
+// keep makes sure that nobody who shares st gets what the server may make of it in this pipeline. Where the pipeline
+// has not prepared st or changed the settings itself, the session runs one of its own (own).
+func (t *translator) keep(st *backend.Statement) {
+	if st.Owner == 0 && t.s.tx != wire.TxFailed && t.s.rereads(st) {
+		t.c.Spoil("a statement was run under other settings than it was read")
+	}
+}
+
 // alike makes sure that st means here what it meant to the session. prepareBefore has seen to that, but for messages
 // that came into a pipeline behind others: those cannot be held back until it is made.
 func (t *translator) alike(st *backend.Statement) {
-	if t.s.tx == wire.TxFailed || t.s.readsAlike(st) {
+	if t.s.tx == wire.TxFailed || t.s.readsAlike(st) && !t.s.txn.reads.mattersNow(st.Facts) {
 		return
 	}
 	t.s.Kill(&wire.Error{Severity: "FATAL", Code: wire.CodeFeatureNotSupported,
@@ -351,7 +373,7 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	s.harmless = nil
+	s.harmless, s.effects = nil, 0
 	for i := range s.items {
 		if st := s.items[i].st; st != nil {
 			if e := s.checkOwn(st); e != nil {
@@ -359,7 +381,8 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 			}
 		}
 	}
-	s.txn.reads.turn, s.reparsed = false, false
+	s.txn.reads.begin()
+	s.reparsed = false
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -374,7 +397,7 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	if s.raw {
 		return "", nil
 	}
-	if pin == "" && s.discardsEarly() {
+	if pin == "" && s.effects&parser.DiscardsAll != 0 && s.discardsEarly() {
 		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
@@ -411,7 +434,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		}
 		it.named = len(p.name) > 0
 		s.reparsed = s.reparsed || !it.named
-		late := s.txn.reads.turn && early(it.st)
+		late := s.txn.reads.mattersNow(it.st)
 		switch pin = s.note(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:

@@ -157,7 +157,7 @@ func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 func (s *Session) exchange(c *backend.Conn, out []byte) error {
 	for {
 		err := c.Loop(out, &s.relay)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		c.Unkick()
@@ -201,8 +201,8 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		return s.unfinished(c, err)
 	}
 	switch alone := s.tx == wire.TxIdle && !s.raw && s.resetAlone(); {
-	case r.quiet && alone:
-		s.tellReset(c)
+	case r.quiet && alone, r.discarded && !c.Own:
+		s.tellReset(c, s.beforeReady)
 	case r.quiet || r.reset: // a changed value is reported behind the answer's complete frames
 		s.beforeReady(func() { s.tellParams(c, s.send) })
 	}
@@ -219,7 +219,6 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 // have done to the session is read back, and the connection goes home.
 func (s *Session) finish(c *backend.Conn) error {
 	s.db.Stats.Transactions.Add(1)
-	s.Counters.Transactions.Add(1)
 	r := &s.relay
 	notified, wrote := s.txn.notified, s.txn.wrote
 	s.txn.wrote = written{} // what follows is another transaction's
@@ -296,7 +295,7 @@ func (s *Session) account(began int64, queries int) {
 	took := s.since.Load() - began // the session came to rest just now
 	s.db.Stats.Queries.Add(uint64(queries))
 	s.db.Stats.QueryTime.Add(uint64(took))
-	s.Counters.Queries.Add(uint64(queries))
+	s.queries.Add(uint64(queries))
 	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {
 		s.logSlow(took)
 	}

@@ -15,6 +15,8 @@ const (
 // use. An idle connection holds none.
 type Buffers struct {
 	tiny, small, large sync.Pool
+
+	answers *Buffers // fixed after NewBuffers
 }
 
 // Buffer is memory on loan from Buffers.
@@ -25,6 +27,16 @@ type Buffer struct {
 
 // NewBuffers returns an empty store.
 func NewBuffers() *Buffers {
+	b := newBuffers()
+	b.answers = newBuffers()
+	return b
+}
+
+// Answers is the store that answers of servers are read into. A turn holds a buffer of the client's and one of the
+// server's, and a sync.Pool has one item of each processor at hand; the second costs several times as much.
+func (b *Buffers) Answers() *Buffers { return b.answers }
+
+func newBuffers() *Buffers {
 	b := &Buffers{}
 	b.tiny.New = func() any { return &Buffer{B: make([]byte, TinyBuffer), home: &b.tiny} }
 	b.small.New = func() any { return &Buffer{B: make([]byte, SmallBuffer), home: &b.small} }

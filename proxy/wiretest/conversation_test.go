@@ -14,7 +14,7 @@ import (
 //	# comment
 //	setup "SQL"              before anything else, straight on the server
 //	needs 2                  fewer server connections would make it wait for itself
-//	shared                   not in session mode, where RESET gives the server's value, not that of the startup packet
+//	shared                   not in session mode, where what follows a RESET of a login's setting in one text is refused
 //	conn NAME [key=value …]  log in, or speak through NAME from here on
 //	dial NAME                connect and say nothing yet
 //	> Message …              send; lines that follow each other go out in one write

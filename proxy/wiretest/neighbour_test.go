@@ -25,8 +25,15 @@ const visitWait = 4 * time.Millisecond
 func newNeighbour(t *testing.T, address string) *neighbour {
 	n := &neighbour{connect: func() *peer { return connect(t, address, "application_name=neighbour") }, tasks: make(chan chan struct{}, 1)}
 	n.peer = n.connect()
-	go n.serve() // ends with tasks
-	t.Cleanup(func() { close(n.tasks) })
+	ended := make(chan struct{})
+	go func() { // ends with tasks
+		n.serve()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		close(n.tasks)
+		<-ended // a visit under way must not meet a proxy that is gone
+	})
 	return n
 }
 

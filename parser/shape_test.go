@@ -1,0 +1,111 @@
+package parser
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestShapeIsTheTextButForItsIntegers(t *testing.T) {
+	const text = "UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = 12345;"
+	s := shapeOf(text)
+	for other, want := range map[string]bool{
+		text: true,
+		"UPDATE t SET a = a + 8, b1 = 'x1' WHERE id = 999999999;":   true,
+		"UPDATE t SET a = a + 0, b1 = 'x1' WHERE id = 1;":           true,
+		"UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = 1234567890;": false, // may be numeric
+		"UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = ;":           false,
+		"UPDATE t SET a = a + , b1 = 'x1' WHERE id = 1;":            false,
+		"UPDATE t SET a = a + 17, b1 = 'x2' WHERE id = 12345;":      false,
+		"UPDATE t SET a = a + 17, b2 = 'x1' WHERE id = 12345;":      false,
+		"UPDATE t SET a = a + 17.0, b1 = 'x1' WHERE id = 12345;":    false,
+		"UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = 12345e1;":    false,
+		"UPDATE t SET a = a + -17, b1 = 'x1' WHERE id = 12345;":     false,
+		"UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = 12345":       false,
+		"UPDATE t SET a = a + 17, b1 = 'x1' WHERE id = 12345;;":     false,
+		"UPDATE t SET a = a + 17":                                   false,
+		"":                                                          false,
+	} {
+		if got := s.matches([]byte(other)); got != want {
+			t.Errorf("%q: matches %v, want %v", other, got, want)
+		}
+	}
+}
+
+func TestTextsWithoutShape(t *testing.T) {
+	for _, text := range []string{
+		"SELECT 1", "SELECT a, b, c, d, e, f FROM t", "SELECT a, b, c, d, e, f FROM t1", "SELECT '1', '2', '3', '4', '5'",
+		"SELECT 1.5, 2.5, 3.5, 4.5, 5.5", "SELECT " + strings.Repeat("1, ", maxShape) + "1",
+	} {
+		if s := shapeOf(text); s != nil {
+			t.Errorf("%.60s: has the shape %+v", text, s.spans)
+		}
+	}
+}
+
+func TestStatementIsFoundByShape(t *testing.T) {
+	c := NewCache(1 << 20)
+	first := c.Statement([]byte("SELECT abalance FROM accounts WHERE aid = 1"))
+	for i := range 100 {
+		if got := c.Statement(fmt.Appendf(nil, "SELECT abalance FROM accounts WHERE aid = %d", i*i)); got != first {
+			t.Fatalf("%d: another statement", i)
+		}
+	}
+	// What decides the facts is never taken for another value of the same.
+	for _, text := range []string{"SELECT a::float(24), b, c FROM accounts", "SELECT a::float(25), b, c FROM accounts"} {
+		if got := c.Statement([]byte(text)); got.Template != text {
+			t.Errorf("%s: got the statement of %q", text, got.Template)
+		}
+	}
+	if stats := c.Stats(); stats.Hits != 100 || stats.Misses != 3 {
+		t.Errorf("%d hits and %d misses, want 100 and 3", stats.Hits, stats.Misses)
+	}
+}
+
+// checkShape fails if b is taken for a text with a's template and has another.
+func checkShape(t *testing.T, a, b string) {
+	t.Helper()
+	room := make([]byte, 0, 3*maxShape)
+	key, verbatim, ok := template(room, []byte(a))
+	if !ok || verbatim {
+		return
+	}
+	want := string(key)
+	s := shapeOf(a)
+	if s == nil || !s.matches([]byte(b)) {
+		return
+	}
+	if got, verbatim, ok := template(room, []byte(b)); !ok || verbatim || string(got) != want {
+		t.Errorf("%q has the shape of %q, and the templates %q (verbatim %v) and %q", b, a, got, verbatim, want)
+	}
+}
+
+// renumber gives a text other digits, now and then more or fewer of them.
+func renumber(text string, choice byte) string {
+	var out []byte
+	for i := range len(text) {
+		c := text[i]
+		if c >= '0' && c <= '9' {
+			c = '0' + (c-'0'+choice+byte(i))%10
+			if (choice+byte(i))%7 == 0 {
+				out = append(out, c)
+			}
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+func FuzzShape(f *testing.F) {
+	for i, s := range seeds() {
+		f.Add(s, renumber(s, byte(i)), byte(i))
+	}
+	f.Fuzz(func(t *testing.T, a, b string, choice byte) {
+		if len(a) > maxShape || len(b) > maxShape {
+			return
+		}
+		checkShape(t, a, a)
+		checkShape(t, a, b)
+		checkShape(t, a, renumber(a, choice))
+	})
+}
