@@ -44,9 +44,9 @@ func (l *pipeline) deal() error {
 			if size != readyBytes || b[end-1] != wire.TxIdle {
 				return fmt.Errorf("%w: a transaction in a pipeline", errGarbage)
 			}
+			next := l.next() // first: its session may use e again as soon as it is done
 			l.answered(e, b[start:end])
-			start = end
-			e = l.next()
+			start, e = end, next
 		}
 		pos = end
 	}
@@ -162,14 +162,23 @@ func (p *Pipelines) Tend(now int64, slow time.Duration) {
 func (l *pipeline) evict(now int64, slow time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.len() < 2 || now-l.queue[l.head].began < int64(slow) {
+	if l.len() < 2 || now-l.queue[l.head].began < evictAfter*int64(slow) {
 		return
 	}
-	for _, e := range l.queue[l.head+1:] {
+	behind := l.head + 1
+	if l.head >= l.sent { // not even the head has been sent
+		behind = l.head
+	}
+	for _, e := range l.queue[behind:] {
 		l.owner.Evictions.Add(1)
 		l.repeat(e)
 	}
-	l.owner.Depth.Add(int64(l.sent - len(l.queue)))
-	clear(l.queue[l.sent:])
-	l.queue, l.out = l.queue[:l.sent], l.out[:0] // the rest needs not be sent at all
+	kept := max(l.sent, behind)
+	l.owner.Depth.Add(int64(kept - len(l.queue)))
+	clear(l.queue[kept:])
+	l.queue, l.out = l.queue[:kept], l.out[:0] // the rest needs not be sent at all
 }
+
+// evictAfter is how many times slow a head may take before those behind it are sent elsewhere: a full pipeline on a busy
+// machine takes about as long as slow itself.
+const evictAfter = 4
