@@ -36,7 +36,8 @@ type Conn struct {
 	unnamed   *Statement // what the unnamed statement holds; nil: none, or not ours to know
 	rest      []byte     // the beginning of a message behind the last answer
 	dirty     string     // why it must be closed rather than reused; "" if clean
-	SeqWriter uint64     // session that last may have advanced a sequence here; 0 none
+	retired   string
+	SeqWriter uint64 // session that last may have advanced a sequence here; 0 none
 	// Own: its defaults are one client's login settings, so it is closed rather than lent again.
 	Own bool
 	// Heard gets the notifications that come behind an answer; nil drops them.
@@ -92,6 +93,17 @@ func (c *Conn) Spoil(reason string) {
 		c.dirty = reason
 	}
 }
+
+// Retire marks the connection as one to be closed when its session gives it back; until then it works on. The first
+// reason is kept.
+func (c *Conn) Retire(reason string) {
+	if c.retired == "" {
+		c.retired = reason
+	}
+}
+
+// Retired returns why the connection is to be closed when it is given back, "" if it need not be.
+func (c *Conn) Retired() string { return c.retired }
 
 // Spoiled returns why the connection must not be reused, "" if it may be.
 func (c *Conn) Spoiled() string { return c.dirty }

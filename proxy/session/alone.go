@@ -22,7 +22,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	cmd := &st.Commands[0]
 	s.other(router.NotProved, cmd.Kind.String())
 	if s.opening != nil && (cmd.Kind == parser.Prepare || cmd.Kind == parser.Execute) {
-		c, replay, err := s.lease()
+		c, replay, err := s.leaseLive()
 		if err == nil {
 			err = s.beginHeld(c, &replay)
 		}
@@ -72,7 +72,7 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 		s.setName(cmd.Name, shared)
 		return true, s.answer("PREPARE")
 	}
-	c, replay, err := s.lease()
+	c, replay, err := s.leaseLive()
 	if err != nil {
 		s.forget(shared)
 		return true, s.refuseAll(asError(err))
@@ -135,7 +135,7 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 
 // tryExecute sends EXECUTE of st once. again: its server failed, and it may be sent to another.
 func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statement, tries int) (ok, again bool) {
-	c, replay, err := s.lease()
+	c, replay, err := s.leaseLive()
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
@@ -233,7 +233,7 @@ func (s *Session) sqlDeallocate(cmd *parser.Command) (done, ok bool) {
 
 // pinnedTurn keeps the connection for good and runs the request there untouched.
 func (s *Session) pinnedTurn(req []byte, why string) bool {
-	c, replay, err := s.lease()
+	c, replay, err := s.leaseLive()
 	if err != nil {
 		return s.refuseAll(asError(err))
 	}

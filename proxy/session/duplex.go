@@ -51,7 +51,7 @@ func (s *Session) startDuplex() bool {
 			return s.fatal(asError(err))
 		}
 	}
-	c, replay, err := s.lease()
+	c, replay, err := s.leaseLive()
 	if err != nil {
 		return s.fatal(asError(err))
 	}
@@ -377,7 +377,7 @@ func (s *Session) pumpDeallocate(d *duplex, st *parser.Statement) {
 		s.forget(st)
 	}
 	d.c.ForgetPrepared()
-	d.c.Spoil("DEALLOCATE ALL in a pipeline")
+	d.c.Retire("DEALLOCATE ALL in a pipeline")
 }
 
 // keepFor pins the session from the middle of a pipeline. Names keep being

@@ -85,6 +85,18 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	return c, replay, nil
 }
 
+// leaseLive is lease for what cannot be sent again when the connection has ended while it rested: it looks first.
+func (s *Session) leaseLive() (c *backend.Conn, replay []byte, err error) {
+	fresh := s.server == nil
+	c, replay, err = s.lease()
+	for tries := 1; err == nil && fresh && tries < maxTries && c.PeerGone(); tries++ {
+		c.Spoil("ended while it rested")
+		s.release(c)
+		c, replay, err = s.lease()
+	}
+	return c, replay, err
+}
+
 // wait borrows a connection when none is at hand. A cancel finds the session
 // waiting from here until lease has noted the connection.
 func (s *Session) wait(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
@@ -167,6 +179,9 @@ func (s *Session) release(c *backend.Conn) {
 func (s *Session) giveBack(c *backend.Conn) {
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
+	}
+	if why := c.Retired(); why != "" {
+		c.Spoil(why)
 	}
 	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {

@@ -45,8 +45,8 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	if s.tx == wire.TxFailed {
 		return nil // nothing can be prepared now; the next statement pins fully
 	}
-	if c.PreparedCount() > 0 {
-		// What other sessions share is not for this one's pg_prepared_statements.
+	if c.PreparedCount() > 0 || c.Retired() != "" {
+		// What other sessions share is not for this one's pg_prepared_statements, nor is a name that was made for a refusal (duplicate).
 		if err := c.Exec(wire.AppendQuery(nil, "DEALLOCATE ALL"), adoptTimeout, nil); err != nil {
 			return fmt.Errorf("clear a connection to be kept: %w", err)
 		}

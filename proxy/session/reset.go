@@ -75,11 +75,7 @@ func (s *Session) resetsEarly(pin string) (early, sure bool) {
 	pending, parsed := false, false
 	for i := range s.items {
 		it := &s.items[i]
-		st := it.st
-		parsed = parsed || it.typ == wire.MsgParse
-		if it.typ == wire.MsgBind && it.own != nil && !(parsed && it.own == s.unnamed) {
-			st = it.own.Facts
-		}
+		st := s.runs(it, &parsed)
 		if st == nil {
 			continue
 		}

@@ -196,7 +196,7 @@ func (t *translator) duplicate(name string, st *backend.Statement) {
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.out = wire.AppendParse(t.out, name, nil, nil)
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
-	t.c.Spoil("a client used a prepared statement name twice")
+	t.c.Retire("a client used a prepared statement name twice")
 }
 
 // prepare adds the Parse of a shared statement; a full connection closes its oldest.
@@ -263,7 +263,7 @@ func (t *translator) needUnnamed(it *item) {
 // has not prepared st or changed the settings itself, the session runs one of its own (own).
 func (t *translator) keep(st *backend.Statement) {
 	if st.Owner == 0 && t.s.tx != wire.TxFailed && t.s.rereads(st) {
-		t.c.Spoil("a statement was run under other settings than it was read")
+		t.c.Retire("a statement was run under other settings than it was read")
 	}
 }
 
@@ -342,11 +342,7 @@ func (s *Session) discardsEarly() bool {
 	found, parsed := false, false
 	for i := range s.items {
 		it := &s.items[i]
-		st := it.st
-		parsed = parsed || it.typ == wire.MsgParse
-		if it.typ == wire.MsgBind && it.own != nil && !(parsed && it.own == s.unnamed) {
-			st = it.own.Facts
-		}
+		st := s.runs(it, &parsed)
 		discards := st != nil && st.Effects&parser.DiscardsAll != 0
 		if found && !discards && (st != nil || it.typ == wire.MsgFunction) {
 			return true
@@ -354,6 +350,16 @@ func (s *Session) discardsEarly() bool {
 		found = found || discards
 	}
 	return false
+}
+
+// runs is what a message of the turn may run: a Parse's text too, because its Bind need not be there to be known. parsed
+// follows whether one came before, which may have replaced the unnamed statement.
+func (s *Session) runs(it *item, parsed *bool) *parser.Statement {
+	*parsed = *parsed || it.typ == wire.MsgParse
+	if it.typ == wire.MsgBind && it.own != nil && !(*parsed && it.own == s.unnamed) {
+		return it.own.Facts
+	}
+	return it.st
 }
 
 // largeObjectCall reports whether a FunctionCall is one of those that libpq's

@@ -251,3 +251,32 @@ func TestATerminatedBackendEndsItsTransactionAndNothingElse(t *testing.T) {
 	r.checkUntouched(t, address, "after terminated backends")
 	r.atRest(t)
 }
+
+// TestAConnectionThatEndedWhileItRestedIsReplacedForWhatCannotBeSentAgain: messages that come with Flush, and PREPARE
+// and EXECUTE.
+func TestAConnectionThatEndedWhileItRestedIsReplacedForWhatCannotBeSentAgain(t *testing.T) {
+	r := newRig(t)
+	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, 1))
+	p := connect(t, address)
+	run := func(what string, request []byte, end string) string {
+		t.Helper()
+		if err := p.write(request); err != nil {
+			t.Fatal(what, err)
+		}
+		frames, err := p.readUntil(end, 1)
+		if err != nil || strings.Contains(lines(frames), "ErrorResponse") {
+			t.Fatalf("%s: %v\n%s", what, err, lines(frames))
+		}
+		return lines(frames)
+	}
+	for _, what := range []string{"PREPARE p AS SELECT 1", "EXECUTE p", "flush"} {
+		run("a pool that is in use", queryMessage("SELECT 1"), "Z")
+		pgtest.Exec(t, r.manager, "postgres", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'app' AND application_name NOT LIKE 'pgtier%'")
+		if what == "flush" {
+			run(what, append(parseMessage("", "SELECT 1"), frameOf('H', nil)...), "1")
+			run(what, append(runMessage(""), syncMessage()...), "Z")
+			continue
+		}
+		run(what, queryMessage(what), "Z")
+	}
+}
