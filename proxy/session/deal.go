@@ -84,6 +84,7 @@ func (l *pipeline) current() *entry {
 func (l *pipeline) next() *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.bytes -= l.queue[l.head].size
 	l.queue[l.head] = nil
 	l.head++
 	l.owner.Depth.Add(-1)
@@ -174,6 +175,9 @@ func (l *pipeline) evict(now int64, slow time.Duration) {
 		l.repeat(e)
 	}
 	kept := max(l.sent, behind)
+	for _, e := range l.queue[kept:] {
+		l.bytes -= e.size
+	}
 	l.owner.Depth.Add(int64(kept - len(l.queue)))
 	clear(l.queue[kept:])
 	l.queue, l.out = l.queue[:kept], l.out[:0] // the rest needs not be sent at all

@@ -46,6 +46,8 @@ func (s *Session) pipe(req []byte) bool {
 	s.piped.entry = e
 	s.pipedNow.Store(e)
 	l.out = append(l.out, out...)
+	e.size = len(out)
+	l.bytes += e.size
 	t.free()
 	l.queue = append(l.queue, e)
 	l.owner.Depth.Add(1)

@@ -56,6 +56,7 @@ type pipeline struct {
 	queue []*entry      // sent, or in out; the head is being answered
 	head  int
 	sent  int    // entries of the queue whose bytes have left out
+	bytes int    // of the requests in the queue
 	out   []byte // requests not yet sent
 	spare []byte // the other buffer for out
 	open  bool   // takes newcomers
@@ -74,13 +75,13 @@ type entry struct {
 	s     *Session
 	state atomic.Int32
 	began int64 // env clock
+	size  int   // bytes of the request
 	rec   *record
 	// Written before it is submitted, read by the pipeline.
 	own [8]bool // which of the first ParseComplete and CloseComplete are ours to drop
 	n   int     // of them
 	// Owned by the pipeline until the entry is done.
 	acks int    // seen so far
-	drop bool   // something was dropped, so the answer was moved to buf
 	bad  bool   // it has to go the usual way
 	buf  []byte // the answer so far, where it is not whole in the pipeline's buffer
 	rest []byte // of the answer, for the session to write
@@ -103,8 +104,9 @@ const (
 const (
 	// pipelineIdle is how long a pipeline keeps its connection from the pool while nobody uses it.
 	pipelineIdle = 100 * time.Millisecond
-	// maxUnsent bounds the bytes that wait to be sent behind requests under way, well below what a socket takes at once.
-	maxUnsent = 64 << 10
+	// maxUnderWay bounds the bytes of unanswered requests. It is below what a server's socket holds for it (tcp_rmem, 128 KiB),
+	// so that sending never waits for a server that itself waits until we take its answers.
+	maxUnderWay = 32 << 10
 	// maxAnswer bounds an answer that is held whole. A longer one comes from a statement whose record said otherwise, and
 	// is sent for again.
 	maxAnswer = 1 << 20
@@ -161,7 +163,7 @@ func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipe
 
 // takes reports whether s may join now; mu is held.
 func (l *pipeline) takes(s *Session, depth int, slow time.Duration) bool {
-	if !l.open || l.c == nil || l.len() >= depth || len(l.out) > maxUnsent || !l.settings.Equal(s.settings) {
+	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
 		return false
 	}
 	return l.len() == 0 || s.turnTime-l.queue[l.head].began < int64(slow)
@@ -368,7 +370,10 @@ func (l *pipeline) Readable() bool {
 	wanted := l.key.pool.Wants(l.c)
 	l.mu.Lock()
 	l.open = l.open && !wanted
-	out := l.take()
+	var out []byte
+	if !l.c.Behind() { // else with the next answer
+		out = l.take()
+	}
 	more := l.len() > 0
 	l.mu.Unlock()
 	if out != nil {

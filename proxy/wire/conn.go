@@ -148,6 +148,23 @@ func (c *Conn) Loop(first []byte, h Handler) error {
 // have come before.
 func (c *Conn) Sent() bool { return c.sent || c.raw == nil }
 
+// Behind reports whether first has not been sent whole yet. Only the handler in Loop may ask, and must not send while it is.
+func (c *Conn) Behind() bool {
+	if c.rest == nil {
+		return false
+	}
+	select {
+	case err := <-c.rest:
+		c.rest = nil
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+		return false
+	default:
+		return true
+	}
+}
+
 // readCallback runs inside RawConn.Read: true ends the wait. The poller tells of
 // new input only, so it must not wait while some may be left unread.
 func (c *Conn) readCallback(fd uintptr) bool {
