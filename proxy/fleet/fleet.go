@@ -53,6 +53,7 @@ type Fleet struct {
 type known struct {
 	status   status    // its last answer
 	sent     time.Time // when the question was sent that has status.position for an answer
+	told     time.Time // when the question was sent that has the rest of status for an answer
 	answered bool      // it answers now
 	asked    bool      // it has answered or failed to
 	failure  failure
@@ -158,7 +159,7 @@ func (f *Fleet) heard(i int, q uint64, sent time.Time, s status) {
 		// It crashed and lost the end of its log, too quickly for us to see it away. What follows is another log.
 		f.roles.manager = -1
 	}
-	h.status, h.sent, h.answered, h.asked, h.failure = s, sent, true, true, failure{}
+	h.status, h.sent, h.told, h.answered, h.asked, h.failure = s, sent, sent, true, true, failure{}
 	f.publish(time.Now())
 	f.took(i, q, sent, s.role, s.position)
 }

@@ -53,6 +53,8 @@ type Host struct {
 	Asked time.Time
 	// Synchronous tells that its commits may wait for standbys, during which replicas can be ahead of it.
 	Synchronous bool
+	// Told is when the question was sent whose answer Synchronous is.
+	Told time.Time
 	// Lag is how long ago the manager went beyond Replayed, as of the View.
 	Lag time.Duration
 	// LastReplay is the commit time of the last transaction replayed, by the manager's clock; zero if unknown.

@@ -350,7 +350,7 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		case v.Manager < 0 && waited < s.db.Reads().Failover:
 			// Its successor will tell.
 		case waited <= visibleWait:
-		case v.Manager >= 0 && !v.Hosts[v.Manager].Synchronous:
+		case v.Manager >= 0 && !v.Hosts[v.Manager].Synchronous && v.Hosts[v.Manager].Told.After(began): // what it was before says nothing
 			s.db.Stats.Unproved.Add(1)
 			s.seenOn, s.floorDue = "", false
 			return nil
