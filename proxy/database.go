@@ -218,6 +218,7 @@ func (d *database) forgetWelcomes() {
 
 func (d *database) close() {
 	d.stop()
+	d.shared.Pipelines.Close()
 	d.fleets.Wait()
 	d.querier.Close()
 	d.listener.Close()

@@ -95,6 +95,30 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.routes(s)
 	c.servers(s)
 	c.clients(s)
+	c.pipelines(s)
+}
+
+// pipelines sums those of the databases beyond maxSeries.
+func (c *collector) pipelines(s *sink) {
+	sums := map[string]admin.Pipeline{}
+	for _, l := range c.proxy.viewPipelines() {
+		name := l.Database
+		if len(sums) >= maxSeries {
+			name = others
+		}
+		sum := sums[name]
+		sum.Open, sum.UnderWay, sum.Requests, sum.Batches = sum.Open+l.Open, sum.UnderWay+l.UnderWay, sum.Requests+l.Requests, sum.Batches+l.Batches
+		sum.SentAgain, sum.Evicted = sum.SentAgain+l.SentAgain, sum.Evicted+l.Evicted
+		sums[name] = sum
+	}
+	for name, l := range sums {
+		s.gauge("pgtier_pipelines", "Server connections that reads of several clients share.", float64(l.Open), "database", name)
+		s.gauge("pgtier_pipeline_depth", "Requests under way in them.", float64(l.UnderWay), "database", name)
+		s.counter("pgtier_pipeline_requests_total", "Requests that travelled in them.", float64(l.Requests), "database", name)
+		s.counter("pgtier_pipeline_batches_total", "Writes that carried them.", float64(l.Batches), "database", name)
+		s.counter("pgtier_pipeline_replays_total", "Requests sent again over connections of their own.", float64(l.SentAgain), "database", name)
+		s.counter("pgtier_pipeline_evictions_total", "Of these, requests that waited behind a slow one.", float64(l.Evicted), "database", name)
+	}
 }
 
 func truth(b bool) float64 {

@@ -71,6 +71,12 @@ func WithReload(reload func() ([]string, error)) Option {
 	return func(p *Proxy) { p.reload = reload }
 }
 
+// WithEagerPipelines lets every read that may share a pipeline do so at once, before its record says that it is small and
+// fast. Tests use it.
+func WithEagerPipelines() Option {
+	return func(p *Proxy) { p.env.EagerPipelines = true }
+}
+
 // New loads what cfg names (users, certificates, rules) and returns a proxy
 // that serves nobody yet.
 func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {

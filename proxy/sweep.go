@@ -22,5 +22,8 @@ func (p *Proxy) sweep(ctx context.Context) {
 		for _, s := range p.Sessions() {
 			s.KeepLimits()
 		}
+		for _, d := range p.allDatabases() {
+			d.shared.Pipelines.Tend(p.env.Now(), d.conf.Load().Pool.Pipeline.Slow)
+		}
 	}
 }

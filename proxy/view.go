@@ -254,3 +254,27 @@ func (p *Proxy) viewMemory() []admin.Memory {
 	}
 	return out
 }
+
+// viewPipelines shows each database's pipelines.
+func (p *Proxy) viewPipelines() []admin.Pipeline {
+	all := p.listed()
+	var out []admin.Pipeline
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, pipelinesOf(name, &all[name].shared.Pipelines))
+	}
+	return out
+}
+
+func pipelinesOf(database string, l *session.Pipelines) admin.Pipeline {
+	return admin.Pipeline{Database: database, Open: l.Open(), UnderWay: l.Depth.Load(), Requests: l.Requests.Load(), Batches: l.Batches.Load(),
+		SentAgain: l.Replays.Load(), Evicted: l.Evictions.Load()}
+}
+
+// Pipelines shows a database's pipelines, as SHOW PIPELINES does.
+func (p *Proxy) Pipelines(database string) admin.Pipeline {
+	d, err := p.find(database)
+	if err != nil {
+		return admin.Pipeline{Database: database}
+	}
+	return pipelinesOf(database, &d.shared.Pipelines)
+}

@@ -34,6 +34,7 @@ func commands() []command {
 		{name: "SHOW TOTALS", open: true, tag: "SHOW", columns: sumColumns(), run: showTotals},
 		{name: "SHOW PINS", open: true, tag: "SHOW", columns: pinColumns(), run: showPins},
 		{name: "SHOW REPLICAS", open: true, tag: "SHOW", columns: hostColumns(), run: showHosts},
+		{name: "SHOW PIPELINES", open: true, tag: "SHOW", columns: pipelineColumns(), run: showPipelines},
 		{name: "SHOW ROUTES", open: true, tag: "SHOW", columns: routeColumns(), run: showRoutes},
 		{name: "SHOW CONFIG", open: true, tag: "SHOW", columns: configColumns(), run: showConfig},
 		{name: "SHOW LISTS", open: true, tag: "SHOW", columns: listColumns(), run: showLists},

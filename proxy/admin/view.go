@@ -15,6 +15,7 @@ type View struct {
 	Servers   func() []Socket
 	Hosts     func() []Host  // one a server of a shard
 	Routes    func() []Route // one a database and cause
+	Pipelines func() []Pipeline
 	Databases func() []Database
 	Users     func() []User
 	Stats     func() []Stats // one a database
@@ -118,4 +119,13 @@ type Memory struct {
 // Counts are sizes of what the proxy holds.
 type Counts struct {
 	Users, Pools, Greeting int // Greeting: clients that have not logged in yet
+}
+
+// Pipeline is one database's shared pipelines: those open now, and totals since the start.
+type Pipeline struct {
+	Database           string
+	Open               int
+	UnderWay           int64  // requests
+	Requests, Batches  uint64 // a batch is one write to a server
+	SentAgain, Evicted uint64 // over connections of their own: after an error, from behind a slow one
 }

@@ -54,6 +54,9 @@ type Config struct {
 	CheckDelay   time.Duration `mapstructure:"check_delay"`
 	CheckTimeout time.Duration `mapstructure:"check_timeout"`
 
+	// Pipeline lets small reads of several clients share a server connection.
+	Pipeline Pipeline `mapstructure:"pipeline"`
+
 	// Time limits that sessions keep, not the pool.
 	QueryTimeout           time.Duration `mapstructure:"query_timeout"`
 	IdleTransactionTimeout time.Duration `mapstructure:"idle_transaction_timeout"`
@@ -61,6 +64,20 @@ type Config struct {
 	ClientIdleTimeout      time.Duration `mapstructure:"client_idle_timeout"`
 	ClientLoginTimeout     time.Duration `mapstructure:"client_login_timeout"`
 	CancelWaitTimeout      time.Duration `mapstructure:"cancel_wait_timeout"`
+}
+
+// Pipeline says which reads travel together over one server connection, and how many.
+type Pipeline struct {
+	Enabled bool `mapstructure:"enabled"`
+	// Depth is how many requests one pipeline may have under way.
+	Depth int `mapstructure:"depth"`
+	// Lanes is how many pipelines a pool may have, within a quarter of its size.
+	Lanes int `mapstructure:"lanes"`
+	// Slow is the time from which a statement has connections of its own, by the average of its answers, and from which one
+	// that is late sends those behind it elsewhere.
+	Slow time.Duration `mapstructure:"slow"`
+	// MaxResult is the longest answer a statement may have had.
+	MaxResult Size `mapstructure:"max_result"`
 }
 
 // DefaultConfig is what holds where the file says nothing. Times follow PgBouncer's defaults where it has the limit.
@@ -80,6 +97,8 @@ func DefaultConfig() Config {
 		CheckTimeout:       5 * time.Second,
 		ClientLoginTimeout: 60 * time.Second,
 		CancelWaitTimeout:  10 * time.Second,
+		// 32 deep a server answers reads of one row in about a millisecond, which nobody waits for in vain.
+		Pipeline: Pipeline{Enabled: true, Depth: 32, Lanes: 2, Slow: 5 * time.Millisecond, MaxResult: 16 << 10},
 	}
 }
 
@@ -99,6 +118,15 @@ func (c *Config) Validate() error {
 	}
 	if c.MinIdle > c.Size {
 		fault("min_idle", "%d is above size (%d); lower it or raise size", c.MinIdle, c.Size)
+	}
+	if c.Pipeline.Depth < 1 {
+		fault("pipeline.depth", "%d is below 1; set pipeline.enabled to false to have none", c.Pipeline.Depth)
+	}
+	if c.Pipeline.Lanes < 1 {
+		fault("pipeline.lanes", "%d is below 1; set pipeline.enabled to false to have none", c.Pipeline.Lanes)
+	}
+	if c.Pipeline.MaxResult < 0 {
+		fault("pipeline.max_result", "%s is negative; use 0 or more", c.Pipeline.MaxResult)
 	}
 	for _, n := range c.counts() {
 		if n.value < 0 {
@@ -150,6 +178,7 @@ func (c *Config) durations() []configDuration {
 		{"login_retry", c.LoginRetry, true},
 		{"check_delay", c.CheckDelay, false},
 		{"check_timeout", c.CheckTimeout, true},
+		{"pipeline.slow", c.Pipeline.Slow, true},
 		{"query_timeout", c.QueryTimeout, false},
 		{"idle_transaction_timeout", c.IdleTransactionTimeout, false},
 		{"transaction_timeout", c.TransactionTimeout, false},

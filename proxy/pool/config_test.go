@@ -37,20 +37,29 @@ func TestValidateNamesEveryFaultyKey(t *testing.T) {
 
 // A number added to Config must be validated too.
 func TestValidateKnowsEveryNumber(t *testing.T) {
-	typ := reflect.TypeFor[Config]()
-	for i := range typ.NumField() {
-		field := typ.Field(i)
+	c := DefaultConfig()
+	everyNumber(t, &c, "", reflect.ValueOf(&c).Elem())
+}
+
+// everyNumber sets each number of v, which is c or a part of it, to -1 and back.
+func everyNumber(t *testing.T, c *Config, path string, v reflect.Value) {
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
 		key := field.Tag.Get("mapstructure")
 		if key == "" {
 			t.Errorf("%s has no key", field.Name)
 		}
-		if field.Type.Kind() == reflect.String {
-			continue
-		}
-		c := DefaultConfig()
-		reflect.ValueOf(&c).Elem().Field(i).SetInt(-1)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key+": ") {
-			t.Errorf("%s: -1 gives %v, want a fault of that key", key, err)
+		switch field.Type.Kind() {
+		case reflect.String, reflect.Bool:
+		case reflect.Struct:
+			everyNumber(t, c, path+key+".", v.Field(i))
+		default:
+			old := v.Field(i).Int()
+			v.Field(i).SetInt(-1)
+			if err := c.Validate(); err == nil || !strings.Contains(err.Error(), path+key+": ") {
+				t.Errorf("%s: -1 gives %v, want a fault of that key", path+key, err)
+			}
+			v.Field(i).SetInt(old)
 		}
 	}
 }

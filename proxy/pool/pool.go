@@ -461,3 +461,13 @@ func (p *Pool[S]) Detach() {
 	p.clients--
 	p.usedAt = p.reg.clock.coarse.Load()
 }
+
+// Wants reports whether the pool wants s, which is lent, back as soon as can be: it is paused, closed or short of
+// connections, or the connection's time is over.
+func (p *Pool[S]) Wants(s S) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sl := p.slots[s]
+	return sl == nil || p.phase != serving || sl.generation != p.generation || p.surrender ||
+		sl.expires != 0 && p.reg.clock.coarse.Load() >= sl.expires
+}

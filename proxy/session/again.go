@@ -23,12 +23,16 @@ func (s *Session) repeatable() bool {
 	if s.tx != wire.TxIdle || s.begun || s.raw || s.pin != "" {
 		return false
 	}
-	read := false
 	for i := range s.items {
 		it := &s.items[i]
 		switch it.typ {
-		case wire.MsgClose, wire.MsgFunction:
+		case wire.MsgFunction:
 			return false
+		case wire.MsgClose:
+			if s.relay.acknowledged {
+				return false // the name is free already
+			}
+			continue
 		case wire.MsgDescribe, wire.MsgExecute, wire.MsgSync, wire.MsgFlush:
 			continue
 		}
@@ -39,9 +43,8 @@ func (s *Session) repeatable() bool {
 		if st == nil || !s.reads(st) {
 			return false
 		}
-		read = true
 	}
-	return read
+	return true
 }
 
 // reads reports whether a statement of the turn is proved to read only, or was when the turn was aimed: the proof is good

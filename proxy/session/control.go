@@ -25,7 +25,7 @@ func (s *Session) CancelBy(k Key) {
 // It never reaches a statement of another session, because the connection stays
 // this session's until the cancel is through. Safe for concurrent use.
 func (s *Session) Cancel() {
-	if s.waiter.Cancel(canceled()) {
+	if s.waiter.Cancel(canceled()) || s.cancelPiped() {
 		return
 	}
 	s.mu.Lock()

@@ -26,6 +26,8 @@ type Env struct {
 	Limits atomic.Pointer[Limits]
 	// SlowQuery is the time in nanoseconds from which a request is logged; 0 logs none.
 	SlowQuery atomic.Int64
+	// EagerPipelines lets reads into pipelines before anything is known of how long they take: for tests.
+	EagerPipelines bool
 	// Epoch is the zero of the sessions' clock.
 	Epoch time.Time
 	ids   atomic.Uint64
@@ -39,6 +41,9 @@ type Limits struct {
 }
 
 func (e *Env) limit() *Limits { return e.Limits.Load() }
+
+// Now is the sessions' clock, in nanoseconds.
+func (e *Env) Now() int64 { return e.now() }
 
 func (e *Env) now() int64 { return int64(time.Since(e.Epoch)) }
 
@@ -55,6 +60,8 @@ type Database struct {
 	Reads func() *Reads
 	// Attach returns role's pool on a server of that name, with the caller counted in.
 	Attach func(role, server string) *pool.Pool[*backend.Conn]
+	// Pipelines are those that its reads share.
+	Pipelines Pipelines
 	// Writes remembers what was written when.
 	Writes     Writes
 	turns      atomic.Uint64 // choices between replicas

@@ -38,6 +38,7 @@ type relay struct {
 	acknowledged bool // a ParseComplete or CloseComplete has come
 
 	counts   bool // count completed messages: it matters which one fails
+	total    int  // bytes of the answer
 	done     int  // completed since the last ReadyForQuery
 	failedAt int  // done when the error came
 
@@ -71,7 +72,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored = false, 0
-	r.counts, r.done, r.failedAt = false, 0, 0
+	r.counts, r.done, r.failedAt, r.total = false, 0, 0, 0
 	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
@@ -201,6 +202,7 @@ func (r *relay) keep(b []byte, pos, n int) {
 	if r.skip > 0 || r.drain {
 		return
 	}
+	r.total += n
 	if r.out != pos {
 		copy(b[r.out:], b[pos:pos+n])
 	}

@@ -59,6 +59,7 @@ type Session struct {
 	begun           bool   // the turn under way began with a held BEGIN
 	openingFailed   bool   // a transaction whose BEGIN never came to a server
 
+	piped  piped
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]
 	items  []item // the requests under way; reused
@@ -101,16 +102,17 @@ type Session struct {
 	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
-	messages atomic.Bool   // killed or mailbox were set since the session last looked
-	probed   atomic.Int64  // the rest (since) in which the sweeper has looked after it
-	held     atomic.Int32  // prepared statements in names
-	overdue  atomic.Bool   // a query timeout is being carried out
-	unended  atomic.Int64  // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
-	hasty    atomic.Bool   // they have waited long enough: send them on
-	state    atomic.Int32  // State
-	since    atomic.Int64  // when state began, nanoseconds of env clock
-	txSince  atomic.Int64  // when the transaction began, 0 outside
-	queries  atomic.Uint64 // answered so far
+	messages atomic.Bool           // killed or mailbox were set since the session last looked
+	pipedNow atomic.Pointer[entry] // under way in a pipeline
+	probed   atomic.Int64          // the rest (since) in which the sweeper has looked after it
+	held     atomic.Int32          // prepared statements in names
+	overdue  atomic.Bool           // a query timeout is being carried out
+	unended  atomic.Int64          // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
+	hasty    atomic.Bool           // they have waited long enough: send them on
+	state    atomic.Int32          // State
+	since    atomic.Int64          // when state began, nanoseconds of env clock
+	txSince  atomic.Int64          // when the transaction began, 0 outside
+	queries  atomic.Uint64         // answered so far
 }
 
 // State is what a session is doing.
@@ -178,6 +180,9 @@ func (s *Session) Serve() error {
 		if err := s.joinDuplex(); err != nil {
 			return err
 		}
+		if e := s.piped.entry; e != nil && e.settled() && !s.collect() {
+			return s.reason()
+		}
 		s.deliver()
 		if s.in.Len() > 0 && s.dx == nil && !s.pending() {
 			return s.reason()
@@ -210,6 +215,10 @@ func (s *Session) reason() error {
 func (s *Session) Readable() bool {
 	if s.dx != nil {
 		return s.duplexReadable()
+	}
+	if s.piped.entry != nil && !s.collect() {
+		s.leaving = true
+		return false
 	}
 	want := s.client.IdleRead()
 	if size, ok := wire.FrameSize(s.in.Bytes()); ok && size <= s.env.limit().MaxQuery {
@@ -294,6 +303,7 @@ func (s *Session) checkKilled() error {
 	if e == nil {
 		return nil
 	}
+	s.dropPiped()
 	s.fatal(e)
 	return e
 }
@@ -323,7 +333,7 @@ const maxMailbox = 1 << 20
 
 // deliver writes waiting notifications where PostgreSQL does: outside transactions.
 func (s *Session) deliver() {
-	if s.tx != wire.TxIdle || s.dx != nil || s.opening != nil {
+	if s.tx != wire.TxIdle || s.dx != nil || s.opening != nil || s.piped.entry != nil {
 		return
 	}
 	s.mu.Lock()
@@ -373,6 +383,7 @@ func (s *Session) facts(sql []byte) *parser.Statement { return s.env.Parser.Stat
 // where that is certain, closed where it is not.
 func (s *Session) close() {
 	s.abortDuplex()
+	s.dropPiped()
 	s.dropServer()
 	for _, st := range s.names {
 		s.db.Statements.Release(st)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -14,6 +15,9 @@ import (
 // serve answers the complete requests in req, whose messages are s.items.
 // false ends the session.
 func (s *Session) serve(req []byte) bool {
+	if s.piped.entry != nil && !s.collect() {
+		return false
+	}
 	if s.db.Fleet.Load() != nil {
 		if done, ok := s.hold(req); done {
 			return ok
@@ -48,6 +52,9 @@ func (s *Session) turn(req []byte) bool {
 	}
 	if pin == "" && !s.raw {
 		pin = s.pin
+	}
+	if pin == "" && s.pipe(req) {
+		return true
 	}
 	for tries := 1; ; tries++ {
 		ok, again := s.try(req, pin, began, tries)
@@ -91,6 +98,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	ok = s.settle(c, err)
 	s.begun, s.opened = false, nil
 	s.account(began, owed)
+	if ok && owed == 1 && s.server == nil && s.db.Config().Pipeline.Enabled && s.db.Fleet.Load() == nil {
+		s.learn(req, time.Duration(s.since.Load()-sent))
+	}
 	return ok, false
 }
 

@@ -45,6 +45,8 @@ type Conn struct {
 	pending []byte
 	werr    error
 	onWrite func(uintptr) bool
+	tried   int
+	onTry   func(uintptr)
 }
 
 // WatchEnd makes Loop look for the peer's end after every read that it waits
@@ -66,7 +68,7 @@ func NewConn(nc net.Conn) *Conn {
 			}
 		}
 	}
-	c.onRead, c.onWrite = c.readCallback, c.writeCallback
+	c.onRead, c.onWrite, c.onTry = c.readCallback, c.writeCallback, c.tryCallback
 	return c
 }
 
@@ -145,6 +147,23 @@ func (c *Conn) Loop(first []byte, h Handler) error {
 // Sent reports whether the last Loop began to send its first bytes; a kick may
 // have come before.
 func (c *Conn) Sent() bool { return c.sent || c.raw == nil }
+
+// Behind reports whether first has not been sent whole yet. Only the handler in Loop may ask, and must not send while it is.
+func (c *Conn) Behind() bool {
+	if c.rest == nil {
+		return false
+	}
+	select {
+	case err := <-c.rest:
+		c.rest = nil
+		if err != nil && c.err == nil {
+			c.err = err
+		}
+		return false
+	default:
+		return true
+	}
+}
 
 // readCallback runs inside RawConn.Read: true ends the wait. The poller tells of
 // new input only, so it must not wait while some may be left unread.
@@ -291,4 +310,29 @@ func (c *Conn) writeCallback(fd uintptr) bool {
 		return true
 	}
 	return true
+}
+
+// Raw reports whether the socket is written by raw calls, which TryWrite needs.
+func (c *Conn) Raw() bool { return c.raw != nil }
+
+// TryWrite writes as much of p as the socket takes at once. Any goroutine may call it while no other writes.
+func (c *Conn) TryWrite(p []byte) (n int, err error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.pending, c.tried, c.werr = p, 0, nil
+	err = c.raw.Control(c.onTry)
+	c.pending = nil
+	if err == nil {
+		err = c.werr
+	}
+	return c.tried, err
+}
+
+// tryCallback runs inside RawConn.Control.
+func (c *Conn) tryCallback(fd uintptr) {
+	n, err := rawWrite(int(fd), c.pending)
+	c.tried = max(n, 0)
+	if err != nil && !errors.Is(err, syscall.EAGAIN) {
+		c.werr = err
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"pgtier/proxy"
 	"pgtier/proxy/pool"
 )
 
@@ -17,6 +18,7 @@ type variant struct {
 	size       int
 	chunk      int  // bytes a write, 0 for whole requests
 	neighbours bool // others change the same server connections between all requests
+	pipelines  bool // whatever may share a pipeline does
 }
 
 func variants() []variant {
@@ -25,6 +27,8 @@ func variants() []variant {
 		{name: "transaction mode, two connections, with neighbours", mode: pool.ModeTransaction, size: 2, neighbours: true},
 		{name: "transaction mode, one connection, with neighbours", mode: pool.ModeTransaction, size: 1, neighbours: true},
 		{name: "transaction mode, three bytes at a time", mode: pool.ModeTransaction, size: 2, chunk: 3},
+		{name: "transaction mode, in pipelines", mode: pool.ModeTransaction, size: 8, pipelines: true},
+		{name: "transaction mode, in pipelines, with neighbours", mode: pool.ModeTransaction, size: 8, pipelines: true, neighbours: true},
 		{name: "session mode", mode: pool.ModeSession, size: 20},
 	}
 }
@@ -76,7 +80,11 @@ func TestGoldenConversationsAreTheSameThroughTheProxy(t *testing.T) {
 	}
 	for _, v := range variants() {
 		t.Run(v.name, func(t *testing.T) {
-			_, address := start(t, r.config(r.manager.Address(), v.mode, v.size))
+			var options []proxy.Option
+			if v.pipelines {
+				options = append(options, proxy.WithEagerPipelines())
+			}
+			_, address := start(t, r.config(r.manager.Address(), v.mode, v.size), options...)
 			var n *neighbour
 			if v.neighbours {
 				n = newNeighbour(t, address)

@@ -84,9 +84,9 @@ func (r *rig) config(address string, mode pool.Mode, size int) proxy.Config {
 }
 
 // start runs a proxy until the test ends and returns its address.
-func start(t testing.TB, cfg proxy.Config) (p *proxy.Proxy, address string) {
+func start(t testing.TB, cfg proxy.Config, options ...proxy.Option) (p *proxy.Proxy, address string) {
 	t.Helper()
-	p, err := proxy.New(cfg, zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)))
+	p, err := proxy.New(cfg, zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)), options...)
 	if err != nil {
 		t.Fatal(err)
 	}

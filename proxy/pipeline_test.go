@@ -1,0 +1,233 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// eager starts a proxy in which every read that may share a pipeline does.
+func (r *rig) eager(t testing.TB, edit func(*pool.Config)) *running {
+	t.Helper()
+	p, err := proxy.New(r.config(t, pools(edit)), zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	started := &running{Proxy: p, address: p.Addrs()[0].String(), database: r.database}
+	mustValue(t, started.client(t), "DO 'BEGIN END'") // returns once the catalog has been read, which proves the reads
+	return started
+}
+
+// asker is a client that knows what each of its questions must be answered.
+type asker struct {
+	c    *pgx.Conn
+	mode pgx.QueryExecMode
+	rng  *rand.Rand
+	asks atomic.Int64
+}
+
+// ask puts one question whose answer nobody else gets.
+func (a *asker) ask(ctx context.Context, n int) error {
+	defer a.asks.Add(1)
+	switch a.rng.IntN(20) {
+	case 0: // an error of its own
+		var got int
+		err := a.c.QueryRow(ctx, "SELECT 1000 / ($1::int - $1::int)", a.mode, n).Scan(&got)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != "22012" {
+			return fmt.Errorf("a division by zero ends with %d, %w", got, err)
+		}
+		return nil
+	case 1: // a long answer
+		var got string
+		if err := a.c.QueryRow(ctx, "SELECT repeat($1::text, 3000)", a.mode, strconv.Itoa(n)).Scan(&got); err != nil || got != strings.Repeat(strconv.Itoa(n), 3000) {
+			return fmt.Errorf("repeat of %d: %d bytes, %w", n, len(got), err)
+		}
+		return nil
+	case 2: // many rows
+		rows, err := a.c.Query(ctx, "SELECT g + $1::int FROM generate_series(1, 50) g", a.mode, n)
+		if err != nil {
+			return err
+		}
+		got, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err != nil || len(got) != 50 || got[0] != n+1 || got[49] != n+50 {
+			return fmt.Errorf("50 rows from %d: %v, %w", n+1, got, err)
+		}
+		return nil
+	}
+	var got int
+	if err := a.c.QueryRow(ctx, "SELECT $1::int", a.mode, n).Scan(&got); err != nil || got != n {
+		return fmt.Errorf("asked for %d, got %d, %w", n, got, err)
+	}
+	return nil
+}
+
+// lostItsServer reports whether err is what a client hears whose server connection was ended while it worked.
+func lostItsServer(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Code == "57P01" || pgErr.Code == "08006")
+}
+
+// TestEveryClientOfAPipelineGetsItsOwnAnswers runs clients of all protocols over few server connections, with errors, long
+// answers and slow statements among them, while server connections are terminated and statements cancelled.
+func TestEveryClientOfAPipelineGetsItsOwnAnswers(t *testing.T) {
+	r := newRig(t)
+	p := r.eager(t, func(c *pool.Config) { c.Size = 8 })
+	const clients, questions = 24, 150
+	modes := []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe}
+	var all sync.WaitGroup
+	for i := range clients {
+		a := &asker{c: p.client(t), mode: modes[i%len(modes)], rng: rand.New(rand.NewPCG(1, uint64(i)))}
+		all.Go(func() {
+			for q := range questions {
+				ctx, stop := context.WithTimeout(context.Background(), limit)
+				err := a.ask(ctx, i*1_000_000+q)
+				stop()
+				if lostItsServer(err) { // terminated in the middle of an answer
+					a.c = p.client(t)
+					continue
+				}
+				if err != nil {
+					t.Errorf("client %d, question %d, seed (1, %d): %v", i, q, i, err)
+					return
+				}
+			}
+		})
+	}
+	ended := make(chan struct{})
+	var disturbers sync.WaitGroup
+	disturbers.Go(func() { // ends with ended
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(30 * time.Millisecond):
+				pgtest.Exec(t, r.manager, r.database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle' ORDER BY random() LIMIT 1")
+			}
+		}
+	})
+	all.Wait()
+	close(ended)
+	disturbers.Wait()
+	st := p.Pipelines(r.database)
+	t.Logf("%d requests in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.SentAgain, st.Evicted)
+	if st.Requests < clients*questions/4 {
+		t.Errorf("%d of %d questions travelled in pipelines", st.Requests, clients*questions)
+	}
+	if st.SentAgain == 0 {
+		t.Error("no error was sent again over a connection of its own")
+	}
+}
+
+func TestACancelInAPipelineReachesItsOwnStatementOnly(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE locked (n int); CREATE TABLE free AS SELECT 7 AS n")
+	p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes, c.Pipeline.Slow = 4, 1, time.Hour })
+	// A statement that is proved to read only and yet waits: for a lock that nobody else's reads want.
+	locker := p.client(t)
+	victim, neighbour := p.client(t), p.client(t)
+	for range 20 { // until a pipeline stands
+		mustValue(t, victim, "SELECT n FROM free")
+	}
+	mustValue(t, locker, "BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE; SELECT 1")
+	before := p.Pipelines(r.database).Requests
+	ctx, cancel := context.WithCancel(context.Background())
+	stuck := make(chan error, 1)
+	go func() { // ends with the cancel
+		_, err := victim.Exec(ctx, "SELECT n FROM locked", pgx.QueryExecModeSimpleProtocol)
+		stuck <- err
+	}()
+	eventually(t, "the statement waits in a pipeline", func() bool { return p.Pipelines(r.database).Requests > before })
+	got := later(neighbour, "SELECT n FROM free")
+	if err := victim.PgConn().CancelRequest(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var pgErr *pgconn.PgError
+	select {
+	case err := <-stuck:
+		if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+			t.Errorf("the cancelled statement ends with %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatal("the cancel does nothing")
+	}
+	cancel()
+	mustValue(t, locker, "ROLLBACK")
+	if got := mustValue(t, victim, "SELECT 5"); got != "5" {
+		t.Errorf("after its cancel the client is answered %q", got)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("the neighbour of a cancelled statement: %v", err)
+	}
+}
+
+func TestASlowHeadDoesNotHoldUpThoseBehindIt(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE locked (n int); CREATE TABLE free AS SELECT 7 AS n")
+	p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes = 4, 1 })
+	locker, head := p.client(t), p.client(t)
+	for range 20 {
+		mustValue(t, head, "SELECT n FROM free")
+	}
+	mustValue(t, locker, "BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE; SELECT 1")
+	before := p.Pipelines(r.database).Requests
+	stuck := later(head, "SELECT n FROM locked")
+	eventually(t, "the statement waits in a pipeline", func() bool { return p.Pipelines(r.database).Requests > before })
+	for range 3 {
+		c := p.client(t)
+		if got := mustValue(t, c, "SELECT n FROM free"); got != "7" {
+			t.Errorf("behind a slow statement: %s", got)
+		}
+	}
+	mustValue(t, locker, "ROLLBACK")
+	if err := <-stuck; err != nil {
+		t.Errorf("the slow statement: %v", err)
+	}
+}
+
+func TestAClientThatDoesNotReadStopsNobody(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE wide AS SELECT repeat('x', 200000) AS body")
+	p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes, c.Pipeline.MaxResult = 4, 1, 1<<20 })
+	warm := p.client(t)
+	for range 20 {
+		mustValue(t, warm, "SELECT 1")
+	}
+	deaf := p.rawDial(t, wire.Protocol30)
+	asked := 0
+	for range 60 { // 12 MB that nobody takes, one at a time as a client that waits for each would
+		if _, err := deaf.nc.Write(wire.AppendQuery(nil, "SELECT body FROM wide")); err != nil {
+			t.Fatal(err)
+		}
+		asked++
+		if got := mustValue(t, warm, fmt.Sprintf("SELECT %d", asked)); got != strconv.Itoa(asked) {
+			t.Errorf("beside a client that does not read: %s", got)
+		}
+	}
+	for range asked {
+		if err := deaf.ready(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package session
+
+import (
+	"fmt"
+	"time"
+
+	"pgtier/proxy/wire"
+)
+
+// deal walks the answers that are there and hands each whole one to its session.
+func (l *pipeline) deal() error {
+	b := l.in.Bytes()
+	pos, start := 0, 0 // start: of the part of the head's answer that is not in its buf
+	e := l.current()
+	for {
+		size, ok := wire.FrameSize(b[pos:])
+		if !ok || len(b)-pos < size && size > 0 {
+			break
+		}
+		typ := b[pos]
+		if size == 0 || size > maxInspect || frameClass[typ] == frameBad {
+			return fmt.Errorf("%w: type %q in a pipeline", errGarbage, typ)
+		}
+		if e == nil {
+			return fmt.Errorf("%w: an answer that nobody waits for", errGarbage)
+		}
+		end := pos + size
+		switch typ {
+		case wire.MsgParseComplete, wire.MsgCloseComplete:
+			if e.acks < e.n && e.own[e.acks] {
+				e.keep(b[start:pos])
+				start = end
+			}
+			e.acks++
+		case wire.MsgNotification, wire.MsgParameterStatus:
+			e.keep(b[start:pos])
+			start = end
+			if typ == wire.MsgParameterStatus {
+				l.c.Spoil("a setting changed in a pipeline")
+			}
+		case wire.MsgErrorResponse, wire.MsgCopyInResponse:
+			e.bad = true
+		case wire.MsgReadyForQuery:
+			if size != readyBytes || b[end-1] != wire.TxIdle {
+				return fmt.Errorf("%w: a transaction in a pipeline", errGarbage)
+			}
+			next := l.next() // first: its session may use e again as soon as it is done
+			l.answered(e, b[start:end])
+			start, e = end, next
+		}
+		pos = end
+	}
+	if size, ok := wire.FrameSize(b[pos:]); ok && size > maxInspect {
+		return fmt.Errorf("%w: a message of %d bytes in a pipeline", errGarbage, size)
+	}
+	if e != nil && pos > start {
+		e.keep(b[start:pos])
+	}
+	l.in.Skip(pos)
+	if e != nil && len(e.buf) > maxAnswer {
+		e.bad, e.buf = true, e.buf[:0]
+	}
+	return nil
+}
+
+// keep sets a part of the answer aside.
+func (e *entry) keep(part []byte) {
+	if !e.bad && len(part) > 0 {
+		e.buf = append(e.buf, part...)
+	}
+}
+
+// current is the entry that is being answered, nil if none.
+func (l *pipeline) current() *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.head >= l.sent {
+		return nil
+	}
+	return l.queue[l.head]
+}
+
+// next moves to the next entry and returns it.
+func (l *pipeline) next() *entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes -= l.queue[l.head].size
+	l.queue[l.head] = nil
+	l.head++
+	l.owner.Depth.Add(-1)
+	if l.head == len(l.queue) {
+		l.queue, l.head, l.sent = l.queue[:0], 0, 0
+		return nil
+	}
+	if l.head > 256 && l.head*2 > len(l.queue) { // long in use without a pause
+		n := copy(l.queue, l.queue[l.head:])
+		clear(l.queue[n:])
+		l.queue, l.sent, l.head = l.queue[:n], l.sent-l.head, 0
+	}
+	if l.head >= l.sent {
+		return nil
+	}
+	return l.queue[l.head]
+}
+
+// answered gives the session its answer: tail, behind what was set aside.
+func (l *pipeline) answered(e *entry, tail []byte) {
+	if e.bad {
+		if e.acks < e.n { // a statement of ours may not be there
+			l.c.Spoil("a statement could not be prepared in a pipeline")
+			l.mu.Lock()
+			l.open = false
+			l.mu.Unlock()
+		}
+		l.repeat(e)
+		return
+	}
+	if len(e.buf) > 0 {
+		e.buf = append(e.buf, tail...)
+		tail = e.buf
+	}
+	if !e.state.CompareAndSwap(entryWaiting, entryAnswered) {
+		return
+	}
+	s := e.s
+	took := l.env.now() - e.began
+	e.rec.note(time.Duration(took), len(tail))
+	s.answeredPiped(e, took, len(tail))
+	n, err := s.client.TryWrite(tail)
+	switch {
+	case err == nil && n == len(tail):
+		e.finish(entryDone)
+	default: // slow, or gone: its own goroutine finds out
+		e.rest = append([]byte(nil), tail[max(n, 0):]...)
+		e.finish(entrySpilled)
+		s.client.Kick()
+	}
+}
+
+// repeat has the session send its request the usual way.
+func (l *pipeline) repeat(e *entry) {
+	if e.state.CompareAndSwap(entryWaiting, entryAnswered) {
+		l.owner.Replays.Add(1)
+		e.finish(entryRepeat)
+		e.s.client.Kick()
+	}
+}
+
+// Tend looks after pipelines whose head takes long: newcomers go elsewhere, and so do those who wait behind it.
+func (p *Pipelines) Tend(now int64, slow time.Duration) {
+	p.mu.Lock()
+	var all []*pipeline
+	for _, of := range p.all {
+		all = append(all, of...)
+	}
+	p.mu.Unlock()
+	for _, l := range all {
+		l.evict(now, slow)
+	}
+}
+
+// evict sends those behind a slow head elsewhere. What has been sent is answered all the same, to nobody.
+func (l *pipeline) evict(now int64, slow time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.len() < 2 || now-l.queue[l.head].began < evictAfter*int64(slow) {
+		return
+	}
+	behind := l.head + 1
+	if l.head >= l.sent { // not even the head has been sent
+		behind = l.head
+	}
+	for _, e := range l.queue[behind:] {
+		l.owner.Evictions.Add(1)
+		l.repeat(e)
+	}
+	kept := max(l.sent, behind)
+	for _, e := range l.queue[kept:] {
+		l.bytes -= e.size
+	}
+	l.owner.Depth.Add(int64(kept - len(l.queue)))
+	clear(l.queue[kept:])
+	l.queue, l.out = l.queue[:kept], l.out[:0] // the rest needs not be sent at all
+}
+
+// evictAfter is how many times slow a head may take before those behind it are sent elsewhere: a full pipeline on a busy
+// machine takes about as long as slow itself.
+const evictAfter = 4

@@ -1,0 +1,249 @@
+package session
+
+import (
+	"time"
+
+	"pgtier/parser"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+	"pgtier/router/catalog"
+)
+
+// piped is a session's part in pipelines.
+type piped struct {
+	entry *entry // under way, or to be collected; nil: none
+	spare *entry // for the next request
+	req   []byte // its request, to be sent again if need be
+	old   expectation
+	only  bool // the next turn goes the usual way
+}
+
+// maxPiped is the longest request that travels in a pipeline, in bytes.
+const maxPiped = 4 << 10
+
+// pipe submits the requests in req to a pipeline if they may travel in one. It reports whether it did: the answer then
+// comes to the client without this goroutine.
+func (s *Session) pipe(req []byte) bool {
+	cfg := s.db.Config()
+	if !cfg.Pipeline.Enabled || s.piped.only || len(req) > maxPiped || s.raw || s.tx != wire.TxIdle || s.server != nil || s.pin != "" ||
+		s.opening != nil || s.openingFailed || s.db.Fleet.Load() != nil || cfg.Mode != pool.ModeTransaction || !s.client.Raw() || s.seqOn != 0 {
+		return false
+	}
+	rec := s.pipeable(&cfg.Pipeline, req)
+	if rec == nil {
+		return false
+	}
+	l := s.db.Pipelines.find(s, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
+	if l == nil {
+		return false
+	}
+	e := s.newEntry(rec)
+	t := translator{s: s, c: l.c, req: req}
+	out, _ := t.requests(nil)
+	s.expectPiped(e)
+	s.piped.req = append(s.piped.req[:0], req...)
+	s.enterAt(StateActive, s.turnTime)
+	s.piped.entry = e
+	s.pipedNow.Store(e)
+	l.out = append(l.out, out...)
+	e.size = len(out)
+	l.bytes += e.size
+	t.free()
+	l.queue = append(l.queue, e)
+	l.owner.Depth.Add(1)
+	if l.idle {
+		l.idle = false
+		l.signal()
+	}
+	l.mu.Unlock()
+	l.owner.Requests.Add(1)
+	return true
+}
+
+// newEntry makes the entry of the next request.
+func (s *Session) newEntry(rec *record) *entry {
+	e := s.piped.spare
+	if e == nil {
+		e = &entry{s: s}
+	}
+	s.piped.spare = nil
+	e.state.Store(entryWaiting)
+	e.began, e.rec = s.turnTime, rec
+	e.own, e.n, e.acks, e.bad = [8]bool{}, 0, 0, false
+	e.buf, e.rest = e.buf[:0], nil
+	return e
+}
+
+// expectPiped hands what the translator expects over to the entry.
+func (s *Session) expectPiped(e *entry) {
+	for _, x := range s.relay.expect.list {
+		switch x.kind {
+		case expectParseOwn, expectCloseOwn:
+			e.own[e.n] = true
+			e.n++
+		case expectUnnamed:
+			s.piped.old = x
+			e.n++
+		}
+	}
+	s.relay.expect.clear()
+	s.relay.expect.sent = 0
+}
+
+// pipeable returns the record of the one statement in s.items if it may travel in a pipeline: proved to read only, with
+// nothing that outlives it, small and fast so far.
+func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
+	st, messages := s.pipedStatement(req)
+	if st == nil || messages > 8 || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Select || st.Effects != 0 || st.Conforming || len(st.Hints) > 0 {
+		return nil
+	}
+	if s.db.Hazards.Reading(st).Verdict != catalog.Read {
+		return nil
+	}
+	rec := s.db.Pipelines.records.find(st)
+	if rec.count.Load() < recordEnough && !s.env.EagerPipelines || rec.took.Load() >= int64(cfg.Slow) || rec.size.Load() > int64(cfg.MaxResult) {
+		return nil
+	}
+	return rec
+}
+
+// pipedStatement is the only statement of the requests, nil if their messages do anything but run it to its end.
+func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int) {
+	last := len(s.items) - 1
+	if !s.items[last].end {
+		return nil, 0
+	}
+	if last == 0 {
+		if s.items[0].typ == wire.MsgQuery {
+			return s.items[0].st, 1
+		}
+		return nil, 0
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		switch it.typ {
+		case wire.MsgParse:
+			if it.named || st != nil || i != 0 {
+				return nil, 0
+			}
+			st = it.st
+		case wire.MsgBind:
+			portal, name, _, ok := splitBind(frame)
+			if !ok || len(portal) > 0 || (len(name) > 0) == (st != nil) {
+				return nil, 0
+			}
+			if st == nil {
+				if it.own == nil || it.own.SQL || !s.readsAlike(it.own) {
+					return nil, 0
+				}
+				st = it.own.Facts
+			}
+		case wire.MsgDescribe:
+			if kind, name, ok := splitTarget(frame); !ok || kind != 'P' || len(name) > 0 {
+				return nil, 0
+			}
+		case wire.MsgExecute:
+			if body := frame[wire.HeaderBytes:]; len(body) != 5 || string(body) != "\x00\x00\x00\x00\x00" {
+				return nil, 0
+			}
+		case wire.MsgSync:
+			if i != last {
+				return nil, 0
+			}
+		default:
+			return nil, 0
+		}
+	}
+	return st, len(s.items)
+}
+
+// answeredPiped books an answer; the pipeline calls it before the client can know of it, while the session's goroutine
+// waits for what the client does next.
+func (s *Session) answeredPiped(e *entry, took int64, size int) {
+	s.db.Stats.Sent.Add(uint64(size))
+	s.db.Stats.Queries.Add(1)
+	s.db.Stats.QueryTime.Add(uint64(took))
+	s.db.Stats.Transactions.Add(1)
+	s.queries.Add(1)
+	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {
+		s.logSlow(took)
+	}
+	s.enterAt(StateIdle, e.began+took)
+	if began := s.txSince.Swap(0); began > 0 {
+		s.db.Stats.TxTime.Add(uint64(took))
+	}
+}
+
+// collect takes the session's entry back once it is settled, waiting for that, and does what is left of its request.
+// false ends the session.
+func (s *Session) collect() bool {
+	e := s.piped.entry
+	if e == nil {
+		return true
+	}
+	if !e.settled() {
+		e.await()
+	}
+	s.piped.entry = nil
+	s.pipedNow.Store(nil)
+	state := e.state.Load()
+	if s.piped.old.kind == expectUnnamed {
+		s.forget(s.piped.old.old)
+		s.piped.old = expectation{}
+	}
+	switch state {
+	case entrySpilled:
+		rest := e.rest
+		s.piped.spare, e.rest = e, nil
+		return s.send(rest)
+	case entryRepeat:
+		// The pipeline is through with it, or will find it taken: it is not used again.
+		s.piped.only = true
+		ok := s.turn(s.piped.req)
+		s.piped.only = false
+		return ok
+	case entryDone:
+		if cap(e.buf) > wire.TinyBuffer {
+			e.buf = nil
+		}
+		s.piped.spare = e
+	}
+	return true
+}
+
+// cancelPiped ends the session's request in a pipeline and reports whether there was one. The statement runs on: the
+// server cannot be told to cancel one of several. Safe for concurrent use.
+func (s *Session) cancelPiped() bool {
+	e := s.pipedNow.Load()
+	if e == nil || !e.state.CompareAndSwap(entryWaiting, entryTaken) {
+		return false
+	}
+	s.enter(StateIdle)
+	s.txSince.Store(0)
+	_ = s.client.Write(wire.AppendReady(canceled().Append(nil), wire.TxIdle))
+	e.finish(entryCanceled)
+	return true
+}
+
+// dropPiped makes the session's request in a pipeline nobody's, before something else is said to the client or it is
+// left.
+func (s *Session) dropPiped() {
+	e := s.piped.entry
+	if e == nil {
+		return
+	}
+	if e.state.CompareAndSwap(entryWaiting, entryTaken) {
+		e.finish(entryCanceled)
+	}
+	e.await()
+	s.piped.entry = nil
+	s.pipedNow.Store(nil)
+}
+
+// learn adds what a turn over a connection of its own took to its statement's record.
+func (s *Session) learn(req []byte, took time.Duration) {
+	if st, _ := s.pipedStatement(req); st != nil && !s.relay.failed {
+		s.db.Pipelines.records.find(st).note(took, s.relay.total)
+	}
+}

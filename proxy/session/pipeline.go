@@ -1,0 +1,388 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+)
+
+// A pipeline is one server connection that reads of several clients share: their requests travel back to back, each with
+// its own Sync, and the answers are dealt out as they come. The server finds its next request in its socket when it has
+// answered one, and one system call of the proxy carries many requests.
+//
+// Only what cannot leave anything behind and is small and fast by its record travels so (piped.go). An error, a lost
+// connection, a slow neighbour: whatever goes wrong sends a read the usual way, over a connection of its own.
+
+// Pipelines are those of one database. The zero value has none. Safe for concurrent use.
+type Pipelines struct {
+	mu     sync.Mutex
+	all    map[pipelineKey][]*pipeline
+	wg     sync.WaitGroup
+	closed bool
+
+	records records
+	// Totals since the start.
+	Requests, Batches  atomic.Uint64
+	Replays, Evictions atomic.Uint64
+	Depth              atomic.Int64 // requests under way now
+}
+
+// pipelineKey says who may share a pipeline: sessions of one role on one server, whose settings are equal.
+type pipelineKey struct {
+	pool     *pool.Pool[*backend.Conn]
+	settings uint64 // fingerprint; equality is checked as well
+}
+
+// pipeline is one of them.
+type pipeline struct {
+	owner    *Pipelines
+	key      pipelineKey
+	settings *backend.Settings
+	env      *Env
+	db       *Database
+	log      *zap.Logger
+
+	mu    sync.Mutex
+	c     *backend.Conn // nil until it is open
+	queue []*entry      // sent, or in out; the head is being answered
+	head  int
+	sent  int    // entries of the queue whose bytes have left out
+	bytes int    // of the requests in the queue
+	out   []byte // requests not yet sent
+	spare []byte // the other buffer for out
+	open  bool   // takes newcomers
+	idle  bool   // its goroutine waits for work
+	wake  chan struct{}
+
+	// Owned by its goroutine.
+	in     wire.Input
+	err    error
+	from   int // beginning of the head's answer in in
+	failed bool
+}
+
+// entry is one request in a pipeline.
+type entry struct {
+	s     *Session
+	state atomic.Int32
+	began int64 // env clock
+	size  int   // bytes of the request
+	rec   *record
+	// Written before it is submitted, read by the pipeline.
+	own [8]bool // which of the first ParseComplete and CloseComplete are ours to drop
+	n   int     // of them
+	// Owned by the pipeline until the entry is done.
+	acks int    // seen so far
+	bad  bool   // it has to go the usual way
+	buf  []byte // the answer so far, where it is not whole in the pipeline's buffer
+	rest []byte // of the answer, for the session to write
+	// ready is sent one token once the state is final, if the session waits.
+	ready   chan struct{}
+	waiting atomic.Bool
+}
+
+// The states of an entry. Whoever moves it out of entryWaiting answers the client.
+const (
+	entryWaiting  int32 = iota
+	entryAnswered       // the pipeline writes the answer now
+	entryTaken          // somebody else does: the answer is dropped
+	entryDone           // the client has its answer
+	entryCanceled       // the client has been told that it was cancelled
+	entrySpilled        // the session writes the rest of it
+	entryRepeat         // the session sends the request the usual way
+)
+
+const (
+	// pipelineIdle is how long a pipeline keeps its connection from the pool while nobody uses it.
+	pipelineIdle = 100 * time.Millisecond
+	// maxUnderWay bounds the bytes of unanswered requests. It is below what a server's socket holds for it (tcp_rmem, 128 KiB),
+	// so that sending never waits for a server that itself waits until we take its answers.
+	maxUnderWay = 32 << 10
+	// maxAnswer bounds an answer that is held whole. A longer one comes from a statement whose record said otherwise, and
+	// is sent for again.
+	maxAnswer = 1 << 20
+)
+
+// finish puts the entry into its last state and wakes who waits for it.
+func (e *entry) finish(state int32) {
+	e.state.Store(state)
+	if e.waiting.Load() {
+		select {
+		case e.ready <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settled reports whether the session may go on.
+func (e *entry) settled() bool { return e.state.Load() >= entryDone }
+
+// await blocks until the entry is settled. Only the session's goroutine calls it.
+func (e *entry) await() {
+	if e.ready == nil {
+		e.ready = make(chan struct{}, 1)
+	}
+	e.waiting.Store(true)
+	for !e.settled() {
+		<-e.ready
+	}
+	e.waiting.Store(false)
+}
+
+// find returns an open pipeline for s with room in it, opening one where that is worth it. p.mu of what it returns is held.
+func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipeline {
+	key := pipelineKey{s.home, s.settings.Fingerprint()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best *pipeline
+	for _, l := range p.all[key] {
+		l.mu.Lock()
+		if l.takes(s, depth, slow) && (best == nil || l.len() < best.len()) {
+			if best != nil {
+				best.mu.Unlock()
+			}
+			best = l
+			continue
+		}
+		l.mu.Unlock()
+	}
+	if (best == nil || best.len() >= depth/2) && len(p.all[key]) < lanes && !p.closed {
+		p.start(key, s)
+	}
+	return best
+}
+
+// takes reports whether s may join now; mu is held.
+func (l *pipeline) takes(s *Session, depth int, slow time.Duration) bool {
+	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
+		return false
+	}
+	return l.len() == 0 || s.turnTime-l.queue[l.head].began < int64(slow)
+}
+
+// len is the number of requests under way; mu is held.
+func (l *pipeline) len() int { return len(l.queue) - l.head }
+
+// start opens a pipeline like s's connections would be. p.mu is held.
+func (p *Pipelines) start(key pipelineKey, s *Session) {
+	l := &pipeline{owner: p, key: key, settings: s.settings, env: s.env, db: s.db, log: s.env.Log, wake: make(chan struct{}, 1)}
+	if p.all == nil {
+		p.all = make(map[pipelineKey][]*pipeline)
+	}
+	p.all[key] = append(p.all[key], l)
+	key.pool.Attach()
+	p.wg.Go(l.run) // ends when nobody uses it, or with its connection; Close waits
+}
+
+// Close ends all pipelines and waits for them.
+func (p *Pipelines) Close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, of := range p.all {
+		for _, l := range of {
+			l.mu.Lock()
+			l.open = false
+			l.signal()
+			l.mu.Unlock()
+		}
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// Open is the number of pipelines there are.
+func (p *Pipelines) Open() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, of := range p.all {
+		n += len(of)
+	}
+	return n
+}
+
+// signal has the goroutine look at the queue; mu is held.
+func (l *pipeline) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run owns the connection.
+func (l *pipeline) run() {
+	defer l.key.pool.Detach()
+	c, err := l.borrow()
+	if err == nil {
+		l.mu.Lock()
+		l.c, l.open = c, true
+		l.mu.Unlock()
+		err = l.serve(c)
+	}
+	l.owner.remove(l)
+	l.mu.Lock()
+	l.open = false
+	left := l.queue[l.head:]
+	l.queue, l.head, l.out = nil, 0, nil
+	l.mu.Unlock()
+	l.in.Drop()
+	for _, e := range left {
+		l.repeat(e)
+	}
+	switch {
+	case c == nil:
+	case err != nil || len(left) > 0:
+		c.Spoil("lost")
+		l.key.pool.Discard(c, "pipeline lost")
+	case c.Spoiled() != "":
+		l.key.pool.Discard(c, c.Spoiled())
+	default:
+		l.key.pool.Release(c)
+	}
+	if err != nil {
+		l.log.Debug("pipeline ended", zap.Error(err), zap.Int("replayed", len(left)))
+	}
+}
+
+func (p *Pipelines) remove(l *pipeline) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := p.all[l.key]
+	for i, o := range of {
+		if o == l {
+			of = append(of[:i:i], of[i+1:]...)
+			break
+		}
+	}
+	if len(of) == 0 {
+		delete(p.all, l.key)
+	} else {
+		p.all[l.key] = of
+	}
+}
+
+// borrow leases a connection and brings it into the settings of those who share it.
+func (l *pipeline) borrow() (*backend.Conn, error) {
+	w := pool.NewWaiter[*backend.Conn]()
+	c, err := l.key.pool.Acquire(w, pool.Want[*backend.Conn]{Fingerprint: l.key.settings, Limit: replicaWait})
+	if err != nil {
+		return nil, err
+	}
+	if msgs, needed := c.AppendAdopt(nil, l.settings); needed {
+		if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
+			l.key.pool.Discard(c, "settings replay failed")
+			return nil, err
+		}
+		c.Adopted(l.settings)
+	}
+	return c, nil
+}
+
+// serve sends what sessions submit and deals out the answers, until nobody has anything to send for a while.
+func (l *pipeline) serve(c *backend.Conn) error {
+	timer := time.NewTimer(pipelineIdle)
+	defer timer.Stop()
+	c.WatchEnd(true)
+	for {
+		wanted := l.key.pool.Wants(c)
+		l.mu.Lock()
+		l.open = l.open && !wanted
+		out := l.take()
+		if l.idle = out == nil; l.idle && !l.open {
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		if out != nil {
+			if err := l.exchange(c, out); err != nil {
+				return err
+			}
+			continue
+		}
+		timer.Reset(pipelineIdle)
+		select {
+		case <-l.wake:
+		case <-timer.C:
+			l.mu.Lock()
+			if l.len() == 0 {
+				l.open = false
+			}
+			l.mu.Unlock()
+		}
+	}
+}
+
+// take returns what is to be sent, nil if nothing; mu is held.
+func (l *pipeline) take() []byte {
+	if len(l.out) == 0 {
+		return nil
+	}
+	out := l.out
+	l.out, l.spare = l.spare[:0], out
+	l.sent = len(l.queue)
+	l.owner.Batches.Add(1)
+	return out
+}
+
+// exchange sends a batch and reads until every request under way is answered.
+func (l *pipeline) exchange(c *backend.Conn, out []byte) error {
+	c.Resume(&l.in)
+	for {
+		err := c.Loop(out, l)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err == nil {
+				err = l.err
+			}
+			return err
+		}
+		c.Unkick()
+		if c.Sent() {
+			out = nil
+		}
+	}
+}
+
+// Readable takes answers, deals them out and sends what has come in meanwhile. false ends the exchange.
+func (l *pipeline) Readable() bool {
+	n, err := l.c.Take(l.in.Space(l.env.Bufs, max(wire.LargeBuffer, l.in.Len()+1)))
+	l.in.Added(n)
+	if n == 0 {
+		if err == nil {
+			return true
+		}
+		l.err = err
+		if errors.Is(err, io.EOF) {
+			l.err = io.ErrUnexpectedEOF
+		}
+		return false
+	}
+	if l.err = l.deal(); l.err != nil {
+		return false
+	}
+	wanted := l.key.pool.Wants(l.c)
+	l.mu.Lock()
+	l.open = l.open && !wanted
+	var out []byte
+	if !l.c.Behind() { // else with the next answer
+		out = l.take()
+	}
+	more := l.len() > 0
+	l.mu.Unlock()
+	if out != nil {
+		if l.err = l.c.Send(out); l.err != nil {
+			return false
+		}
+	}
+	if !more && l.in.Len() == 0 {
+		l.in.Release()
+	}
+	return more
+}
