@@ -77,7 +77,9 @@ func (s *Session) loseServer(database, server string) (holds, active bool) {
 	if s.server == nil || s.server.Target().Name != server || s.db.Name != database {
 		return false, false
 	}
-	if State(s.state.Load()) != StateActive {
+	switch State(s.state.Load()) {
+	case StateActive, StateWaiting: // the latter has its connection and is about to use it
+	default:
 		return true, false
 	}
 	s.left = true
