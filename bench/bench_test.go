@@ -98,7 +98,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	say := t.Logf
-	s, err := startServer(ctx, say)
+	s, err := startServer(ctx, 0, say)
 	if err != nil {
 		t.Fatal(err)
 	}

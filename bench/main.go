@@ -34,6 +34,7 @@ type options struct {
 	pgtier          string
 	pgbouncer       string
 	peers           []peer
+	replicas        int
 }
 
 func main() {
@@ -69,6 +70,7 @@ func parseOptions(args []string) (options, error) {
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
+	set.IntVar(&o.replicas, "replicas", 0, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
 	set.Func("peer", peerHelp, func(flag string) error {
 		one, err := parsePeer(flag)
 		o.peers = append(o.peers, one)
@@ -100,6 +102,9 @@ func parseOptions(args []string) (options, error) {
 			o.idle = 0
 		}
 	}
+	if o.replicas < 0 {
+		return o, errors.New("--replicas must be 0 or above")
+	}
 	if o.rounds < 1 || o.seconds < 1 || o.idle < 0 || o.idle >= maxClients {
 		return o, fmt.Errorf("--rounds and --seconds must be above 0, --idle from 0 to %d", maxClients-1)
 	}
@@ -114,7 +119,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	raiseFileLimit()
 	machine := thisMachine()
-	s, err := startServer(ctx, say)
+	s, err := startServer(ctx, o.replicas, say)
 	if err != nil {
 		return err
 	}
@@ -186,6 +191,9 @@ func (s *series) report(ctx context.Context, o options) (*report, error) {
 		}
 	}
 	todo := chosen(workloads(o.clients), o.only, o.quick)
+	if o.replicas > 0 {
+		todo = append(todo, splitWorkload())
+	}
 	if len(todo) > 0 {
 		s.say("warming up")
 		if err := s.warmUp(ctx); err != nil {
@@ -200,6 +208,15 @@ func (s *series) report(ctx context.Context, o options) (*report, error) {
 		results := workloadResults{Name: w.name, What: w.describe()}
 		for _, t := range s.targets {
 			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+		}
+		for _, t := range s.targets {
+			if t.routes != nil && w.split {
+				share, err := t.routes(ctx)
+				if err != nil {
+					return nil, err
+				}
+				r.Notes = append(r.Notes, share)
+			}
 		}
 		compare(results.Results)
 		r.Workloads = append(r.Workloads, results)
@@ -253,6 +270,11 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 	}
 	if err := add(pgtierTarget, func() (*target, error) { return p.pgtier(ctx, o.pgtier) }); err != nil {
 		return all, err
+	}
+	if o.replicas > 0 {
+		if err := add(splitTarget, func() (*target, error) { return p.split(ctx, o.pgtier) }); err != nil {
+			return all, err
+		}
 	}
 	for _, peer := range o.peers {
 		if err := add(peer.name, func() (*target, error) { return p.peer(ctx, peer) }); err != nil {

@@ -33,10 +33,11 @@ type server struct {
 }
 
 // startServer starts a manager that makes commits durable and fills it with pgbench's tables and those of rowScript.
-func startServer(ctx context.Context, say progress) (_ *server, err error) {
+// replicas follow it.
+func startServer(ctx context.Context, replicas int, say progress) (_ *server, err error) {
 	say("starting PostgreSQL, commits durable")
 	cluster, err := localpg.Start(ctx, localpg.Options{
-		Production: true, TLS: true,
+		Production: true, TLS: true, Replicas: replicas,
 		Settings: map[string]string{"max_connections": strconv.Itoa(serverConnections)},
 	})
 	if err != nil {
@@ -96,7 +97,10 @@ func (s *server) load(ctx context.Context) error {
 	if err := s.manager.Exec(ctx, benchDatabase, "VACUUM ANALYZE"); err != nil {
 		return err
 	}
-	return s.manager.Exec(ctx, benchDatabase, "CHECKPOINT")
+	if err := s.manager.Exec(ctx, benchDatabase, "CHECKPOINT"); err != nil {
+		return err
+	}
+	return s.cluster.Shards[0].CatchUp(ctx)
 }
 
 // installPgBouncer returns the path of pgbouncer, installed by apt where it is missing and we are root.

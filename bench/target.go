@@ -31,12 +31,16 @@ type target struct {
 	password string
 	// preparedDatabase is what the prepared protocol asks for where the target has another database for it.
 	preparedDatabase string
-	note             string // what the reader of the report must know
+	note             string                                // what the reader of the report must know
+	routes           func(context.Context) (string, error) // tells where its requests went; nil: there is one server
 	stop             func() error
 }
 
 // databaseFor is the database that a workload asks this target for.
 func (t *target) databaseFor(w workload) string {
+	if t.routes != nil && !w.split && w.name != "warm-up" {
+		return "measured by the workload of reads and writes"
+	}
 	if w.mode == "prepared" && t.preparedDatabase != "" {
 		return t.preparedDatabase
 	}

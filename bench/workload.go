@@ -17,6 +17,7 @@ type workload struct {
 	sampling float64  // share of the transactions whose time is logged; slow ones are all logged
 	seconds  int      // the shortest run that means something; 0 for any
 	quick    bool     // part of --quick
+	split    bool     // reads and writes, for replicas
 }
 
 // quickClients is the number of clients of workloads that know only one: enough to keep two processors busy and below
@@ -54,6 +55,8 @@ func rowScript(table string) string {
 func (w workload) describe() string {
 	what := "TPC-B-like transaction, 7 statements"
 	switch {
+	case w.split:
+		what = "19 reads of one row to a write, commits durable"
 	case strings.Contains(w.name, "row-1kB"):
 		what = "read one row of 1 kB"
 	case strings.Contains(w.name, "row-100kB"):
