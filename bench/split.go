@@ -69,7 +69,7 @@ func routes(ctx context.Context, t *target) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its routes: %w", t.name, err)
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }() // it was only read from
 	results, err := c.Exec(ctx, "SHOW ROUTES").ReadAll()
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its routes: %w", t.name, err)

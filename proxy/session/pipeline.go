@@ -64,10 +64,8 @@ type pipeline struct {
 	wake  chan struct{}
 
 	// Owned by its goroutine.
-	in     wire.Input
-	err    error
-	from   int // beginning of the head's answer in in
-	failed bool
+	in  wire.Input
+	err error
 }
 
 // entry is one request in a pipeline.
