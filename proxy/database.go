@@ -41,6 +41,7 @@ type database struct {
 	stopFleet context.CancelFunc
 	lastFleet *fleet.Fleet // in force, or before there were no replicas any more
 	startOnce func()       // starts the fleet in force, once somebody's login gives a role to ask as
+	served    bool         // that was so
 
 	// The catalog is watched from the first client on; stop ends that.
 	catalog  *catalog.Watcher

@@ -46,14 +46,16 @@ func (d *database) configureFleet(p *Proxy) {
 		d.fleets.Go(func() { f.Run(ctx) })          // ends with ctx; close waits
 		d.fleets.Go(func() { p.follow(ctx, d, f) }) // ends with ctx; close waits
 	})
-	if d.shared.Fleet.Swap(f) != nil {
-		d.startOnce() // there were clients before
+	d.shared.Fleet.Store(f)
+	if d.served {
+		d.startOnce()
 	}
 }
 
 // watchFleet starts the watch of d's servers unless it runs.
 func (d *database) watchFleet() {
 	d.mu.Lock()
+	d.served = true
 	start := d.startOnce
 	d.mu.Unlock()
 	if start != nil {

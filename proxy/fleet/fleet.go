@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,9 @@ type Fleet struct {
 	history history
 	guard   guard
 	waiters map[chan struct{}]struct{}
-	lostAt  time.Time // when the manager was lost; zero while there is one, and before the first
-	window  time.Time // when the counters of failures began
+	ended   chan struct{} // closed when Run is told to end
+	lostAt  time.Time     // when the manager was lost; zero while there is one, and before the first
+	window  time.Time     // when the counters of failures began
 	order   promotion
 }
 
@@ -78,6 +80,7 @@ func New(shard topology.Shard, cfg Config, dial Dial, log *zap.Logger) *Fleet {
 		shard: shard.Name, servers: servers, index: make(map[string]int, len(servers)), cfg: cfg,
 		log: log.With(zap.String("shard", shard.Name)), loads: make([]load, len(servers)),
 		hosts: make([]known, len(servers)), roles: roles{manager: -1, last: -1}, waiters: make(map[chan struct{}]struct{}),
+		ended: make(chan struct{}),
 	}
 	for i, s := range servers {
 		f.index[s.Name] = i
@@ -97,6 +100,7 @@ const tickEvery = time.Second
 // Run watches the servers until ctx ends, and returns when its goroutines have ended: at once, or within Config.Silence
 // when a server is silent just then. It may run once.
 func (f *Fleet) Run(ctx context.Context) {
+	context.AfterFunc(ctx, func() { close(f.ended) })
 	var wg sync.WaitGroup
 	for _, m := range f.monitors {
 		wg.Go(func() { m.run(ctx) }) // ended by ctx
@@ -120,9 +124,12 @@ func (f *Fleet) Run(ctx context.Context) {
 // View returns what the fleet knows now. It is never nil, and one atomic load.
 func (f *Fleet) View() *View { return f.view.Load() }
 
+// ErrEnded is returned to those who wait when Run has been told to end.
+var ErrEnded = errors.New("the watch of the servers has ended")
+
 // AwaitManager waits until there is a manager and returns the View that has it. notEpoch is the View.Epoch whose manager
 // was lost, 0 for none: that manager satisfies only once it has answered a question that was sent after the call. The
-// error is ctx's.
+// error is ctx's, or ErrEnded.
 func (f *Fleet) AwaitManager(ctx context.Context, notEpoch uint64) (*View, error) {
 	wake := make(chan struct{}, 1)
 	f.mu.Lock()
@@ -145,6 +152,8 @@ func (f *Fleet) AwaitManager(ctx context.Context, notEpoch uint64) (*View, error
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
+		case <-f.ended:
+			return nil, ErrEnded
 		case <-wake:
 		}
 	}

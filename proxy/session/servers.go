@@ -58,9 +58,21 @@ func (s *Session) detach() {
 	s.pools = nil
 }
 
+// errReplaced ends a wait for what a fleet knows when a reload has put another in its place, or none.
+var errReplaced = errors.New("other servers are watched now")
+
 // acquire borrows a connection of the server that the turn was aimed at.
 func (s *Session) acquire(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
-	f := s.db.Fleet.Load()
+	for {
+		c, err := s.acquireOf(s.db.Fleet.Load(), want)
+		if !errors.Is(err, errReplaced) {
+			return c, err
+		}
+	}
+}
+
+// acquireOf is acquire with what f knows; nil: there are no replicas.
+func (s *Session) acquireOf(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	if f == nil {
 		s.pool, s.replica = s.home, ""
 		return s.home.Acquire(s.waiter, want)
@@ -301,6 +313,15 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 	if errors.As(context.Cause(ctx), &told) {
 		return nil, told
 	}
+	for errors.Is(err, fleet.ErrEnded) && time.Now().Before(until) { // its successor comes at once, unless the proxy ends
+		if s.db.Fleet.Load() != f {
+			return nil, errReplaced
+		}
+		if e := s.stopped(); e != nil {
+			return nil, e
+		}
+		time.Sleep(visiblePoll)
+	}
 	return nil, &wire.Error{Code: wire.CodeCannotConnectNow, Message: "no server of this database takes writes now",
 		Detail: noManager(f.View()), Hint: "The proxy waited failover.wait for one; try again."}
 }
@@ -345,6 +366,9 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		}
 		if e := s.stopped(); e != nil {
 			return e
+		}
+		if s.db.Fleet.Load() != f {
+			return errReplaced
 		}
 		v := f.View()
 		switch waited := time.Since(began); {
