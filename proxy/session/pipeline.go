@@ -64,8 +64,9 @@ type pipeline struct {
 	wake  chan struct{}
 
 	// Owned by its goroutine.
-	in  wire.Input
-	err error
+	in    wire.Input
+	err   error
+	alarm int64 // env clock when the connection's read deadline strikes; 0: none is set
 }
 
 // entry is one request in a pipeline.
@@ -105,6 +106,10 @@ const (
 	// maxUnderWay bounds the bytes of unanswered requests. It is below what a server's socket holds for it (tcp_rmem, 128 KiB),
 	// so that sending never waits for a server that itself waits until we take its answers.
 	maxUnderWay = 32 << 10
+	// patience is how long an answer may lie in the socket while its neighbours are expected: about what a full pipeline takes.
+	patience = 2 * time.Millisecond
+	// maxWorth bounds the bytes that are waited for: beyond, taking them costs more than the wake-up.
+	maxWorth = 16 << 10
 	// maxAnswer bounds an answer that is held whole. A longer one comes from a statement whose record said otherwise, and
 	// is sent for again.
 	maxAnswer = 1 << 20
@@ -232,6 +237,9 @@ func (l *pipeline) run() {
 	l.queue, l.head, l.out = nil, 0, nil
 	l.mu.Unlock()
 	l.in.Drop()
+	if c != nil && l.alarm != 0 {
+		c.Unkick()
+	}
 	for _, e := range left {
 		l.repeat(e)
 	}
@@ -294,12 +302,14 @@ func (l *pipeline) serve(c *backend.Conn) error {
 		l.mu.Lock()
 		l.open = l.open && !wanted
 		out := l.take()
+		low := l.worth()
 		if l.idle = out == nil; l.idle && !l.open {
 			l.mu.Unlock()
 			return nil
 		}
 		l.mu.Unlock()
 		if out != nil {
+			l.await(low)
 			if err := l.exchange(c, out); err != nil {
 				return err
 			}
@@ -330,6 +340,33 @@ func (l *pipeline) take() []byte {
 	return out
 }
 
+// worth is how many bytes of answers are worth waking up for: those of half the requests that the server has; mu is held.
+// Each wake-up costs as much as dealing out several answers, and the server goes on with the other half meanwhile.
+func (l *pipeline) worth() int {
+	n := (l.sent - l.head) / 2
+	if n < 2 {
+		return 1
+	}
+	bytes := -l.in.Len()
+	for _, e := range l.queue[l.head : l.head+n] {
+		bytes += int(e.rec.least.Load()) - len(e.buf)
+	}
+	return min(bytes, maxWorth)
+}
+
+// await has the pipeline sleep until that many bytes are there. Answers that are smaller than ever before, and one that
+// takes long, do not keep those before them waiting for more than patience.
+func (l *pipeline) await(bytes int) {
+	l.c.LowWater(bytes)
+	if bytes <= 1 {
+		return
+	}
+	if now := l.env.now(); now > l.alarm {
+		l.alarm = now + int64(patience)
+		l.c.SetReadDeadline(time.Now().Add(patience))
+	}
+}
+
 // exchange sends a batch and reads until every request under way is answered.
 func (l *pipeline) exchange(c *backend.Conn, out []byte) error {
 	c.Resume(&l.in)
@@ -342,6 +379,7 @@ func (l *pipeline) exchange(c *backend.Conn, out []byte) error {
 			return err
 		}
 		c.Unkick()
+		l.alarm = 0
 		if c.Sent() {
 			out = nil
 		}
@@ -373,7 +411,9 @@ func (l *pipeline) Readable() bool {
 		out = l.take()
 	}
 	more := l.len() > 0
+	low := l.worth()
 	l.mu.Unlock()
+	l.await(low)
 	if out != nil {
 		if l.err = l.c.Send(out); l.err != nil {
 			return false

@@ -12,6 +12,7 @@ import (
 type record struct {
 	took  atomic.Int64 // nanoseconds, moving average
 	size  atomic.Int64 // bytes, of the largest answer
+	least atomic.Int64 // bytes, of the smallest; 0 before the first
 	count atomic.Uint32
 }
 
@@ -24,6 +25,9 @@ func (r *record) note(took time.Duration, size int) {
 	r.took.Store(old + (int64(took)-old)/recordSmoothing)
 	if int64(size) > r.size.Load() {
 		r.size.Store(int64(size))
+	}
+	if least := r.least.Load(); least == 0 || int64(size) < least {
+		r.least.Store(int64(size))
 	}
 	if r.count.Load() < recordEnough {
 		r.count.Add(1)

@@ -32,6 +32,8 @@ type Conn struct {
 	// Owned by the goroutine in Loop.
 	fd      int // valid inside the RawConn callback, -1 outside
 	handler Handler
+	low     int  // bytes that have to be there before the socket is readable; 0 is 1
+	nextLow int  // low from the next Loop on; 0: as it is
 	full    bool // the last Take left no room in its buffer: more may be there
 	took    bool // the last Readable read something
 	peek    [1]byte
@@ -169,6 +171,10 @@ func (c *Conn) Behind() bool {
 // new input only, so it must not wait while some may be left unread.
 func (c *Conn) readCallback(fd uintptr) bool {
 	c.fd = int(fd)
+	if c.nextLow != 0 {
+		c.LowWater(c.nextLow)
+		c.nextLow = 0
+	}
 	if c.first != nil {
 		if err := c.sendFirst(); err != nil {
 			c.err = err
@@ -334,5 +340,15 @@ func (c *Conn) tryCallback(fd uintptr) {
 	c.tried = max(n, 0)
 	if err != nil && !errors.Is(err, syscall.EAGAIN) {
 		c.werr = err
+	}
+}
+
+// LowWater has Loop call its handler only when n bytes are there, or the peer's end, from now on or from the beginning of
+// the next Loop on. Only the goroutine that runs Loop may call it. It does nothing under TLS.
+func (c *Conn) LowWater(n int) {
+	if n = max(n, 1); c.fd < 0 {
+		c.nextLow = n
+	} else if n != max(c.low, 1) && rawLowWater(c.fd, n) == nil {
+		c.low = n
 	}
 }

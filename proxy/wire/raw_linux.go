@@ -54,3 +54,14 @@ func rawPending(fd int, b *[1]byte) bool {
 		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 	return e != syscall.EAGAIN
 }
+
+// rawLowWater has the socket be readable only when n bytes are there, or its end or an error.
+func rawLowWater(fd, n int) error {
+	v := int32(n)
+	_, _, e := syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT,
+		uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
+	if e != 0 {
+		return errnoErr(e)
+	}
+	return nil
+}

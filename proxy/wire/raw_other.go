@@ -11,3 +11,5 @@ func rawRead(int, []byte) (int, error)  { return -1, syscall.ENOSYS }
 func rawWrite(int, []byte) (int, error) { return -1, syscall.ENOSYS }
 
 func rawPending(int, *[1]byte) bool { return false }
+
+func rawLowWater(int, int) error { return syscall.ENOSYS }
