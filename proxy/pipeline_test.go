@@ -26,7 +26,9 @@ import (
 // eager starts a proxy in which every read that may share a pipeline does.
 func (r *rig) eager(t testing.TB, edit func(*pool.Config)) *running {
 	t.Helper()
-	p, err := proxy.New(r.config(t, pools(edit)), zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
+	cfg := r.config(t, pools(edit))
+	cfg.TLS.Client = r.clientTLS("prefer")
+	p, err := proxy.New(cfg, zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,14 +100,15 @@ func TestEveryClientOfAPipelineGetsItsOwnAnswers(t *testing.T) {
 	modes := []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe}
 	var all sync.WaitGroup
 	for i := range clients {
-		a := &asker{c: p.client(t), mode: modes[i%len(modes)], rng: rand.New(rand.NewPCG(1, uint64(i)))}
+		tls := "sslmode=" + []string{"disable", "require"}[i/len(modes)%2]
+		a := &asker{c: p.client(t, tls), mode: modes[i%len(modes)], rng: rand.New(rand.NewPCG(1, uint64(i)))}
 		all.Go(func() {
 			for q := range questions {
 				ctx, stop := context.WithTimeout(context.Background(), limit)
 				err := a.ask(ctx, i*1_000_000+q)
 				stop()
 				if lostItsServer(err) { // terminated in the middle of an answer
-					a.c = p.client(t)
+					a.c = p.client(t, tls)
 					continue
 				}
 				if err != nil {
@@ -209,25 +212,44 @@ func TestASlowHeadDoesNotHoldUpThoseBehindIt(t *testing.T) {
 func TestAClientThatDoesNotReadStopsNobody(t *testing.T) {
 	r := newRig(t)
 	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE wide AS SELECT repeat('x', 200000) AS body")
-	p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes, c.Pipeline.MaxResult = 4, 1, 1<<20 })
-	warm := p.client(t)
-	for range 20 {
-		mustValue(t, warm, "SELECT 1")
-	}
-	deaf := p.rawDial(t, wire.Protocol30)
-	asked := 0
-	for range 60 { // 12 MB that nobody takes, one at a time as a client that waits for each would
-		if _, err := deaf.nc.Write(wire.AppendQuery(nil, "SELECT body FROM wide")); err != nil {
-			t.Fatal(err)
-		}
-		asked++
-		if got := mustValue(t, warm, fmt.Sprintf("SELECT %d", asked)); got != strconv.Itoa(asked) {
-			t.Errorf("beside a client that does not read: %s", got)
-		}
-	}
-	for range asked {
-		if err := deaf.ready(); err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"plain", "TLS"} {
+		t.Run(name, func(t *testing.T) {
+			p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes, c.Pipeline.MaxResult = 4, 1, 1<<20 })
+			warm := p.client(t)
+			for range 20 {
+				mustValue(t, warm, "SELECT 1")
+			}
+			nc, err := dialTCP(p.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if name == "TLS" {
+				nc = mustTLS(t, nc)
+			}
+			deaf, err := rawLogin(nc, wire.Protocol30, []wire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: p.database}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := p.Pipelines(p.database).Requests
+			asked := 0
+			for range 60 { // 12 MB that nobody takes, one at a time as a client that waits for each would
+				if _, err := deaf.nc.Write(wire.AppendQuery(nil, "SELECT body FROM wide")); err != nil {
+					t.Fatal(err)
+				}
+				asked++
+				if got := mustValue(t, warm, fmt.Sprintf("SELECT %d", asked)); got != strconv.Itoa(asked) {
+					t.Errorf("beside a client that does not read: %s", got)
+				}
+			}
+			if travelled := p.Pipelines(p.database).Requests - before; travelled <= uint64(asked) {
+				t.Errorf("%d requests travelled in pipelines, none of the client's that does not read", travelled)
+			}
+			for range asked {
+				if err := deaf.ready(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }

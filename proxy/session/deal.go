@@ -35,10 +35,17 @@ func (l *pipeline) deal() error {
 		case wire.MsgNotification, wire.MsgParameterStatus:
 			e.keep(b[start:pos])
 			start = end
-			if typ == wire.MsgParameterStatus {
-				l.c.Spoil("a setting changed in a pipeline")
+			if typ == wire.MsgParameterStatus { // whose news is for every client
+				l.stale = true
+				l.spoil("a setting changed in a pipeline")
 			}
-		case wire.MsgErrorResponse, wire.MsgCopyInResponse:
+		case wire.MsgErrorResponse:
+			e.bad = true
+			switch wire.ParseError(b[pos+wire.HeaderBytes : end]).Code {
+			case wire.CodeFeatureNotSupported, wire.CodeInvalidStatement: // a plan that is out of date, a statement that is not there
+				l.spoil("a prepared statement cannot be run in a pipeline any more")
+			}
+		case wire.MsgCopyInResponse:
 			e.bad = true
 		case wire.MsgReadyForQuery:
 			if size != readyBytes || b[end-1] != wire.TxIdle {
@@ -103,15 +110,20 @@ func (l *pipeline) next() *entry {
 	return l.queue[l.head]
 }
 
+// spoil lets nobody in any more, and has the connection closed in the end.
+func (l *pipeline) spoil(reason string) {
+	l.c.Spoil(reason)
+	l.mu.Lock()
+	l.open = false
+	l.mu.Unlock()
+}
+
 // answered gives the session its answer: tail, behind what was set aside.
 func (l *pipeline) answered(e *entry, tail []byte) {
-	if e.bad {
-		if e.acks < e.n { // a statement of ours may not be there
-			l.c.Spoil("a statement could not be prepared in a pipeline")
-			l.mu.Lock()
-			l.open = false
-			l.mu.Unlock()
-		}
+	if e.bad && e.acks < e.n { // a statement of ours may not be there
+		l.spoil("a statement could not be prepared in a pipeline")
+	}
+	if e.bad || l.stale {
 		l.repeat(e)
 		return
 	}
@@ -126,24 +138,29 @@ func (l *pipeline) answered(e *entry, tail []byte) {
 	took := l.env.now() - e.began
 	e.rec.note(time.Duration(took), len(tail))
 	s.answeredPiped(e, took, len(tail))
-	n, err := s.client.TryWrite(tail)
-	switch {
-	case err == nil && n == len(tail):
+	n, whole, err := s.client.TryWrite(tail)
+	if err == nil && whole {
 		e.finish(entryDone)
-	default: // slow, or gone: its own goroutine finds out
-		e.rest = append([]byte(nil), tail[max(n, 0):]...)
-		e.finish(entrySpilled)
-		s.client.Kick()
+		if s.interrupted() { // by what has to wait for the answer
+			s.client.Kick()
+		}
+		return
 	}
+	// Slow, or gone: its own goroutine finds out.
+	e.rest, e.unsent = append([]byte(nil), tail[n:]...), true
+	e.finish(entrySpilled)
+	s.client.Kick()
 }
 
-// repeat has the session send its request the usual way.
-func (l *pipeline) repeat(e *entry) {
-	if e.state.CompareAndSwap(entryWaiting, entryAnswered) {
-		l.owner.Replays.Add(1)
-		e.finish(entryRepeat)
-		e.s.client.Kick()
+// repeat has the session send its request the usual way, and reports whether it waited for an answer.
+func (l *pipeline) repeat(e *entry) bool {
+	if !e.state.CompareAndSwap(entryWaiting, entryAnswered) {
+		return false
 	}
+	l.owner.Replays.Add(1)
+	e.finish(entryRepeat)
+	e.s.client.Kick()
+	return true
 }
 
 // Tend looks after pipelines whose head takes long: newcomers go elsewhere, and so do those who wait behind it.
@@ -159,28 +176,41 @@ func (p *Pipelines) Tend(now int64, slow time.Duration) {
 	}
 }
 
-// evict sends those behind a slow head elsewhere. What has been sent is answered all the same, to nobody.
+// evict sends those behind a slow head elsewhere. What they asked is sent all the same, because the connection is known to
+// hold the statements that it prepares, and answered to nobody. A head that nobody waits for is not waited for.
 func (l *pipeline) evict(now int64, slow time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.len() < 2 || now-l.queue[l.head].began < evictAfter*int64(slow) {
+	if l.c == nil || l.len() == 0 {
+		l.orphan = nil
 		return
 	}
+	head := l.queue[l.head]
+	if now-head.began >= evictAfter*int64(slow) {
+		l.sendElsewhere()
+	}
+	if l.head >= l.sent || head.state.Load() == entryWaiting {
+		l.orphan = nil
+		return
+	}
+	if l.orphan == head { // as it was a sweep ago
+		l.sendElsewhere()
+		l.abandon()
+	}
+	l.orphan = head
+}
+
+// sendElsewhere has everybody behind the head go the usual way; mu is held.
+func (l *pipeline) sendElsewhere() {
 	behind := l.head + 1
 	if l.head >= l.sent { // not even the head has been sent
 		behind = l.head
 	}
 	for _, e := range l.queue[behind:] {
-		l.owner.Evictions.Add(1)
-		l.repeat(e)
+		if l.repeat(e) {
+			l.owner.Evictions.Add(1)
+		}
 	}
-	kept := max(l.sent, behind)
-	for _, e := range l.queue[kept:] {
-		l.bytes -= e.size
-	}
-	l.owner.Depth.Add(int64(kept - len(l.queue)))
-	clear(l.queue[kept:])
-	l.queue, l.out = l.queue[:kept], l.out[:0] // the rest needs not be sent at all
 }
 
 // evictAfter is how many times slow a head may take before those behind it are sent elsewhere: a full pipeline on a busy

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -158,39 +157,13 @@ func (d *Door) directTLS(h *Hello) error {
 	}
 	head := append([]byte(nil), h.in.Bytes()...)
 	h.in.Drop()
-	t := tls.Server(&prefixed{Conn: h.Conn.NetConn(), head: head}, conf)
-	if err := t.Handshake(); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
+	if err := h.Conn.AcceptTLS(conf, head); err != nil {
+		return err
 	}
-	if t.ConnectionState().NegotiatedProtocol != wire.ALPN {
+	if state, _ := h.Conn.TLS(); state.NegotiatedProtocol != wire.ALPN {
 		return wire.Fatal(wire.CodeProtocolViolation, "received direct SSL connection request without ALPN protocol negotiation extension")
 	}
-	h.Conn.StartTLS(t)
 	return nil
-}
-
-// prefixed gives back bytes that were read too early.
-type prefixed struct {
-	net.Conn
-	head []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.head) > 0 {
-		n := copy(b, p.head)
-		p.head = p.head[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
-
-// SyscallConn is the socket's own.
-func (p *prefixed) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := p.Conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	return sc.SyscallConn()
 }
 
 func (d *Door) startTLS(h *Hello) error {
@@ -206,12 +179,7 @@ func (d *Door) startTLS(h *Hello) error {
 	if err := h.Conn.Write([]byte{'S'}); err != nil {
 		return err
 	}
-	t := tls.Server(h.Conn.NetConn(), conf)
-	if err := t.Handshake(); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
-	}
-	h.Conn.StartTLS(t)
-	return nil
+	return h.Conn.AcceptTLS(conf, nil)
 }
 
 // begin checks the startup packet and settles the protocol version.

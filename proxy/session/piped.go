@@ -26,17 +26,31 @@ const maxPiped = 4 << 10
 func (s *Session) pipe(req []byte) bool {
 	cfg := s.db.Config()
 	if !cfg.Pipeline.Enabled || s.piped.only || len(req) > maxPiped || s.raw || s.tx != wire.TxIdle || s.server != nil || s.pin != "" ||
-		s.opening != nil || s.openingFailed || s.db.Fleet.Load() != nil || cfg.Mode != pool.ModeTransaction || !s.client.Raw() || s.seqOn != 0 {
+		s.opening != nil || s.openingFailed || s.db.Fleet.Load() != nil || cfg.Mode != pool.ModeTransaction || !s.client.CanTry() || s.seqOn != 0 {
 		return false
+	}
+	if s.in.Len() != len(req) {
+		return false // the client has asked ahead: what follows must not overtake the answer
 	}
 	rec := s.pipeable(&cfg.Pipeline, req)
 	if rec == nil {
 		return false
 	}
+	if s.turnTime == 0 {
+		s.turnTime = s.env.now()
+	}
 	l := s.db.Pipelines.find(s, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
 	if l == nil {
 		return false
 	}
+	s.submit(l, req, rec)
+	s.db.Pipelines.Requests.Add(1)
+	return true
+}
+
+// submit puts the requests into the queue of l, whose mu is held, and lets go of it.
+func (s *Session) submit(l *pipeline, req []byte, rec *record) {
+	defer l.mu.Unlock()
 	e := s.newEntry(rec)
 	t := translator{s: s, c: l.c, req: req}
 	out, _ := t.requests(nil)
@@ -55,9 +69,6 @@ func (s *Session) pipe(req []byte) bool {
 		l.idle = false
 		l.signal()
 	}
-	l.mu.Unlock()
-	l.owner.Requests.Add(1)
-	return true
 }
 
 // newEntry makes the entry of the next request.
@@ -70,7 +81,7 @@ func (s *Session) newEntry(rec *record) *entry {
 	e.state.Store(entryWaiting)
 	e.began, e.rec = s.turnTime, rec
 	e.own, e.n, e.acks, e.bad = [8]bool{}, 0, 0, false
-	e.buf, e.rest = e.buf[:0], nil
+	e.buf, e.rest, e.unsent = e.buf[:0], nil, false
 	return e
 }
 
@@ -94,7 +105,7 @@ func (s *Session) expectPiped(e *entry) {
 // nothing that outlives it, small and fast so far.
 func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
 	st, messages := s.pipedStatement(req)
-	if st == nil || messages > 8 || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Select || st.Effects != 0 || st.Conforming || len(st.Hints) > 0 {
+	if st == nil || messages > 8 || !selects(st) || st.Conforming || len(st.Hints) > 0 {
 		return nil
 	}
 	if s.db.Hazards.Reading(st).Verdict != catalog.Read {
@@ -109,7 +120,7 @@ func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
 
 // pipedStatement is the only statement of the requests, nil if their messages do anything but run it to its end.
 func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int) {
-	last := len(s.items) - 1
+	last, bound := len(s.items)-1, false
 	if !s.items[last].end {
 		return nil, 0
 	}
@@ -130,7 +141,7 @@ func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int
 			st = it.st
 		case wire.MsgBind:
 			portal, name, _, ok := splitBind(frame)
-			if !ok || len(portal) > 0 || (len(name) > 0) == (st != nil) {
+			if !ok || bound || len(portal) > 0 || (len(name) > 0) == (st != nil) {
 				return nil, 0
 			}
 			if st == nil {
@@ -139,6 +150,7 @@ func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int
 				}
 				st = it.own.Facts
 			}
+			bound = true
 		case wire.MsgDescribe:
 			if kind, name, ok := splitTarget(frame); !ok || kind != 'P' || len(name) > 0 {
 				return nil, 0
@@ -182,38 +194,49 @@ func (s *Session) collect() bool {
 	if e == nil {
 		return true
 	}
+	switch s.takeBack(e) {
+	case entrySpilled:
+		return s.sendRest(e)
+	case entryCanceled:
+		return s.sendRest(e) && s.checkKilled() == nil
+	case entryRepeat:
+		s.piped.only = true
+		ok := s.turn(s.piped.req)
+		s.piped.only = false
+		return ok
+	}
+	return true
+}
+
+// takeBack waits until e is settled and returns its state. It is used again where the pipeline is through with it.
+func (s *Session) takeBack(e *entry) int32 {
 	if !e.settled() {
 		e.await()
 	}
 	s.piped.entry = nil
 	s.pipedNow.Store(nil)
-	state := e.state.Load()
 	if s.piped.old.kind == expectUnnamed {
 		s.forget(s.piped.old.old)
 		s.piped.old = expectation{}
 	}
-	switch state {
-	case entrySpilled:
-		rest := e.rest
-		s.piped.spare, e.rest = e, nil
-		return s.send(rest)
-	case entryRepeat:
-		// The pipeline is through with it, or will find it taken: it is not used again.
-		s.piped.only = true
-		ok := s.turn(s.piped.req)
-		s.piped.only = false
-		return ok
-	case entryDone:
+	if cap(s.piped.req) > keptRequest {
+		s.piped.req = s.piped.req[:len(s.piped.req):len(s.piped.req)]
+	}
+	state := e.state.Load()
+	if state == entryDone || state == entrySpilled {
 		if cap(e.buf) > wire.TinyBuffer {
 			e.buf = nil
 		}
 		s.piped.spare = e
 	}
-	return true
+	return state
 }
 
-// cancelPiped ends the session's request in a pipeline and reports whether there was one. The statement runs on: the
-// server cannot be told to cancel one of several. Safe for concurrent use.
+// keptRequest bounds the memory for its requests that an idle session keeps, in bytes.
+const keptRequest = 1 << 10
+
+// cancelPiped ends the session's request in a pipeline and reports whether there was one. The statement runs on, until the
+// sweeper sees that nobody waits for it: a cancel now could hit a neighbour. Safe for concurrent use.
 func (s *Session) cancelPiped() bool {
 	e := s.pipedNow.Load()
 	if e == nil || !e.state.CompareAndSwap(entryWaiting, entryTaken) {
@@ -221,29 +244,62 @@ func (s *Session) cancelPiped() bool {
 	}
 	s.enter(StateIdle)
 	s.txSince.Store(0)
-	_ = s.client.Write(wire.AppendReady(canceled().Append(nil), wire.TxIdle))
+	msg := wire.AppendReady(canceled().Append(nil), wire.TxIdle)
+	n, whole, err := s.client.TryWrite(msg)
+	if e.unsent = err != nil || !whole; e.unsent {
+		e.rest = msg[n:]
+	}
 	e.finish(entryCanceled)
+	if e.unsent {
+		s.client.Kick()
+	}
 	return true
 }
 
+// killPiped makes the session's request in a pipeline nobody's. Safe for concurrent use.
+func (s *Session) killPiped() {
+	if e := s.pipedNow.Load(); e != nil && e.state.CompareAndSwap(entryWaiting, entryTaken) {
+		e.finish(entryCanceled)
+	}
+}
+
 // dropPiped makes the session's request in a pipeline nobody's, before something else is said to the client or it is
-// left.
+// left. An answer that the client has begun to hear is ended first.
 func (s *Session) dropPiped() {
 	e := s.piped.entry
 	if e == nil {
 		return
 	}
-	if e.state.CompareAndSwap(entryWaiting, entryTaken) {
-		e.finish(entryCanceled)
+	s.killPiped()
+	s.takeBack(e)
+	s.sendRest(e)
+}
+
+// sendRest writes what could not be written at once of the answer to e, if anything. false: the client is gone.
+func (s *Session) sendRest(e *entry) bool {
+	if !e.unsent {
+		return true
 	}
-	e.await()
-	s.piped.entry = nil
-	s.pipedNow.Store(nil)
+	rest := e.rest
+	e.rest, e.unsent = nil, false
+	if s.client.Send(rest) == nil { // empty where TLS alone holds some of it
+		return true
+	}
+	s.leaving = true
+	return false
 }
 
 // learn adds what a turn over a connection of its own took to its statement's record.
 func (s *Session) learn(req []byte, took time.Duration) {
-	if st, _ := s.pipedStatement(req); st != nil && !s.relay.failed {
+	if len(req) > maxPiped || s.relay.failed {
+		return
+	}
+	if st, _ := s.pipedStatement(req); st != nil && selects(st) {
 		s.db.Pipelines.records.find(st).note(took, s.relay.total)
 	}
+}
+
+// selects reports whether st is one SELECT that changes nothing of the session.
+func selects(st *parser.Statement) bool {
+	return len(st.Commands) == 1 && st.Commands[0].Kind == parser.Select && st.Effects == 0
 }

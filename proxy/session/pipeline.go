@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -26,8 +27,9 @@ import (
 type Pipelines struct {
 	mu     sync.Mutex
 	all    map[pipelineKey][]*pipeline
+	count  map[*pool.Pool[*backend.Conn]]int // of them in each pool
 	wg     sync.WaitGroup
-	closed bool
+	closed atomic.Bool
 
 	records records
 	// Totals since the start.
@@ -51,20 +53,24 @@ type pipeline struct {
 	db       *Database
 	log      *zap.Logger
 
-	mu    sync.Mutex
-	c     *backend.Conn // nil until it is open
-	queue []*entry      // sent, or in out; the head is being answered
-	head  int
-	sent  int    // entries of the queue whose bytes have left out
-	bytes int    // of the requests in the queue
-	out   []byte // requests not yet sent
-	spare []byte // the other buffer for out
-	open  bool   // takes newcomers
-	idle  bool   // its goroutine waits for work
-	wake  chan struct{}
+	mu     sync.Mutex
+	c      *backend.Conn   // nil before it is open and when it is given back; set by its goroutine, which reads it without mu
+	params *backend.Params // what c reports
+	orphan *entry          // the head when the sweeper saw last that nobody waits for it
+	quit   bool            // what the server does is of no use to anybody: leave it
+	queue  []*entry        // sent, or in out; the head is being answered
+	head   int
+	sent   int    // entries of the queue whose bytes have left out
+	bytes  int    // of the requests in the queue
+	out    []byte // requests not yet sent
+	spare  []byte // the other buffer for out
+	open   bool   // takes newcomers
+	idle   bool   // its goroutine waits for work
+	wake   chan struct{}
 
 	// Owned by its goroutine.
 	in    wire.Input
+	stale bool // the server's settings have changed: what it answers has to be read elsewhere
 	err   error
 	alarm int64 // env clock when the connection's read deadline strikes; 0: none is set
 }
@@ -83,7 +89,9 @@ type entry struct {
 	acks int    // seen so far
 	bad  bool   // it has to go the usual way
 	buf  []byte // the answer so far, where it is not whole in the pipeline's buffer
-	rest []byte // of the answer, for the session to write
+	// Written by whoever answers the client, read by the session afterwards.
+	rest   []byte // of the answer, for the session to write
+	unsent bool   // there is some, if only within TLS
 	// ready is sent one token once the state is final, if the session waits.
 	ready   chan struct{}
 	waiting atomic.Bool
@@ -158,7 +166,7 @@ func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipe
 		}
 		l.mu.Unlock()
 	}
-	if (best == nil || best.len() >= depth/2) && len(p.all[key]) < lanes && !p.closed {
+	if (best == nil || best.len() >= depth/2) && p.count[key.pool] < lanes && !p.closed.Load() {
 		p.start(key, s)
 	}
 	return best
@@ -168,6 +176,12 @@ func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipe
 func (l *pipeline) takes(s *Session, depth int, slow time.Duration) bool {
 	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
 		return false
+	}
+	if l.params != s.params {
+		if !l.params.Equal(s.params) {
+			return false // a connection of its own tells the client first
+		}
+		s.params = l.params
 	}
 	return l.len() == 0 || s.turnTime-l.queue[l.head].began < int64(slow)
 }
@@ -179,21 +193,24 @@ func (l *pipeline) len() int { return len(l.queue) - l.head }
 func (p *Pipelines) start(key pipelineKey, s *Session) {
 	l := &pipeline{owner: p, key: key, settings: s.settings, env: s.env, db: s.db, log: s.env.Log, wake: make(chan struct{}, 1)}
 	if p.all == nil {
-		p.all = make(map[pipelineKey][]*pipeline)
+		p.all, p.count = make(map[pipelineKey][]*pipeline), make(map[*pool.Pool[*backend.Conn]]int)
 	}
+	p.count[key.pool]++
 	p.all[key] = append(p.all[key], l)
 	key.pool.Attach()
 	p.wg.Go(l.run) // ends when nobody uses it, or with its connection; Close waits
 }
 
-// Close ends all pipelines and waits for them.
+// Close ends all pipelines and waits for them. What they run is cancelled, and sent elsewhere where somebody waits for it.
 func (p *Pipelines) Close() {
 	p.mu.Lock()
-	p.closed = true
+	p.closed.Store(true)
 	for _, of := range p.all {
 		for _, l := range of {
 			l.mu.Lock()
-			l.open = false
+			if l.open = false; l.c != nil && l.len() > 0 {
+				l.abandon()
+			}
 			l.signal()
 			l.mu.Unlock()
 		}
@@ -226,41 +243,53 @@ func (l *pipeline) run() {
 	c, err := l.borrow()
 	if err == nil {
 		l.mu.Lock()
-		l.c, l.open = c, true
+		l.c, l.params, l.open = c, c.Params(), !l.owner.closed.Load()
 		l.mu.Unlock()
 		err = l.serve(c)
 	}
 	l.owner.remove(l)
 	l.mu.Lock()
-	l.open = false
-	left := l.queue[l.head:]
+	l.open, l.c = false, nil // from here on nobody else touches the connection
+	left, quit := l.queue[l.head:], l.quit
 	l.queue, l.head, l.out = nil, 0, nil
 	l.mu.Unlock()
+	l.owner.Depth.Add(-int64(len(left)))
 	l.in.Drop()
-	if c != nil && l.alarm != 0 {
-		c.Unkick()
-	}
 	for _, e := range left {
 		l.repeat(e)
 	}
-	switch {
-	case c == nil:
-	case err != nil || len(left) > 0:
-		c.Spoil("lost")
-		l.key.pool.Discard(c, "pipeline lost")
-	case c.Spoiled() != "":
-		l.key.pool.Discard(c, c.Spoiled())
-	default:
-		l.key.pool.Release(c)
+	if c != nil {
+		l.giveBack(c, err != nil || len(left) > 0, quit)
 	}
 	if err != nil {
 		l.log.Debug("pipeline ended", zap.Error(err), zap.Int("replayed", len(left)))
 	}
 }
 
+// giveBack returns the connection to its pool, or closes it where a lost answer or a cancel may still come over it.
+func (l *pipeline) giveBack(c *backend.Conn, lost, quit bool) {
+	c.Unkick()
+	switch {
+	case quit:
+		c.Spoil("what a pipeline ran was cancelled")
+	case lost:
+		c.Spoil("lost")
+	case c.Retired() != "":
+		c.Spoil(c.Retired())
+	}
+	if reason := c.Spoiled(); reason != "" {
+		l.key.pool.Discard(c, reason)
+		return
+	}
+	l.key.pool.Release(c)
+}
+
 func (p *Pipelines) remove(l *pipeline) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.count[l.key.pool]--; p.count[l.key.pool] == 0 {
+		delete(p.count, l.key.pool)
+	}
 	of := p.all[l.key]
 	for i, o := range of {
 		if o == l {
@@ -380,15 +409,56 @@ func (l *pipeline) exchange(c *backend.Conn, out []byte) error {
 		}
 		c.Unkick()
 		l.alarm = 0
+		if l.quits() {
+			return errQuit
+		}
 		if c.Sent() {
 			out = nil
 		}
 	}
 }
 
+// errQuit ends a pipeline that was abandoned.
+var errQuit = errors.New("nobody waits for what the server does")
+
+// quits reports whether the pipeline was abandoned.
+func (l *pipeline) quits() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.quit
+}
+
+// abandon cancels what the server does for nobody, and ends the pipeline: its connection is not used again, so that a late
+// cancel hits nobody else. mu is held.
+func (l *pipeline) abandon() {
+	l.open = false
+	if l.quit {
+		return
+	}
+	l.quit = true
+	c := l.c
+	c.BeginCancel()
+	l.owner.wg.Go(func() { // ends within abandonWait
+		ctx, stop := context.WithTimeout(context.Background(), abandonWait)
+		defer stop()
+		if err := c.Cancel(ctx); err != nil {
+			l.log.Debug("cancel in a pipeline failed", zap.Error(err))
+		}
+		l.mu.Lock()
+		if l.c != nil {
+			l.c.Kick()
+		}
+		l.mu.Unlock()
+	})
+}
+
+// abandonWait bounds a cancel.
+const abandonWait = 2 * time.Second
+
 // Readable takes answers, deals them out and sends what has come in meanwhile. false ends the exchange.
 func (l *pipeline) Readable() bool {
-	n, err := l.c.Take(l.in.Space(l.env.Bufs, max(wire.LargeBuffer, l.in.Len()+1)))
+	c := l.c
+	n, err := c.Take(l.in.Space(l.env.Bufs, l.room()))
 	l.in.Added(n)
 	if n == 0 {
 		if err == nil {
@@ -403,11 +473,17 @@ func (l *pipeline) Readable() bool {
 	if l.err = l.deal(); l.err != nil {
 		return false
 	}
-	wanted := l.key.pool.Wants(l.c)
+	wanted := l.key.pool.Wants(c)
+	if c.Behind() && l.drained() {
+		// The server has answered all of it, so the rest is off already: nothing else would wake us for what came meanwhile.
+		if l.err = c.AwaitSent(); l.err != nil {
+			return false
+		}
+	}
 	l.mu.Lock()
-	l.open = l.open && !wanted
+	l.open = l.open && !wanted && !l.stale
 	var out []byte
-	if !l.c.Behind() { // else with the next answer
+	if !c.Behind() { // else with the next answer
 		out = l.take()
 	}
 	more := l.len() > 0
@@ -415,7 +491,7 @@ func (l *pipeline) Readable() bool {
 	l.mu.Unlock()
 	l.await(low)
 	if out != nil {
-		if l.err = l.c.Send(out); l.err != nil {
+		if l.err = c.Send(out); l.err != nil {
 			return false
 		}
 	}
@@ -423,4 +499,20 @@ func (l *pipeline) Readable() bool {
 		l.in.Release()
 	}
 	return more
+}
+
+// drained reports whether the server owes nothing.
+func (l *pipeline) drained() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head >= l.sent
+}
+
+// room is how large the buffer should be: the message that is not whole yet has to fit.
+func (l *pipeline) room() int {
+	size, ok := wire.FrameSize(l.in.Bytes())
+	if !ok || size > maxInspect {
+		size = 0
+	}
+	return max(wire.LargeBuffer, size)
 }

@@ -39,8 +39,8 @@ const (
 	recordSmoothing = 8
 	// recordEnough is how many answers it takes to believe that a statement is small and fast.
 	recordEnough = 3
-	// maxRecords bounds the statements remembered; those still in use begin anew.
-	maxRecords = 10_000
+	// maxRecords bounds the statements remembered, each of at most maxPiped bytes of text; those still in use begin anew.
+	maxRecords = 2000
 )
 
 // records are the records of one database's statements. The zero value is empty. Safe for concurrent use.

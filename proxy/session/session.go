@@ -288,6 +288,7 @@ func (s *Session) Kill(e *wire.Error) {
 	}
 	s.endWait(e)
 	s.mu.Unlock()
+	s.killPiped()
 	s.waiter.Close(e)
 	s.client.Kick()
 	_ = s.client.NetConn().SetWriteDeadline(time.Now().Add(killWriteTimeout))

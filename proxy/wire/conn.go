@@ -24,8 +24,9 @@ type Handler interface {
 // forgets the edge that came before it, so Loop keeps one RawConn.Read open for
 // as long as it runs and never misses input.
 type Conn struct {
-	nc  net.Conn
-	raw syscall.RawConn // nil: TLS, or a platform without raw calls
+	nc      net.Conn
+	raw     syscall.RawConn // nil: TLS, or a platform without raw calls
+	beneath *beneath        // the socket under AcceptTLS
 
 	watchEnd bool // WatchEnd was called
 
@@ -47,8 +48,7 @@ type Conn struct {
 	pending []byte
 	werr    error
 	onWrite func(uintptr) bool
-	tried   int
-	onTry   func(uintptr)
+	tries   tries
 }
 
 // WatchEnd makes Loop look for the peer's end after every read that it waits
@@ -70,7 +70,7 @@ func NewConn(nc net.Conn) *Conn {
 			}
 		}
 	}
-	c.onRead, c.onWrite, c.onTry = c.readCallback, c.writeCallback, c.tryCallback
+	c.onRead, c.onWrite = c.readCallback, c.writeCallback
 	return c
 }
 
@@ -165,6 +165,16 @@ func (c *Conn) Behind() bool {
 	default:
 		return true
 	}
+}
+
+// AwaitSent waits until first has been sent whole; see Behind.
+func (c *Conn) AwaitSent() error {
+	if c.rest == nil {
+		return nil
+	}
+	err := <-c.rest
+	c.rest = nil
+	return err
 }
 
 // readCallback runs inside RawConn.Read: true ends the wait. The poller tells of
@@ -273,8 +283,7 @@ func (c *Conn) Write(p []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.raw == nil {
-		_, err := c.nc.Write(p)
-		return err
+		return c.writeTLS(p)
 	}
 	c.pending, c.werr = p, nil
 	err := c.raw.Write(c.onWrite)
@@ -316,31 +325,6 @@ func (c *Conn) writeCallback(fd uintptr) bool {
 		return true
 	}
 	return true
-}
-
-// Raw reports whether the socket is written by raw calls, which TryWrite needs.
-func (c *Conn) Raw() bool { return c.raw != nil }
-
-// TryWrite writes as much of p as the socket takes at once. Any goroutine may call it while no other writes.
-func (c *Conn) TryWrite(p []byte) (n int, err error) {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.pending, c.tried, c.werr = p, 0, nil
-	err = c.raw.Control(c.onTry)
-	c.pending = nil
-	if err == nil {
-		err = c.werr
-	}
-	return c.tried, err
-}
-
-// tryCallback runs inside RawConn.Control.
-func (c *Conn) tryCallback(fd uintptr) {
-	n, err := rawWrite(int(fd), c.pending)
-	c.tried = max(n, 0)
-	if err != nil && !errors.Is(err, syscall.EAGAIN) {
-		c.werr = err
-	}
 }
 
 // LowWater has Loop call its handler only when n bytes are there, or the peer's end, from now on or from the beginning of
