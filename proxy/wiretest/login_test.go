@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"pgtier/proxy/pool"
@@ -114,44 +113,30 @@ func TestProgramsOfLoginsWithSettingsAnswerAsIfAlone(t *testing.T) {
 	r.direct("INSERT INTO public.lg VALUES ('public')")
 	r.direct("INSERT INTO other.lg VALUES ('other')")
 	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, programConnections))
-	for round := range loginRounds {
-		seed := uint64(round)
-		var all sync.WaitGroup
-		for client := range programClients {
-			rnd := rand.New(rand.NewPCG(seed, uint64(client)))
-			login := loginSettings[rnd.IntN(len(loginSettings))]
-			requests := loginProgram(rnd, client)
-			alone := connect(t, r.manager.Address(), login...)
-			want, err := answers(alone, requests)
-			alone.close()
-			if err != nil {
-				t.Fatal(err)
+	r.inRounds(t, loginRounds, func(round, client int) func() {
+		rnd := rand.New(rand.NewPCG(uint64(round), uint64(client)))
+		login := loginSettings[rnd.IntN(len(loginSettings))]
+		requests := loginProgram(rnd, client)
+		alone := connect(t, r.manager.Address(), login...)
+		want, err := answers(alone, requests)
+		alone.close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := connect(t, address, login...)
+		return func() {
+			defer p.close()
+			got, err := answers(p, requests)
+			i := unlike(got, want, func(got, want string) bool { return settled(got) == settled(want) })
+			if i < 0 || strings.Contains(append(got, "")[min(i, len(got))], "C=\"0A000\"") { // refused, as README says
+				return
 			}
-			p := connect(t, address, login...)
-			all.Go(func() {
-				got, err := answers(p, requests)
-				for i := range want {
-					if i < len(got) && settled(got[i]) == settled(want[i]) {
-						continue
-					}
-					if strings.Contains(append(got, "")[min(i, len(got))], "C=\"0A000\"") {
-						break // refused, as README says
-					}
-					var hist strings.Builder
-					for _, q := range requests[max(0, i-12) : i+1] {
-						fmt.Fprintf(&hist, "  %q\n", q)
-					}
-					t.Errorf("seed %d, round %d, client %d, login %q, request %d:\n%s%v\ngot:\n%swant:\n%s", seed, round, client, login, i,
-						hist.String(), err, append(got, "")[min(i, len(got))], want[i])
-					break
-				}
-				p.close()
-			})
+			var before strings.Builder
+			for _, q := range requests[max(0, i-12) : i+1] {
+				fmt.Fprintf(&before, "  %q\n", q)
+			}
+			t.Errorf("round %d, client %d, login %q, request %d:\n%s%v\ngot:\n%swant:\n%s", round, client, login, i,
+				before.String(), err, append(got, "")[min(i, len(got))], want[i])
 		}
-		all.Wait()
-		if t.Failed() {
-			return
-		}
-		r.atRest(t)
-	}
+	})
 }
