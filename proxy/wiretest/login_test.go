@@ -32,7 +32,7 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 	}
 	slices.Sort(names)
 	pick := func(of []string) string { return of[r.IntN(len(of))] }
-	text := func(i int) string {
+	text := func() string {
 		return pick([]string{
 			fmt.Sprintf("SELECT %d, extract(epoch FROM timestamptz '2024-01-01 12:00'), date '02.03.2024' - date '01.01.2024', interval '1-2', current_setting('timezone')", client%3),
 			fmt.Sprintf("SELECT %d, current_setting('timezone'), current_setting('datestyle'), current_setting('intervalstyle'), current_setting('work_mem')", client%3),
@@ -43,7 +43,7 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 		})
 	}
 	var out [][]byte
-	for i := range programLength {
+	for range programLength {
 		name := pick(names)
 		set := name + " = " + pick(values[name])
 		show := "SHOW " + pick(names)
@@ -52,33 +52,33 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 			"SELECT set_config('" + pick(names) + "', NULL, " + pick([]string{"true", "false"}) + ")"})
 		statement := fmt.Sprintf("p%d", r.IntN(3))
 		sql := pick([]string{"SET " + set, "SET LOCAL " + set, reset, reset, show, "BEGIN", "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN",
-			"SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0", text(i), "PREPARE " + statement + " AS " + text(i), "EXECUTE " + statement,
+			"SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0", text(), "PREPARE " + statement + " AS " + text(), "EXECUTE " + statement,
 			"EXECUTE " + statement, "DEALLOCATE " + statement, "DEALLOCATE ALL", reset + "; " + show, reset + "; SELECT 1/0", show + "; " + reset, "SET " + set + "; " + reset, reset + "; " + "SET " + set,
 			"BEGIN; SET LOCAL " + set + "; " + reset + "; COMMIT AND CHAIN", "DISCARD ALL", "BEGIN; SET " + set + "; SAVEPOINT s",
 			"DO $$ BEGIN RESET " + pick(names) + "; END $$",
 			"parse", "parse", "execute", "execute", "pipeline", "pipeline", "unnamed", "unnamed", "resets", "sets", "flush", "close", "bad"})
 		switch sql {
 		case "parse":
-			out = append(out, append(parseMessage(statement, text(i)), syncMessage()...))
+			out = append(out, append(parseMessage(statement, text()), syncMessage()...))
 		case "execute":
 			out = append(out, append(runMessage(statement), syncMessage()...))
 		case "pipeline":
-			out = append(out, slices.Concat(parseMessage("", text(i)), runMessage(""), runMessage(statement), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", text()), runMessage(""), runMessage(statement), syncMessage()))
 		case "unnamed":
 			out = append(out, append(runMessage(""), syncMessage()...))
 		case "resets":
 			out = append(out, slices.Concat(parseMessage("", reset), runMessage(""), parseMessage("", show), runMessage(""), syncMessage()))
 		case "sets":
-			out = append(out, slices.Concat(parseMessage("", "SET "+set), runMessage(""), parseMessage("", text(i)), runMessage(""), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", "SET "+set), runMessage(""), parseMessage("", text()), runMessage(""), syncMessage()))
 		case "close":
-			out = append(out, slices.Concat(frameOf('C', cstring("S"+statement)), parseMessage("", text(i)), syncMessage()))
+			out = append(out, slices.Concat(frameOf('C', cstring("S"+statement)), parseMessage("", text()), syncMessage()))
 		case "bad":
-			bad := [][]byte{parseMessage("", "SELEC"), parseMessage("", "SELECT 1/0"), runMessage(""), runMessage(statement), parseMessage(statement, text(i)),
-				parseMessage("", text(i)), frameOf('D', cstring("S")), frameOf('D', cstring("S"+statement)), parseMessage("", reset), parseMessage("", "SET "+set)}
+			bad := [][]byte{parseMessage("", "SELEC"), parseMessage("", "SELECT 1/0"), runMessage(""), runMessage(statement), parseMessage(statement, text()),
+				parseMessage("", text()), frameOf('D', cstring("S")), frameOf('D', cstring("S"+statement)), parseMessage("", reset), parseMessage("", "SET "+set)}
 			r.Shuffle(len(bad), func(i, j int) { bad[i], bad[j] = bad[j], bad[i] })
 			out = append(out, append(slices.Concat(bad[:5]...), syncMessage()...))
 		case "flush":
-			out = append(out, slices.Concat(parseMessage("", text(i)), runMessage(""), frameOf('H', nil), runMessage(statement), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", text()), runMessage(""), frameOf('H', nil), runMessage(statement), syncMessage()))
 		default:
 			out = append(out, queryMessage(sql))
 		}
