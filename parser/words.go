@@ -36,7 +36,7 @@ func (r *wordReader) read() {
 		if isName(t) {
 			r.word(t, before, schema, next, first)
 		}
-		first = r.beginsAfter(t, before)
+		first = r.beginsAfter(t)
 		if t.kind == tokenSelf && r.text[t.start] == '.' {
 			schema = before
 		} else {
@@ -47,7 +47,7 @@ func (r *wordReader) read() {
 }
 
 // beginsAfter says whether a statement may begin behind t.
-func (r *wordReader) beginsAfter(t, before token) bool {
+func (r *wordReader) beginsAfter(t token) bool {
 	switch t.kind {
 	case tokenSelf:
 		return r.text[t.start] == ';'
@@ -186,9 +186,9 @@ func (c *Command) do(s *pg.DoStmt) {
 	for _, arg := range s.Args {
 		switch d := arg.GetDefElem(); d.GetDefname() {
 		case "as":
-			body, _ = defString(d)
+			body = defString(d)
 		case "language":
-			language, _ = defString(d)
+			language = defString(d)
 		}
 	}
 	if language != "plpgsql" {
@@ -200,8 +200,5 @@ func (c *Command) do(s *pg.DoStmt) {
 	r.read()
 }
 
-// defString is the string of an option, if it is one.
-func defString(d *pg.DefElem) (string, bool) {
-	s := d.GetArg().GetString_()
-	return s.GetSval(), s != nil
-}
+// defString is the string of an option, "" if it is none.
+func defString(d *pg.DefElem) string { return d.GetArg().GetString_().GetSval() }

@@ -427,8 +427,7 @@ func TestPauseHoldsClientsUntilResume(t *testing.T) {
 	first, second := p.console(t, "boss"), p.console(t, "boss")
 	busy := p.client(t)
 	mustValue(t, busy, "BEGIN")
-	paused := make(chan error, 1)
-	go func() { _, err := value(first, "PAUSE "+r.database); paused <- err }()
+	paused := later(first, "PAUSE "+r.database)
 	eventually(t, "the pause begins", func() bool { return line(t, second, "SHOW DATABASES", "name", r.database)["paused"] == "1" })
 	if _, err := value(second, "PAUSE "+r.database); sqlstate(err) != "55000" {
 		t.Errorf("a second PAUSE: got %v", err)
@@ -469,8 +468,7 @@ func TestPauseIsCancelled(t *testing.T) {
 	p := r.serve(t, withConsole)
 	c, busy := p.console(t, "boss"), p.client(t)
 	mustValue(t, busy, "BEGIN")
-	paused := make(chan error, 1)
-	go func() { _, err := value(c, "PAUSE"); paused <- err }()
+	paused := later(c, "PAUSE")
 	other := p.console(t, "watcher")
 	eventually(t, "the pause begins", func() bool { return line(t, other, "SHOW STATE", "key", "paused")["value"] == "yes" })
 	if err := c.PgConn().CancelRequest(bounded(t)); err != nil {
@@ -553,8 +551,7 @@ func TestReconnectAndWaitClose(t *testing.T) {
 	if row := line(t, boss, "SHOW SERVERS", "remote_pid", before); row["close_needed"] != "1" {
 		t.Errorf("SHOW SERVERS: got %v", row)
 	}
-	closed := make(chan error, 1)
-	go func() { _, err := value(boss, "WAIT_CLOSE"); closed <- err }()
+	closed := later(boss, "WAIT_CLOSE")
 	select {
 	case err := <-closed:
 		t.Fatalf("WAIT_CLOSE returned too early: %v", err)

@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/cmd/localpg"
-	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/router"
 )
@@ -167,10 +166,7 @@ func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
 	seconds := number(t, "PGTIER_CHECK_SECONDS", 8)
 	seed := number(t, "PGTIER_CHECK_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CHECK_SEED=%d PGTIER_CHECK_SECONDS=%d", seed, seconds)
-	c := newCrew(t, 2, nil)
-	pgtest.Exec(t, c.manager, c.database, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1))
-	p := c.serve(t, func(d *proxy.Database) { d.Reads.MaxLag = checkMaxLag })
-	c.settle(t, p)
+	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag = checkMaxLag })
 	stop := make(chan struct{})
 	var trouble, clients sync.WaitGroup
 	trouble.Go(func() { c.trouble(t, rand.New(rand.NewPCG(uint64(seed), 0)), stop) }) // ended by stop

@@ -133,9 +133,8 @@ func TestScriptsPrintTheSameOverReplicas(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
-	c, psql := newCrew(t, 2, nil), psqlProgram(t)
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	psql := psqlProgram(t)
+	c, p := settledCrew(t, 2, "", nil)
 	for _, script := range scripts {
 		a := actorOf(0)
 		a.prepare(t, c.manager, c.database)

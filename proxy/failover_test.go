@@ -234,9 +234,7 @@ func testFailover(t *testing.T, how failover) {
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE ledger (w int, n int)") // no key: a row written twice shows
 	first, second := c.shard.Replicas[0], c.shard.Replicas[1]
 	if how.synchronous {
-		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + first.Name + "'", "SELECT pg_reload_conf()"} {
-			pgtest.Exec(t, c.manager, "postgres", sql)
-		}
+		c.awaitStandby(t, first.Name)
 		eventually(t, "the replica is synchronous", func() bool {
 			return pgtest.Value(t, c.manager, "postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
 		})
@@ -297,20 +295,25 @@ func testFailover(t *testing.T, how failover) {
 			t.Errorf("a session keeps its connection after the failover: %s", info.Pin)
 		}
 	}
+	p.servesReads(t, second)
+	done()
+	p.nothingLent(t)
+	judge(t, c, first, clients, how, lostAt)
+}
+
+// servesReads waits until the one replica that is left serves reads. If it had received more than the promoted one,
+// PostgreSQL itself cannot have it follow; nothing of that had been acknowledged.
+func (p *running) servesReads(t *testing.T, replica *localpg.Server) {
+	t.Helper()
 	served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
-	before := served.Load()
-	diverged := false
+	before, diverged := served.Load(), false
 	eventually(t, "the other replica serves reads, or had received more than the promoted one", func() bool {
-		// PostgreSQL itself cannot have it follow then; nothing of that had been acknowledged.
-		diverged = strings.Contains(second.LogTail(200), "before current recovery point")
+		diverged = strings.Contains(replica.LogTail(200), "before current recovery point")
 		return diverged || served.Load() > before
 	})
 	if diverged {
 		t.Log("the other replica had received more than the promoted one, so it cannot follow it")
 	}
-	done()
-	p.nothingLent(t)
-	judge(t, c, first, clients, how, lostAt)
 }
 
 // nothingLent waits until every server connection is back and counted as such.
@@ -382,10 +385,7 @@ func judge(t *testing.T, c *crew, manager *localpg.Server, clients []*client, ho
 
 // TestSilentReplica freezes a replica under readers: they hear nothing of it, and it comes back by itself.
 func TestSilentReplica(t *testing.T) {
-	c := newCrew(t, 2, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE ledger (w int, n int)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 2, "CREATE TABLE ledger (w int, n int)", nil)
 	var clients []*client
 	for i := range 6 {
 		clients = append(clients, &client{t: t, p: p, random: rand.New(rand.NewPCG(1, uint64(i))), id: i, anew: i == 5})

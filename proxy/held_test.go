@@ -12,30 +12,9 @@ import (
 	"pgtier/proxy"
 )
 
-// steps runs texts in turn, those that begin with "x:" by the extended protocol, and notes after each what the client sees:
-// rows, tag or error, and the state of the transaction.
-func steps(ctx context.Context, c *pgx.Conn, texts []string) (string, error) {
-	var out strings.Builder
-	for _, text := range texts {
-		ask := simple(text)
-		if sql, ok := strings.CutPrefix(text, "x:"); ok {
-			ask = extended(pgx.QueryExecModeExec, sql)
-		}
-		answer, err := ask(ctx, c, "")
-		if err != nil {
-			return out.String(), err
-		}
-		out.WriteString(answer + string(c.PgConn().TxStatus()) + "\n")
-	}
-	return out.String(), nil
-}
-
 // TestHeldBeginBehavesAsOne: a BEGIN that waits for its first statement looks to the client as if it had been sent.
 func TestHeldBeginBehavesAsOne(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)", nil)
 	for name, texts := range map[string][]string{
 		"empty":                       {"BEGIN", "COMMIT", "BEGIN", "ROLLBACK", "BEGIN", "END", "START TRANSACTION", "ABORT"},
 		"empty, extended":             {"BEGIN", "x:COMMIT", "BEGIN", "x:ROLLBACK"},
@@ -109,7 +88,7 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 		for _, sql := range []string{"SELECT pg_advisory_xact_lock(1)", "SELECT pg_is_in_recovery()", "SELECT count(*) FROM pg_stat_activity",
 			"CREATE TEMP TABLE x (i int)", "DECLARE k CURSOR WITH HOLD FOR SELECT 1"} {
 			conn := p.client(t)
-			if _, err := steps(context.WithValue(bounded(t), throughProxy{}, p), conn, []string{settled, "BEGIN READ ONLY", "SELECT 1"}); err != nil {
+			if _, err := steps(p.through(t), conn, []string{settled, "BEGIN READ ONLY", "SELECT 1"}); err != nil {
 				t.Fatal(err)
 			}
 			_, err := value(conn, sql)
@@ -136,10 +115,7 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 // TestHeldBeginWithoutAServer: the first statement finds no connection. The transaction has failed then, whatever protocol
 // the client goes on in, and nothing of it may be carried out.
 func TestHeldBeginWithoutAServer(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (id int)")
-	p := c.serve(t, func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 1, 100*time.Millisecond })
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (id int)", func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 1, 100*time.Millisecond })
 	const refused, failed = "ERROR 57P03", "ERROR 25P02"
 	for name, tc := range map[string]struct {
 		while []string // while there is no connection

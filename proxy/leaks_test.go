@@ -4,14 +4,18 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/proxy/pool"
+	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
 )
 
@@ -322,13 +326,21 @@ func TestKilledSessionLeavesNothingOnItsConnection(t *testing.T) {
 	for _, s := range p.Sessions() {
 		keep[s.ID()] = true
 	}
-	for range 300 {
+	for i := range 300 {
 		c := p.rawDial(t, wire.Protocol30)
+		works := make(chan struct{})
 		go func() { // ends when it is killed
-			for c.round(wire.AppendQuery(nil, "SELECT 2")) == nil {
+			for n := 0; c.round(wire.AppendQuery(nil, "SELECT 2")) == nil; n++ {
+				if n == i%4 {
+					close(works)
+				}
 			}
 		}()
-		time.Sleep(time.Millisecond) // let it work, so that the kill comes at any moment of a statement
+		select {
+		case <-works: // so the kill comes at any moment of a statement
+		case <-time.After(limit):
+			t.Fatalf("client %d is not answered", i)
+		}
 		for _, s := range p.Sessions() {
 			if !keep[s.ID()] {
 				s.Kill(wire.Fatal(wire.CodeAdminShutdown, "killed by the test"))
@@ -350,6 +362,11 @@ func TestCancelThatComesLateHitsNobody(t *testing.T) {
 	mustValue(t, c, "SELECT 1")
 	done := later(c, "SELECT pg_sleep(1)")
 	eventually(t, "the statement runs", func() bool { return r.connections(t, "query LIKE 'SELECT pg_sleep%' AND state = 'active'") == "1" })
+	watch, err := pgx.Connect(bounded(t), r.manager.URL("postgres", "", "")) // while new connections can be made
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = watch.Close(context.Background()) })
 	stopPostmaster(t, r.manager.PID())
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
 	defer stop()
@@ -358,7 +375,10 @@ func TestCancelThatComesLateHitsNobody(t *testing.T) {
 		t.Logf("the cancelled statement: %v", err)
 	}
 	after := later(next, "SELECT pg_sleep(1)")
-	time.Sleep(300 * time.Millisecond) // the next statement is under way, or waits for a new connection
+	eventually(t, "the next statement is under way, or waits for a new connection", func() bool {
+		active := mustValue(t, watch, "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+r.database+"' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'")
+		return active != "0" || len(after) > 0 || slices.ContainsFunc(p.Sessions(), func(s *session.Session) bool { return s.Info().State == session.StateWaiting })
+	})
 	continuePostmaster(t, r.manager.PID())
 	if err := <-after; err != nil {
 		t.Errorf("the next client's statement: %v", err)

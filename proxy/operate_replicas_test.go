@@ -12,47 +12,48 @@ import (
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
-	"pgtier/router/topology"
 )
 
 // replicated is a proxy over a manager and two replicas that one test has for itself.
 type replicated struct {
 	*running
-	rig   *rig
-	shard *localpg.Shard
-	cfg   proxy.Config
+	crew *crew
+	cfg  proxy.Config
 }
 
-// serveReplicated starts servers with table t of one row, and a proxy whose replicas all take reads.
-func serveReplicated(t *testing.T, edit func(*proxy.Config)) *replicated {
+// serveReplicated starts servers with table t of one row, and a proxy whose replicas all take reads; edit changes the
+// database's part.
+func serveReplicated(t *testing.T, edit func(*proxy.Database)) *replicated {
 	t.Helper()
-	cluster := pgtest.Start(t, localpg.Options{Replicas: 2})
-	shard := cluster.Shards[0]
-	r := &rig{cluster: cluster, manager: shard.Manager, database: "postgres"}
-	pgtest.Exec(t, shard.Manager, "postgres", "CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t VALUES (1, 'one')")
-	if err := shard.CatchUp(t.Context()); err != nil {
+	c := newCrew(t, 2, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t VALUES (1, 'one')")
+	if err := c.shard.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	cfg := r.config(t, func(cfg *proxy.Config) {
-		withHTTP(cfg)
-		d := cfg.Databases[r.database]
-		for i, s := range shard.Replicas {
-			server, err := topology.ParseURL(s.URL("", "", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.Shards[0].Replicas = append(d.Shards[0].Replicas, proxy.Replica{URL: server, Zone: [2]string{"here", "there"}[i], Weight: 1 + i})
-		}
+	cfg := c.config(t, func(d *proxy.Database) {
+		replicas := d.Shards[0].Replicas
+		replicas[0].Zone, replicas[1].Zone, replicas[1].Weight = "here", "there", 2
 		d.Reads.Balance = "round_robin"
-		cfg.Databases[r.database] = d
 		if edit != nil {
-			edit(cfg)
+			edit(d)
 		}
 	})
-	p := &replicated{running: r.start(t, cfg), rig: r, shard: shard, cfg: cfg}
+	withHTTP(&cfg)
+	p := &replicated{running: c.start(t, cfg), crew: c, cfg: cfg}
 	boss := p.console(t, "boss")
 	p.awaitStates(t, boss, "up up up")
 	return p
+}
+
+// reload gives the proxy its configuration with the database's part changed.
+func (p *replicated) reload(t *testing.T, edit func(*proxy.Database)) {
+	t.Helper()
+	d := p.cfg.Databases[p.database]
+	edit(&d)
+	p.cfg.Databases = map[string]proxy.Database{p.database: d}
+	if err := p.Reload(p.cfg); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // awaitStates waits until SHOW REPLICAS has these states.
@@ -100,7 +101,7 @@ func TestOperatorsSeeReplicas(t *testing.T) {
 			row           map[string]string
 			column, value string
 		}{
-			{m, "role", "manager"}, {m, "state", "up"}, {m, "database", "postgres"}, {m, "shard", "s0"}, {m, "timeline", "1"}, {m, "reads", "0"}, {m, "conflict", ""},
+			{m, "role", "manager"}, {m, "state", "up"}, {m, "database", "crew"}, {m, "shard", "s0"}, {m, "timeline", "1"}, {m, "reads", "0"}, {m, "conflict", ""},
 			{r1, "role", "replica"}, {r1, "state", "up"}, {r1, "zone", "here"}, {r1, "weight", "1"}, {r1, "in_flight", "0"}, {r1, "lag_ms", "0"},
 			{r2, "zone", "there"}, {r2, "weight", "2"}, {r2, "host", "127.0.0.1"}, {r2, "warm_percent", "100"},
 		} {
@@ -127,16 +128,16 @@ func TestOperatorsSeeReplicas(t *testing.T) {
 		}
 	})
 	t.Run("SHOW SERVERS and POOLS", func(t *testing.T) {
-		for _, s := range p.shard.Replicas {
+		for _, s := range p.crew.shard.Replicas {
 			_, port, _ := strings.Cut(s.Address(), ":")
-			if row := line(t, boss, "SHOW SERVERS", "port", port); row["addr"] != "127.0.0.1" || row["database"] != "postgres" {
+			if row := line(t, boss, "SHOW SERVERS", "port", port); row["addr"] != "127.0.0.1" || row["database"] != "crew" {
 				t.Errorf("connection to %s: got %v", s.Name, row)
 			}
 		}
-		if row := line(t, boss, "SHOW POOLS", "database", "postgres"); row["sv_idle"] != "3" || row["cl_active"] != "1" {
+		if row := line(t, boss, "SHOW POOLS", "database", "crew"); row["sv_idle"] != "3" || row["cl_active"] != "1" {
 			t.Errorf("the pool of three servers: got %v", row)
 		}
-		if got := sample(t, scrape(t, p.running), "pgbouncer_pools_client_active_connections", "database", "postgres"); got != 1 {
+		if got := sample(t, scrape(t, p.running), "pgbouncer_pools_client_active_connections", "database", "crew"); got != 1 {
 			t.Errorf("clients of the pool of three servers: got %v, want 1", got)
 		}
 	})
@@ -159,7 +160,7 @@ func TestMetricsTellOfReplicas(t *testing.T) {
 		{"pgtier_server_state", 1, []string{"server", "s0", "role", "manager", "state", "up"}},
 		{"pgtier_server_state", 1, []string{"server", "s0-r1", "role", "replica", "state", "up"}}, {"pgtier_replica_in_flight", 0, []string{"server", "s0-r1"}},
 	} {
-		if got := sample(t, families, want.name, append(want.labels, "database", "postgres")...); got != want.value {
+		if got := sample(t, families, want.name, append(want.labels, "database", "crew")...); got != want.value {
 			t.Errorf("%s %v: got %v, want %v", want.name, want.labels, got, want.value)
 		}
 	}
@@ -169,7 +170,7 @@ func TestMetricsTellOfReplicas(t *testing.T) {
 		}
 	}
 	for _, cause := range []string{"replica", "not_proved"} {
-		if got := sample(t, families, "pgtier_routes_total", "database", "postgres", "cause", cause); got <= 0 {
+		if got := sample(t, families, "pgtier_routes_total", "database", "crew", "cause", cause); got <= 0 {
 			t.Errorf("routes by cause %s: got %v", cause, got)
 		}
 	}
@@ -184,14 +185,10 @@ func TestMetricsTellOfReplicas(t *testing.T) {
 }
 
 func TestReadyWhileOneServerCanBeUsed(t *testing.T) {
-	p := serveReplicated(t, func(cfg *proxy.Config) {
-		d := cfg.Databases["postgres"]
-		d.Failover.Wait = 0
-		cfg.Databases["postgres"] = d
-	})
+	p := serveReplicated(t, func(d *proxy.Database) { d.Failover.Wait = 0 })
 	boss, c := p.console(t, "boss"), p.client(t)
 	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
-	if err := p.shard.Manager.Stop(localpg.Immediate); err != nil {
+	if err := p.crew.shard.Manager.Stop(localpg.Immediate); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the manager is lost", func() bool { return sample(t, scrape(t, p.running), "pgtier_manager_up") == 0 })
@@ -209,7 +206,7 @@ func TestReadyWhileOneServerCanBeUsed(t *testing.T) {
 	if !shown.Ready || len(shown.Hosts) != 3 || shown.Hosts[0].State != "down" || shown.Hosts[0].Reason == "" || shown.Hosts[1].State != "up" {
 		t.Errorf("status: got %s", body)
 	}
-	for _, s := range p.shard.Replicas {
+	for _, s := range p.crew.shard.Replicas {
 		if err := s.Stop(localpg.Immediate); err != nil {
 			t.Fatal(err)
 		}
@@ -224,12 +221,7 @@ func TestReloadChangesHowReadsAreServed(t *testing.T) {
 	p := serveReplicated(t, nil)
 	c, boss := p.client(t), p.console(t, "boss")
 	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
-	d := p.cfg.Databases["postgres"]
-	d.Reads.Consistency = "manager"
-	p.cfg.Databases = map[string]proxy.Database{"postgres": d}
-	if err := p.Reload(p.cfg); err != nil {
-		t.Fatal(err)
-	}
+	p.reload(t, func(d *proxy.Database) { d.Reads.Consistency = "manager" })
 	wantValue(t, c, "SELECT note FROM t WHERE id = 1", "one")
 	if got := routes(t, boss, "level"); got != "1" {
 		t.Errorf("got %s requests for the manager by its level, want 1", got)
@@ -249,12 +241,7 @@ func TestReloadWithoutReplicasLeavesTheirTransactionsWhole(t *testing.T) {
 	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
 	mustValue(t, c, "BEGIN READ ONLY")
 	wantValue(t, c, "SELECT note FROM t WHERE id = 1", "one")
-	d := p.cfg.Databases["postgres"]
-	d.Shards = []proxy.Shard{{Manager: d.Shards[0].Manager}}
-	p.cfg.Databases = map[string]proxy.Database{"postgres": d}
-	if err := p.Reload(p.cfg); err != nil {
-		t.Fatal(err)
-	}
+	p.reload(t, func(d *proxy.Database) { d.Shards = []proxy.Shard{{Manager: d.Shards[0].Manager}} })
 	mustValue(t, c, "COMMIT")
 	wantValue(t, c, "SELECT pg_is_in_recovery()", "f")
 }
@@ -275,11 +262,11 @@ func facts(t testing.TB, boss *pgx.Conn, sql string) (values, reasons map[string
 
 func TestExplainRouteSaysWhatSessionsDo(t *testing.T) {
 	p := serveReplicated(t, nil)
-	pgtest.Exec(t, p.shard.Manager, "postgres", `CREATE SEQUENCE s; CREATE VIEW v AS SELECT note FROM t;
+	pgtest.Exec(t, p.crew.manager, "crew", `CREATE SEQUENCE s; CREATE VIEW v AS SELECT note FROM t;
 		CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql STABLE AS 'SELECT 2 * n'; CREATE TABLE u (id int); CREATE TABLE log (at timestamptz);
 		CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (now()); RETURN NEW; END';
 		CREATE TRIGGER logs AFTER INSERT ON u FOR EACH ROW EXECUTE FUNCTION logs()`)
-	if err := p.shard.CatchUp(t.Context()); err != nil {
+	if err := p.crew.shard.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	boss := p.console(t, "boss")
@@ -323,8 +310,8 @@ func TestExplainRouteSaysWhatSessionsDo(t *testing.T) {
 	if got := reasons["target"]; got != "insert is no query" {
 		t.Errorf("reason: got %q", got)
 	}
-	values, reasons, _ := facts(t, boss, "postgres: /* pgtier: consistency=strong */ SELECT set_config('work_mem', '1MB', false)")
-	for item, want := range map[string]string{"database": "postgres", "consistency": "strong", "setting": "work_mem", "key": "none", "connection": "shared",
+	values, reasons, _ := facts(t, boss, "crew: /* pgtier: consistency=strong */ SELECT set_config('work_mem', '1MB', false)")
+	for item, want := range map[string]string{"database": "crew", "consistency": "strong", "setting": "work_mem", "key": "none", "connection": "shared",
 		"cache": "not served by this version", "replicas": "2 of 2 take reads now"} {
 		if values[item] != want {
 			t.Errorf("%s: got %q, want %q", item, values[item], want)
@@ -366,7 +353,7 @@ func TestSerializableReadsGoToTheManager(t *testing.T) {
 	p.readFrom(t, c, boss, "s0-r1", "s0-r2")
 	login := p.client(t, "options='-c default_transaction_isolation=serializable'")
 	wantValue(t, login, "SELECT note FROM t WHERE id = 1", "one") // the first read of a session needs no position
-	pgtest.Exec(t, p.shard.Manager, "postgres", "ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
+	pgtest.Exec(t, p.crew.manager, "postgres", "ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
 	mustValue(t, boss, "RECONNECT")
 	eventually(t, "a replica has the role's new default", func() bool {
 		wantValue(t, p.client(t), "SELECT note FROM t WHERE id = 1", "one")

@@ -37,6 +37,19 @@ func later(c *pgx.Conn, sql string) <-chan error {
 	return done
 }
 
+// answer runs one statement in the background and tells its value, or its error.
+func answer(c *pgx.Conn, sql string) <-chan string {
+	heard := make(chan string, 1)
+	go func() { // ends within limit
+		v, err := value(c, sql)
+		if err != nil {
+			v = err.Error()
+		}
+		heard <- v
+	}()
+	return heard
+}
+
 // waiting polls until n sessions wait for a server connection.
 func (p *running) waiting(t testing.TB, n int) {
 	t.Helper()

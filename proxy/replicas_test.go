@@ -1,255 +1,20 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
-	"pgtier/router"
 	"pgtier/router/balance"
 )
-
-// crew is a shard with replicas that one test has for itself, and a database on it.
-type crew struct {
-	*rig
-	shard *localpg.Shard
-}
-
-// newCrew starts a manager with replicas.
-func newCrew(t testing.TB, replicas int, settings map[string]string) *crew {
-	t.Helper()
-	cluster := pgtest.Start(t, localpg.Options{Replicas: replicas, Settings: settings})
-	c := &crew{rig: &rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: "crew"}, shard: cluster.Shards[0]}
-	pgtest.Exec(t, c.manager, "postgres", "CREATE DATABASE crew")
-	return c
-}
-
-// all are the servers in the order of fleet.View's hosts.
-func (c *crew) all() []*localpg.Server {
-	return append([]*localpg.Server{c.shard.Manager}, c.shard.Replicas...)
-}
-
-// serve starts a proxy over the manager and all replicas; edit changes the database's part.
-func (c *crew) serve(t testing.TB, edit func(*proxy.Database)) *running {
-	t.Helper()
-	return c.start(t, c.config(t, edit))
-}
-
-func (c *crew) config(t testing.TB, edit func(*proxy.Database)) proxy.Config {
-	t.Helper()
-	cfg := c.rig.config(t, nil)
-	d := cfg.Databases[c.database]
-	for _, s := range c.shard.Replicas {
-		at := d.Shards[0].Manager
-		at.Port = uint16(s.Port)
-		d.Shards[0].Replicas = append(d.Shards[0].Replicas, proxy.Replica{URL: at, Weight: 1})
-	}
-	if edit != nil {
-		edit(&d)
-	}
-	cfg.Databases[c.database] = d
-	return cfg
-}
-
-// settle waits until all replicas show what the manager does and the proxy sends reads to each of them.
-func (c *crew) settle(t testing.TB, p *running) {
-	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), limit)
-	defer stop()
-	if err := c.shard.CatchUp(ctx); err != nil {
-		t.Fatal(err)
-	}
-	p.client(t) // the first client begins the watch
-	p.usable(t, len(c.shard.Replicas))
-	probe := p.client(t)
-	eventually(t, "a read goes to a replica", func() bool {
-		mustValue(t, probe, "SELECT 1")
-		return strings.HasPrefix(mustValue(t, probe, "SHOW pgtier.last_route"), "replica")
-	})
-}
-
-// usable waits until n replicas are up in the proxy's view.
-func (p *running) usable(t testing.TB, n int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d replicas are up", n), func() bool {
-		v, up := p.ViewOf(p.database), 0
-		for i := range v.Hosts {
-			if i != v.Manager && v.Hosts[i].State == balance.Up {
-				up++
-			}
-		}
-		return v.Manager >= 0 && up == n
-	})
-}
-
-// marks numbers statements, so that each is found in the log of the server that ran it.
-var marks atomic.Int64
-
-// ran lists the servers whose log (log_statement = all) holds mark.
-func (c *crew) ran(t testing.TB, mark string) (names []string) {
-	t.Helper()
-	for _, s := range c.all() {
-		log, err := os.ReadFile(s.LogFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(log, []byte(mark)) {
-			role := "replica"
-			if s == c.shard.Manager {
-				role = "manager"
-			}
-			names = append(names, role)
-		}
-	}
-	return names
-}
-
-// ask runs a script's next part on a connection and returns the answer as text; an error with an SQLSTATE is an answer.
-type ask func(ctx context.Context, c *pgx.Conn, mark string) (string, error)
-
-// told turns an error of the server into an answer.
-func told(out string, err error) (string, error) {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return out + "ERROR " + pg.Code + " " + pg.Message + ";", nil
-	}
-	return out, err
-}
-
-func rowsText(results ...*pgconn.Result) (out string) {
-	for _, r := range results {
-		for _, row := range r.Rows {
-			out += string(bytes.Join(row, []byte("|"))) + ";"
-		}
-		out += r.CommandTag.String() + ";"
-	}
-	return out
-}
-
-// settled stands in a script for the wait until the session's own past is known to be on a replica.
-const settled = "~"
-
-// throughProxy is the key of a context under which scripts run through a proxy: its value is the proxy.
-type throughProxy struct{}
-
-// untilReplica reads until a replica answers; on a connection without proxy it does nothing.
-func untilReplica(ctx context.Context, c *pgx.Conn) error {
-	p, ok := ctx.Value(throughProxy{}).(*running)
-	if !ok {
-		return nil
-	}
-	served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
-	for before := served.Load(); served.Load() == before; {
-		if _, err := c.PgConn().Exec(ctx, "SELECT 1").ReadAll(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// simple sends each text as a Query. "@" stands for the mark.
-func simple(texts ...string) ask {
-	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
-		for _, text := range texts {
-			if text == settled {
-				if err := untilReplica(ctx, c); err != nil {
-					return out, err
-				}
-				continue
-			}
-			results, err := c.PgConn().Exec(ctx, strings.ReplaceAll(text, "@", "/* "+mark+" */")).ReadAll()
-			part, err := told(rowsText(results...), err)
-			if err != nil {
-				return out, err
-			}
-			out += part
-		}
-		return out, nil
-	}
-}
-
-// extended runs each text by the extended protocol in a mode of pgx.
-func extended(mode pgx.QueryExecMode, texts ...string) ask {
-	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
-		for _, text := range texts {
-			args := []any{mode}
-			if strings.Contains(text, "$1") {
-				args = append(args, 1)
-			}
-			rows, err := c.Query(ctx, strings.ReplaceAll(text, "@", "/* "+mark+" */"), args...)
-			if err == nil {
-				for rows.Next() {
-					values, _ := rows.Values()
-					out += fmt.Sprint(values...) + ";"
-				}
-				rows.Close()
-				err = rows.Err()
-			}
-			part, err := told(rows.CommandTag().String()+";", err)
-			if err != nil {
-				return out, err
-			}
-			out += part
-		}
-		return out, nil
-	}
-}
-
-// piped sends all texts before it reads, with a Sync behind each, or only behind the last.
-func piped(syncEach bool, texts ...string) ask {
-	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {
-		p := c.PgConn().StartPipeline(ctx)
-		for _, text := range texts {
-			p.SendQueryParams(strings.ReplaceAll(text, "@", "/* "+mark+" */"), nil, nil, nil, nil)
-			if syncEach {
-				p.SendPipelineSync()
-			}
-		}
-		if !syncEach {
-			p.SendPipelineSync()
-		}
-		if err := p.Flush(); err != nil {
-			return "", err
-		}
-		for {
-			results, err := p.GetResults()
-			if results == nil && err == nil {
-				break
-			}
-			if reader, ok := results.(*pgconn.ResultReader); ok {
-				r := reader.Read()
-				out, err = told(out+rowsText(r), r.Err)
-			} else {
-				out, err = told(out, err)
-			}
-			if err != nil {
-				return out, err
-			}
-		}
-		return out, p.Close()
-	}
-}
-
-func copyOut(text string) ask {
-	return func(ctx context.Context, c *pgx.Conn, mark string) (string, error) {
-		var b bytes.Buffer
-		tag, err := c.PgConn().CopyTo(ctx, &b, strings.ReplaceAll(text, "@", "/* "+mark+" */"))
-		return told(b.String()+tag.String(), err)
-	}
-}
 
 // TestEachStatementLandsWhereItMust runs every kind of statement through a proxy with two replicas, finds the server that
 // ran it by that server's own log, and compares the answer with the manager's own.
@@ -355,7 +120,7 @@ func TestEachStatementLandsWhereItMust(t *testing.T) {
 			eventually(t, "the session's own past is on a replica", func() bool {
 				conn := p.client(t)
 				mark := fmt.Sprintf("mark%d.", marks.Add(1))
-				got, err := tc.ask(context.WithValue(bounded(t), throughProxy{}, p), conn, mark)
+				got, err := tc.ask(p.through(t), conn, mark)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -382,10 +147,7 @@ func TestEachStatementLandsWhereItMust(t *testing.T) {
 
 // TestLastRouteTellsOfPreparedText: PREPARE and EXECUTE in SQL are statements too, also right behind a SHOW of the proxy's own.
 func TestLastRouteTellsOfPreparedText(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	_, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
 	conn := p.client(t)
 	mustValue(t, conn, "SELECT 1")
 	for _, step := range []struct{ sql, want string }{
@@ -404,9 +166,7 @@ func TestLastRouteTellsOfPreparedText(t *testing.T) {
 
 // TestResetOfTheLevel: whatever takes the setting back leaves the configured level, and reads go to replicas again.
 func TestResetOfTheLevel(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	p := c.serve(t, func(d *proxy.Database) { d.Reads.Consistency = "strong" })
-	c.settle(t, p)
+	_, p := settledCrew(t, 1, "", func(d *proxy.Database) { d.Reads.Consistency = "strong" })
 	for _, back := range []string{"RESET pgtier.consistency", "RESET ALL", "DISCARD ALL", "SET pgtier.consistency TO DEFAULT", "SET pgtier.consistency = strong"} {
 		conn := p.client(t)
 		wantValue(t, conn, "SHOW pgtier.consistency", "strong")
@@ -418,7 +178,7 @@ func TestResetOfTheLevel(t *testing.T) {
 		}
 		mustValue(t, conn, back)
 		wantValue(t, conn, "SHOW pgtier.consistency", "strong")
-		if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+		if err := untilReplica(p.through(t), conn); err != nil {
 			t.Errorf("%s: no replica serves afterwards: %v", back, err)
 		}
 	}
@@ -426,9 +186,7 @@ func TestResetOfTheLevel(t *testing.T) {
 
 // TestReloadOfReads: what the configuration says of reads holds for present sessions at once, though no server moved.
 func TestReloadOfReads(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "", nil)
 	conn := p.client(t)
 	wantValue(t, conn, "SHOW pgtier.consistency", "session")
 	if err := p.Reload(c.config(t, func(d *proxy.Database) { d.Reads.Consistency = "manager" })); err != nil {
@@ -439,17 +197,14 @@ func TestReloadOfReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValue(t, conn, "SHOW pgtier.consistency", "session")
-	if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+	if err := untilReplica(p.through(t), conn); err != nil {
 		t.Errorf("no replica serves after a reload: %v", err)
 	}
 }
 
 // TestReloadOfReplicas adds and removes replicas under clients that read all the time: they notice nothing.
 func TestReloadOfReplicas(t *testing.T) {
-	c := newCrew(t, 2, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE kv (k int PRIMARY KEY, v bigint); INSERT INTO kv VALUES (1, 0)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 2, "CREATE TABLE kv (k int PRIMARY KEY, v bigint); INSERT INTO kv VALUES (1, 0)", nil)
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 4 {
@@ -494,7 +249,7 @@ func TestReloadOfReplicas(t *testing.T) {
 		}
 		// No client comes: those there are have the servers watched.
 		p.usable(t, len(replicas))
-		if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), p.client(t)); err != nil {
+		if err := untilReplica(p.through(t), p.client(t)); err != nil {
 			t.Errorf("no replica serves after a reload: %v", err)
 		}
 	}
@@ -507,13 +262,10 @@ func TestReloadOfReplicas(t *testing.T) {
 // TestConnectionThatIsGoneBeforeItIsOfUse: server processes end while they are at rest. Whoever borrows such a connection
 // and has to put its settings there first gets another one, for reads and for writes.
 func TestConnectionThatIsGoneBeforeItIsOfUse(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
 	with, without := p.client(t), p.client(t)
 	mustValue(t, with, "SET enable_seqscan = off") // needs a round trip of its own
-	through := context.WithValue(bounded(t), throughProxy{}, p)
+	through := p.through(t)
 	for i := range 20 {
 		for _, conn := range []*pgx.Conn{with, without} {
 			if err := untilReplica(through, conn); err != nil {

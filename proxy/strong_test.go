@@ -54,11 +54,8 @@ func acknowledgedEarly(texts ...string) func(ctx context.Context, c *pgx.Conn) e
 // TestStrongReadsSeeEveryKindOfWrite: another session's strong read finds what was acknowledged, however it was written,
 // although a replica that has not replayed it is there and serves strong reads of what was not written.
 func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	p := c.serve(t, nil)
+	c, p := settledCrew(t, 1, "CREATE TABLE beside (id int); INSERT INTO beside VALUES (1)", nil)
 	replica := c.shard.Replicas[0]
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE beside (id int); INSERT INTO beside VALUES (1)")
-	c.settle(t, p)
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)"
 	const sum, one = "SELECT sum(v) FROM t", "1"
 	update := run(simple("UPDATE t SET v = 1"))
@@ -165,10 +162,7 @@ func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
 
 // TestReadingIsNotWriting: a session that has written does not count as writing the same tables with all it does afterwards.
 func TestReadingIsNotWriting(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	p := c.serve(t, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); CREATE TABLE u (v int)")
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); CREATE TABLE u (v int)", nil)
 	writer := p.client(t)
 	mustValue(t, writer, "INSERT INTO t VALUES (1)")
 	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
@@ -187,10 +181,7 @@ func TestReadingIsNotWriting(t *testing.T) {
 // TestStrongTransactionsOnAReplica: what a transaction of level strong sees is settled by its first read. It is not older
 // than any write acknowledged before that, however it begins.
 func TestStrongTransactionsOnAReplica(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, func(d *proxy.Database) { d.Reads.Consistency = "strong" })
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Reads.Consistency = "strong" })
 	writer := p.client(t)
 	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	extended := func(conn *pgx.Conn, sql string) error {
@@ -222,7 +213,7 @@ func TestStrongTransactionsOnAReplica(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := p.client(t)
-			if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), conn); err != nil {
+			if err := untilReplica(p.through(t), conn); err != nil {
 				t.Fatal(err)
 			}
 			if tc.before == nil {
@@ -253,12 +244,9 @@ func TestStrongTransactionsOnAReplica(t *testing.T) {
 
 // TestPipelineBehindAReplicasTransaction: the statements behind its COMMIT go where they must.
 func TestPipelineBehindAReplicasTransaction(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	_, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	conn := p.client(t)
-	if _, err := steps(context.WithValue(bounded(t), throughProxy{}, p), conn, []string{settled, "BEGIN READ ONLY", "SELECT v FROM t"}); err != nil {
+	if _, err := steps(p.through(t), conn, []string{settled, "BEGIN READ ONLY", "SELECT v FROM t"}); err != nil {
 		t.Fatal(err)
 	}
 	pipeline := conn.PgConn().StartPipeline(bounded(t))
@@ -276,13 +264,10 @@ func TestPipelineBehindAReplicasTransaction(t *testing.T) {
 
 // TestNotifiedSessionFindsWhatItWasToldOf: a notification tells of a commit, so the session's reads are not older than that.
 func TestNotifiedSessionFindsWhatItWasToldOf(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	reader, writer := p.client(t), p.client(t)
 	mustValue(t, reader, "LISTEN news")
-	if err := untilReplica(context.WithValue(bounded(t), throughProxy{}, p), reader); err != nil {
+	if err := untilReplica(p.through(t), reader); err != nil {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")

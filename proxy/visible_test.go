@@ -14,16 +14,8 @@ import (
 // waitForNobody makes commits on the manager wait for a standby that is not there. The returned function ends that.
 func (c *crew) waitForNobody(t *testing.T) (end func()) {
 	t.Helper()
-	set := func(to string) {
-		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + to + "'", "SELECT pg_reload_conf()"} {
-			pgtest.Exec(t, c.manager, "postgres", sql)
-		}
-		eventually(t, "the manager has read its settings", func() bool {
-			return pgtest.Value(t, c.manager, "postgres", "SHOW synchronous_standby_names") == to
-		})
-	}
-	set("missing")
-	return func() { set("") }
+	c.awaitStandby(t, "missing")
+	return func() { c.awaitStandby(t, "") }
 }
 
 // commitThatWaits updates t on the manager and returns when a session of the proxy has read the new value on the replica,
@@ -47,10 +39,7 @@ func (c *crew) commitThatWaits(t *testing.T, p *running) (reader *pgx.Conn, comm
 // TestCommitThatWaitsForAStandby: the replica shows a commit that the manager does not show yet. Who has seen it there must
 // not be given an older answer by the manager.
 func TestCommitThatWaitsForAStandby(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p := c.serve(t, func(d *proxy.Database) { d.Failover.Wait = 3 * time.Second })
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = 3 * time.Second })
 	onManager := map[string]string{
 		"write transaction": "BEGIN; SELECT v FROM t; COMMIT",
 		"level manager":     "/* pgtier: consistency=manager */ SELECT v FROM t",
@@ -60,20 +49,13 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 		end := c.waitForNobody(t)
 		reader, committed := c.commitThatWaits(t, p)
 		others := map[string]*pgx.Conn{}
-		answers := map[string]chan string{}
+		answers := map[string]<-chan string{}
 		for name := range onManager {
 			others[name] = p.client(t)
 			eventually(t, "the replica shows it to others", func() bool { return mustValue(t, others[name], "SELECT v FROM t") == "1" })
-			answers[name] = make(chan string, 1)
 		}
 		for name, sql := range onManager {
-			go func() { // ends within limit
-				v, err := value(others[name], sql)
-				if err != nil {
-					v = err.Error()
-				}
-				answers[name] <- v
-			}()
+			answers[name] = answer(others[name], sql)
 		}
 		p.waiting(t, len(onManager))
 		// The replica goes on, longer than the wait without synchronous standbys, so that whoever gives up has done so.
@@ -84,8 +66,8 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 		if err := <-committed; err != nil {
 			t.Fatal(err)
 		}
-		for name, answer := range answers {
-			if got := <-answer; got != "1" {
+		for name, heard := range answers {
+			if got := <-heard; got != "1" {
 				t.Errorf("%s: got %q, want 1, which the session had read before", name, got)
 			}
 		}
@@ -116,10 +98,8 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 // TestTokenIsCarriedToAnotherProxy: a session that is given another's position through pgtier.lsn sees what that one had
 // written, or had read from a replica ahead of the manager.
 func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
-	c := newCrew(t, 1, nil)
-	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
-	p, other := c.serve(t, nil), c.serve(t, nil)
-	c.settle(t, p)
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
+	other := c.serve(t, nil)
 	c.settle(t, other)
 	t.Run("of a write", func(t *testing.T) {
 		pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
@@ -140,20 +120,13 @@ func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
 		another := other.client(t)
 		wantValue(t, another, "BEGIN; SELECT v FROM t; COMMIT", "0")
 		mustValue(t, another, "SET pgtier.lsn = '"+mustValue(t, reader, "SHOW pgtier.lsn")+"'")
-		answer := make(chan string, 1)
-		go func() { // ends within limit
-			v, err := value(another, "BEGIN; SELECT v FROM t; COMMIT")
-			if err != nil {
-				v = err.Error()
-			}
-			answer <- v
-		}()
+		heard := answer(another, "BEGIN; SELECT v FROM t; COMMIT")
 		other.waiting(t, 1)
 		end()
 		if err := <-committed; err != nil {
 			t.Fatal(err)
 		}
-		if got := <-answer; got != "1" {
+		if got := <-heard; got != "1" {
 			t.Errorf("got %q, want 1, which the token stands for", got)
 		}
 	})

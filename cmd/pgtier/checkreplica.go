@@ -119,8 +119,7 @@ func (c serverCheck) checkStandbySettings(ctx context.Context, r *report, conn *
 	var monitor bool
 	var maxConnections, reserved int
 	err := conn.QueryRow(ctx, `SELECT current_setting('hot_standby_feedback'), current_setting('default_transaction_isolation'),
-		pg_has_role(current_user, 'pg_monitor', 'USAGE'), current_setting('max_connections')::int,
-		current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int`).
+		pg_has_role(current_user, 'pg_monitor', 'USAGE'), `+askConnections).
 		Scan(&feedback, &isolation, &monitor, &maxConnections, &reserved)
 	if err != nil {
 		return err

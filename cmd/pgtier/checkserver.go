@@ -124,14 +124,17 @@ func connectProblem(err error) string {
 	return fmt.Sprintf("refused: %s (%s)", refusal.Message, refusal.Code)
 }
 
+// askConnections are the columns of what a server allows and keeps for superusers.
+const askConnections = `current_setting('max_connections')::int,
+	current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int`
+
 // look asks for the server's role and settings.
 func (c serverCheck) look(ctx context.Context, r *report, conn *pgx.Conn) error {
 	var version, maxConnections, reserved, prepared int
 	var versionText, walLevel string
 	var inRecovery bool
 	err := conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
-		current_setting('wal_level'), current_setting('max_prepared_transactions')::int, current_setting('max_connections')::int,
-		current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true), '0')::int`).
+		current_setting('wal_level'), current_setting('max_prepared_transactions')::int, `+askConnections).
 		Scan(&version, &versionText, &inRecovery, &walLevel, &prepared, &maxConnections, &reserved)
 	if err != nil {
 		return err

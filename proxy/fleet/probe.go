@@ -3,7 +3,6 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +48,6 @@ const statusQuery = "SELECT pg_is_in_recovery()," +
 	// Without pg_monitor only the pid can be seen: a receiver that runs counts as streaming.
 	" (SELECT count(pid) FROM pg_stat_wal_receiver WHERE coalesce(status, 'streaming') = 'streaming')," +
 	" (SELECT received_tli FROM pg_stat_wal_receiver)," +
-	" extract(epoch FROM pg_last_xact_replay_timestamp())," +
 	" current_setting('wal_block_size'), pg_size_bytes(current_setting('wal_segment_size')), current_setting('synchronous_standby_names') <> ''," +
 	" %s"
 
@@ -64,14 +62,13 @@ func controls() [2]string {
 
 // status is a server's full answer.
 type status struct {
-	role       Role
-	timeline   uint32
-	system     uint64
-	position   balance.LSN // replayed, or the manager's own
-	received   balance.LSN // a replica's, on its disk; 0 if it never streamed
-	streaming  bool        // a replica's receiver runs
-	lastReplay time.Time
-	pages      pages
+	role      Role
+	timeline  uint32
+	system    uint64
+	position  balance.LSN // replayed, or the manager's own
+	received  balance.LSN // a replica's, on its disk; 0 if it never streamed
+	streaming bool        // a replica's receiver runs
+	pages     pages
 	// synchronous: its commits may wait for standbys (synchronous_standby_names is not empty).
 	synchronous bool
 }
@@ -223,8 +220,8 @@ func parsePosition(fields [][]byte) (Role, balance.LSN, error) {
 }
 
 func parseStatus(fields [][]byte) (s status, err error) {
-	if len(fields) != 13 {
-		return s, fmt.Errorf("%d columns instead of 13", len(fields))
+	if len(fields) != 12 {
+		return s, fmt.Errorf("%d columns instead of 12", len(fields))
 	}
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
@@ -235,19 +232,14 @@ func parseStatus(fields [][]byte) (s status, err error) {
 	streams, err := number(fields, 4)
 	keep(err)
 	s.streaming = streams > 0
-	block, err := number(fields, 7)
+	block, err := number(fields, 6)
 	keep(err)
-	segment, err := number(fields, 8)
+	segment, err := number(fields, 7)
 	keep(err)
 	s.pages = pages{block: block, segment: segment}
-	s.synchronous = string(fields[9]) == "t"
-	s.system, err = number(fields, 12)
+	s.synchronous = string(fields[8]) == "t"
+	s.system, err = number(fields, 11)
 	keep(err)
-	if seconds := fields[6]; seconds != nil {
-		epoch, err := strconv.ParseFloat(string(seconds), 64)
-		keep(err)
-		s.lastReplay = time.UnixMicro(int64(math.Round(epoch * 1e6)))
-	}
 	if s.role == Manager {
 		// The control file still has the old timeline until the checkpoint after a promotion.
 		if name := fields[2]; len(name) >= 8 {
@@ -257,7 +249,7 @@ func parseStatus(fields [][]byte) (s status, err error) {
 		}
 	} else {
 		// The receiver knows first, the control file by the next restart point; none of them is ahead of the truth.
-		for _, i := range []int{5, 10, 11} {
+		for _, i := range []int{5, 9, 10} {
 			timeline, err := number(fields, i)
 			keep(err)
 			s.timeline = max(s.timeline, uint32(timeline))

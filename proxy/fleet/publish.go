@@ -134,8 +134,9 @@ func (f *Fleet) describe(i int, now time.Time) Host {
 	h := &f.hosts[i]
 	return Host{
 		Name: f.servers[i].Name, Server: &f.servers[i], Role: h.status.role, Timeline: h.status.timeline, System: h.status.system,
-		State: h.state, Reason: h.reason, Since: h.since, Replayed: h.status.position, Asked: h.sent, Synchronous: h.status.synchronous, Told: h.told, Silent: !h.answered && h.failure.silent, Lag: f.lag(i, now),
-		LastReplay: h.status.lastReplay, WarmSince: h.warmSince,
+		State: h.state, Reason: h.reason, Silent: !h.answered && h.failure.silent, Since: h.since, WarmSince: h.warmSince,
+		Replayed: h.status.position, Asked: h.sent, Synchronous: h.status.synchronous, Told: h.told,
+		Lag: f.lag(i, now),
 	}
 }
 

@@ -212,9 +212,9 @@ func value(t *testing.T, conn *pgx.Conn, sql string, args ...any) string {
 }
 
 // lsn asks for a position.
-func lsn(t *testing.T, conn *pgx.Conn, sql string, args ...any) balance.LSN {
+func lsn(t *testing.T, conn *pgx.Conn, sql string) balance.LSN {
 	t.Helper()
-	got, err := balance.ParseLSN(value(t, conn, sql, args...))
+	got, err := balance.ParseLSN(value(t, conn, sql))
 	if err != nil {
 		t.Fatal(err)
 	}

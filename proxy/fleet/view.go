@@ -57,8 +57,6 @@ type Host struct {
 	Told time.Time
 	// Lag is how long ago the manager went beyond Replayed, as of the View.
 	Lag time.Duration
-	// LastReplay is the commit time of the last transaction replayed, by the manager's clock; zero if unknown.
-	LastReplay time.Time
 	// WarmSince is when its slow start began; zero if it is warm.
 	WarmSince time.Time
 }

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"pgtier/proxy/pool"
@@ -33,7 +32,7 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 	}
 	slices.Sort(names)
 	pick := func(of []string) string { return of[r.IntN(len(of))] }
-	text := func(i int) string {
+	text := func() string {
 		return pick([]string{
 			fmt.Sprintf("SELECT %d, extract(epoch FROM timestamptz '2024-01-01 12:00'), date '02.03.2024' - date '01.01.2024', interval '1-2', current_setting('timezone')", client%3),
 			fmt.Sprintf("SELECT %d, current_setting('timezone'), current_setting('datestyle'), current_setting('intervalstyle'), current_setting('work_mem')", client%3),
@@ -44,7 +43,7 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 		})
 	}
 	var out [][]byte
-	for i := range programLength {
+	for range programLength {
 		name := pick(names)
 		set := name + " = " + pick(values[name])
 		show := "SHOW " + pick(names)
@@ -53,33 +52,33 @@ func loginProgram(r *rand.Rand, client int) [][]byte {
 			"SELECT set_config('" + pick(names) + "', NULL, " + pick([]string{"true", "false"}) + ")"})
 		statement := fmt.Sprintf("p%d", r.IntN(3))
 		sql := pick([]string{"SET " + set, "SET LOCAL " + set, reset, reset, show, "BEGIN", "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN",
-			"SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0", text(i), "PREPARE " + statement + " AS " + text(i), "EXECUTE " + statement,
+			"SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0", text(), "PREPARE " + statement + " AS " + text(), "EXECUTE " + statement,
 			"EXECUTE " + statement, "DEALLOCATE " + statement, "DEALLOCATE ALL", reset + "; " + show, reset + "; SELECT 1/0", show + "; " + reset, "SET " + set + "; " + reset, reset + "; " + "SET " + set,
 			"BEGIN; SET LOCAL " + set + "; " + reset + "; COMMIT AND CHAIN", "DISCARD ALL", "BEGIN; SET " + set + "; SAVEPOINT s",
 			"DO $$ BEGIN RESET " + pick(names) + "; END $$",
 			"parse", "parse", "execute", "execute", "pipeline", "pipeline", "unnamed", "unnamed", "resets", "sets", "flush", "close", "bad"})
 		switch sql {
 		case "parse":
-			out = append(out, append(parseMessage(statement, text(i)), syncMessage()...))
+			out = append(out, append(parseMessage(statement, text()), syncMessage()...))
 		case "execute":
 			out = append(out, append(runMessage(statement), syncMessage()...))
 		case "pipeline":
-			out = append(out, slices.Concat(parseMessage("", text(i)), runMessage(""), runMessage(statement), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", text()), runMessage(""), runMessage(statement), syncMessage()))
 		case "unnamed":
 			out = append(out, append(runMessage(""), syncMessage()...))
 		case "resets":
 			out = append(out, slices.Concat(parseMessage("", reset), runMessage(""), parseMessage("", show), runMessage(""), syncMessage()))
 		case "sets":
-			out = append(out, slices.Concat(parseMessage("", "SET "+set), runMessage(""), parseMessage("", text(i)), runMessage(""), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", "SET "+set), runMessage(""), parseMessage("", text()), runMessage(""), syncMessage()))
 		case "close":
-			out = append(out, slices.Concat(frameOf('C', cstring("S"+statement)), parseMessage("", text(i)), syncMessage()))
+			out = append(out, slices.Concat(frameOf('C', cstring("S"+statement)), parseMessage("", text()), syncMessage()))
 		case "bad":
-			bad := [][]byte{parseMessage("", "SELEC"), parseMessage("", "SELECT 1/0"), runMessage(""), runMessage(statement), parseMessage(statement, text(i)),
-				parseMessage("", text(i)), frameOf('D', cstring("S")), frameOf('D', cstring("S"+statement)), parseMessage("", reset), parseMessage("", "SET "+set)}
+			bad := [][]byte{parseMessage("", "SELEC"), parseMessage("", "SELECT 1/0"), runMessage(""), runMessage(statement), parseMessage(statement, text()),
+				parseMessage("", text()), frameOf('D', cstring("S")), frameOf('D', cstring("S"+statement)), parseMessage("", reset), parseMessage("", "SET "+set)}
 			r.Shuffle(len(bad), func(i, j int) { bad[i], bad[j] = bad[j], bad[i] })
 			out = append(out, append(slices.Concat(bad[:5]...), syncMessage()...))
 		case "flush":
-			out = append(out, slices.Concat(parseMessage("", text(i)), runMessage(""), frameOf('H', nil), runMessage(statement), syncMessage()))
+			out = append(out, slices.Concat(parseMessage("", text()), runMessage(""), frameOf('H', nil), runMessage(statement), syncMessage()))
 		default:
 			out = append(out, queryMessage(sql))
 		}
@@ -114,44 +113,30 @@ func TestProgramsOfLoginsWithSettingsAnswerAsIfAlone(t *testing.T) {
 	r.direct("INSERT INTO public.lg VALUES ('public')")
 	r.direct("INSERT INTO other.lg VALUES ('other')")
 	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, programConnections))
-	for round := range loginRounds {
-		seed := uint64(round)
-		var all sync.WaitGroup
-		for client := range programClients {
-			rnd := rand.New(rand.NewPCG(seed, uint64(client)))
-			login := loginSettings[rnd.IntN(len(loginSettings))]
-			requests := loginProgram(rnd, client)
-			alone := connect(t, r.manager.Address(), login...)
-			want, err := answers(alone, requests)
-			alone.close()
-			if err != nil {
-				t.Fatal(err)
+	r.inRounds(t, loginRounds, func(round, client int) func() {
+		rnd := rand.New(rand.NewPCG(uint64(round), uint64(client)))
+		login := loginSettings[rnd.IntN(len(loginSettings))]
+		requests := loginProgram(rnd, client)
+		alone := connect(t, r.manager.Address(), login...)
+		want, err := answers(alone, requests)
+		alone.close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := connect(t, address, login...)
+		return func() {
+			defer p.close()
+			got, err := answers(p, requests)
+			i := unlike(got, want, func(got, want string) bool { return settled(got) == settled(want) })
+			if i < 0 || strings.Contains(append(got, "")[min(i, len(got))], "C=\"0A000\"") { // refused, as README says
+				return
 			}
-			p := connect(t, address, login...)
-			all.Go(func() {
-				got, err := answers(p, requests)
-				for i := range want {
-					if i < len(got) && settled(got[i]) == settled(want[i]) {
-						continue
-					}
-					if strings.Contains(append(got, "")[min(i, len(got))], "C=\"0A000\"") {
-						break // refused, as README says
-					}
-					var hist strings.Builder
-					for _, q := range requests[max(0, i-12) : i+1] {
-						fmt.Fprintf(&hist, "  %q\n", q)
-					}
-					t.Errorf("seed %d, round %d, client %d, login %q, request %d:\n%s%v\ngot:\n%swant:\n%s", seed, round, client, login, i,
-						hist.String(), err, append(got, "")[min(i, len(got))], want[i])
-					break
-				}
-				p.close()
-			})
+			var before strings.Builder
+			for _, q := range requests[max(0, i-12) : i+1] {
+				fmt.Fprintf(&before, "  %q\n", q)
+			}
+			t.Errorf("round %d, client %d, login %q, request %d:\n%s%v\ngot:\n%swant:\n%s", round, client, login, i,
+				before.String(), err, append(got, "")[min(i, len(got))], want[i])
 		}
-		all.Wait()
-		if t.Failed() {
-			return
-		}
-		r.atRest(t)
-	}
+	})
 }

@@ -85,31 +85,12 @@ func answers(p *peer, requests [][]byte) ([]string, error) {
 	return out, nil
 }
 
-func TestProgramsOfManyClientsOnFewConnectionsAnswerAsIfAlone(t *testing.T) {
-	r := newRig(t)
-	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, programConnections))
-	for round := range programRounds {
-		seed := rand.Uint64()
+// inRounds has all clients at work at the same time, round by round until one fails. prepare returns the work of one.
+func (r *rig) inRounds(t *testing.T, rounds int, prepare func(round, client int) (work func())) {
+	for round := range rounds {
 		var all sync.WaitGroup
 		for client := range programClients {
-			requests := program(rand.New(rand.NewPCG(seed, uint64(client))), client)
-			want, err := answers(connect(t, r.manager.Address()), requests)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := connect(t, address)
-			all.Go(func() {
-				got, err := answers(p, requests)
-				for i := range want {
-					if i < len(got) && got[i] == want[i] {
-						continue
-					}
-					t.Errorf("seed %d, round %d, client %d, request %d: %q\n%v\ngot:\n%swant:\n%s", seed, round, client, i,
-						requests[max(0, i-8):i+1], err, append(got, "")[min(i, len(got))], want[i])
-					break
-				}
-				p.close()
-			})
+			all.Go(prepare(round, client))
 		}
 		all.Wait()
 		if t.Failed() {
@@ -117,4 +98,36 @@ func TestProgramsOfManyClientsOnFewConnectionsAnswerAsIfAlone(t *testing.T) {
 		}
 		r.atRest(t)
 	}
+}
+
+// unlike is the number of the first answer that is not as wanted, -1 if there is none.
+func unlike(got, want []string, same func(got, want string) bool) int {
+	for i := range want {
+		if i >= len(got) || !same(got[i], want[i]) {
+			return i
+		}
+	}
+	return -1
+}
+
+func TestProgramsOfManyClientsOnFewConnectionsAnswerAsIfAlone(t *testing.T) {
+	r := newRig(t)
+	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, programConnections))
+	seed := rand.Uint64()
+	r.inRounds(t, programRounds, func(round, client int) func() {
+		requests := program(rand.New(rand.NewPCG(seed+uint64(round), uint64(client))), client)
+		want, err := answers(connect(t, r.manager.Address()), requests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := connect(t, address)
+		return func() {
+			defer p.close()
+			got, err := answers(p, requests)
+			if i := unlike(got, want, func(got, want string) bool { return got == want }); i >= 0 {
+				t.Errorf("seed %d, round %d, client %d, request %d: %q\n%v\ngot:\n%swant:\n%s", seed, round, client, i,
+					requests[max(0, i-8):i+1], err, append(got, "")[min(i, len(got))], want[i])
+			}
+		}
+	})
 }

@@ -258,7 +258,7 @@ func TestAConnectionThatEndedWhileItRestedIsReplacedForWhatCannotBeSentAgain(t *
 	r := newRig(t)
 	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, 1))
 	p := connect(t, address)
-	run := func(what string, request []byte, end string) string {
+	run := func(what string, request []byte, end string) {
 		t.Helper()
 		if err := p.write(request); err != nil {
 			t.Fatal(what, err)
@@ -267,7 +267,6 @@ func TestAConnectionThatEndedWhileItRestedIsReplacedForWhatCannotBeSentAgain(t *
 		if err != nil || strings.Contains(lines(frames), "ErrorResponse") {
 			t.Fatalf("%s: %v\n%s", what, err, lines(frames))
 		}
-		return lines(frames)
 	}
 	for _, what := range []string{"PREPARE p AS SELECT 1", "EXECUTE p", "flush"} {
 		run("a pool that is in use", queryMessage("SELECT 1"), "Z")

@@ -111,7 +111,7 @@ func (e *evidence) reverse(g *graph) {
 	}
 	for name, list := range g.mentions {
 		for _, f := range list {
-			e.mention(g, f, name)
+			e.mention(f, name)
 		}
 	}
 	for name, list := range g.calls {
@@ -159,7 +159,7 @@ func (e *evidence) extensions(g *graph) {
 }
 
 // mention notes that a function's body has a name.
-func (e *evidence) mention(g *graph, f *function, name string) {
+func (e *evidence) mention(f *function, name string) {
 	for _, m := range e.functions[name] {
 		e.use(f, m.node)
 	}

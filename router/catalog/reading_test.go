@@ -160,12 +160,18 @@ func TestEveryRoleMayRead(t *testing.T) {
 	}
 }
 
-func TestReadingDoesNotAllocate(t *testing.T) {
+// ordinary is a snapshot with a read and a write of the common kind.
+func ordinary(t testing.TB) (s *Snapshot, read, write *parser.Statement) {
+	t.Helper()
 	shard, database := readingShard(t)
-	s := load(t, connQuerier{connect(t, shard.Manager, database)})
 	cache := parser.NewCache(1 << 20)
-	st := cache.Statement([]byte("SELECT u.id, sta(u.id) FROM users u JOIN sales.invoices i ON i.user_id = u.id WHERE u.id = 1"))
-	write := cache.Statement([]byte("DELETE FROM users WHERE id = 1"))
+	return load(t, connQuerier{connect(t, shard.Manager, database)}),
+		cache.Statement([]byte("SELECT u.id, sta(u.id) FROM users u JOIN sales.invoices i ON i.user_id = u.id WHERE u.id = 1")),
+		cache.Statement([]byte("DELETE FROM users WHERE id = 1"))
+}
+
+func TestReadingDoesNotAllocate(t *testing.T) {
+	s, st, write := ordinary(t)
 	first := s.Reading(st)
 	if n := testing.AllocsPerRun(100, func() {
 		if r := s.Reading(st); r != first || s.CommandReading(&st.Commands[0]) == nil {
@@ -222,11 +228,7 @@ func TestVarlena(t *testing.T) {
 }
 
 func BenchmarkReading(b *testing.B) {
-	shard, database := readingShard(b)
-	s := load(b, connQuerier{connect(b, shard.Manager, database)})
-	cache := parser.NewCache(1 << 20)
-	st := cache.Statement([]byte("SELECT u.id, sta(u.id) FROM users u JOIN sales.invoices i ON i.user_id = u.id WHERE u.id = 1"))
-	write := cache.Statement([]byte("DELETE FROM users WHERE id = 1"))
+	s, st, write := ordinary(b)
 	b.Run("known", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
