@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
@@ -105,6 +108,31 @@ func TestClientLoginTimeout(t *testing.T) {
 		}
 	}
 	wantValue(t, p.client(t), "SELECT 1", "1")
+}
+
+// TestSilentConnectionsKeepNobodyOut: as many as may be in have come and say nothing, and none of them is over time.
+func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	r := newRig(t)
+	const most = 20
+	core, logs := observer.New(zap.InfoLevel)
+	p := r.startLogged(t, r.config(t, pools(func(c *pool.Config) { c.MaxClients = most })), zap.New(core))
+	in := p.client(t)
+	var silent []*rawClient
+	for range most {
+		nc, err := dialTCP(p.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		silent = append(silent, &rawClient{nc: nc, in: make([]byte, 512)})
+	}
+	wantValue(t, in, "SELECT 1", "1")
+	wantValue(t, p.client(t), "SELECT 2", "2")
+	silent[0].wantFarewell(t, "53300")
+	if logs.FilterMessage("turned away before login").Len() == 0 {
+		t.Error("the log says nothing of those who were turned away")
+	}
+	wantValue(t, in, "SELECT 3", "3")
 }
 
 // TestLimitsFollowTheReload: a limit that a reload brings holds for clients that were there before.

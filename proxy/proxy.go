@@ -46,7 +46,7 @@ type Proxy struct {
 	databases map[string]*database
 	sessions  map[uint32]*session.Session // by cancel key's PID
 	through   map[*backend.Conn]bool      // of replication clients
-	greeting  map[net.Conn]struct{}       // clients that have not logged in yet
+	greeting  greeting                    // clients that have not logged in yet
 	draining  bool
 	closed    bool
 	ctx       context.Context // of Start; ends with Close
@@ -87,7 +87,7 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 	bufs := wire.NewBuffers()
 	p := &Proxy{
 		log: log, limits: pool.NewLimits(), dialer: &backend.Dialer{Bufs: bufs}, started: time.Now(),
-		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), through: make(map[*backend.Conn]bool), greeting: make(map[net.Conn]struct{}),
+		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), through: make(map[*backend.Conn]bool),
 		env: &session.Env{Bufs: bufs, Parser: parser.NewCache(int64(cfg.Limits.StatementCache)), Log: log, Epoch: time.Now()},
 	}
 	for _, option := range options {
@@ -224,37 +224,11 @@ func (p *Proxy) accept(l net.Listener) {
 		}
 		pause = 0
 		if !p.mayGreet(nc) {
-			p.turnAway(nc)
+			p.turnAway(nc, shutdown())
 			continue
 		}
 		p.running.Go(func() { p.client(nc) }) // ends with the client; Close ends it
 	}
-}
-
-// mayGreet counts a client in that has not logged in. As many may knock as may
-// be in.
-func (p *Proxy) mayGreet(nc net.Conn) bool {
-	limit := p.face.Load().cfg.Pool.MaxClients
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.draining || limit > 0 && len(p.greeting) >= limit {
-		return false
-	}
-	p.greeting[nc] = struct{}{}
-	return true
-}
-
-func (p *Proxy) greeted(nc net.Conn) {
-	p.mu.Lock()
-	delete(p.greeting, nc)
-	p.mu.Unlock()
-}
-
-func (p *Proxy) turnAway(nc net.Conn) {
-	_ = nc.SetDeadline(time.Now().Add(time.Second))
-	e := wire.Fatal(wire.CodeTooManyConnections, "sorry, too many clients already")
-	_, _ = nc.Write(e.Append(nil))
-	_ = nc.Close()
 }
 
 // register makes the session known to cancels, the sweeper and the console.
@@ -412,7 +386,7 @@ func (p *Proxy) Close() {
 		return
 	}
 	p.closed, p.draining = true, true
-	for nc := range p.greeting {
+	for nc := range p.greeting.places {
 		_ = nc.Close() // it may have a minute left to say who it is
 	}
 	p.mu.Unlock()

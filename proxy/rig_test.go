@@ -120,7 +120,12 @@ type running struct {
 // start runs a proxy until the test ends.
 func (r *rig) start(t testing.TB, cfg proxy.Config) *running {
 	t.Helper()
-	p, err := proxy.New(cfg, zap.NewNop())
+	return r.startLogged(t, cfg, zap.NewNop())
+}
+
+func (r *rig) startLogged(t testing.TB, cfg proxy.Config, log *zap.Logger) *running {
+	t.Helper()
+	p, err := proxy.New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

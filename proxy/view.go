@@ -237,7 +237,7 @@ func (p *Proxy) viewUsers() []admin.User {
 
 func (p *Proxy) viewCounts() admin.Counts {
 	p.mu.Lock()
-	greeting := len(p.greeting)
+	greeting := p.greeting.order.Len()
 	p.mu.Unlock()
 	pools := 1 // the console's
 	p.registry.Each(func(*pool.Pool[*backend.Conn]) { pools++ })

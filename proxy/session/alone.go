@@ -196,6 +196,17 @@ func (s *Session) ends() (n int) {
 	return n
 }
 
+// mixed reports whether a Query or FunctionCall follows other messages without a Sync between. Whether a server answers
+// it depends on those.
+func (s *Session) mixed() bool {
+	for i := 1; i < len(s.items); i++ {
+		if s.items[i].end && s.items[i].typ != wire.MsgSync && !s.items[i-1].end {
+			return true
+		}
+	}
+	return false
+}
+
 // makeRoom notes st as prepared on c and closes what has to go for it, in a round
 // trip of its own. A pending replay goes before it, to be in the transaction first.
 func (s *Session) makeRoom(c *backend.Conn, st *backend.Statement, replay *[]byte) error {

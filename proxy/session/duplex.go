@@ -24,18 +24,20 @@ type duplex struct {
 	finished chan struct{} // closed when the relay's goroutine has ended
 	err      error         // how it ended; read after finished
 
-	mu      sync.Mutex // guards the session's relay.expect, names, and what follows
-	open    bool       // messages were sent since the last Sync
-	copying bool       // a COPY takes data: the server ignores Sync
-	done    bool       // everything is answered and the relay stops
-	ignored int        // Syncs sent into the COPY
-	resets  []item     // RESETs of what the login set, to be mended at the end
-	began   bool       // a transaction block
-	unsure  bool       // something was sent that may have been committed if no answer comes
+	mu       sync.Mutex // guards the session's relay.expect, names, and what follows
+	open     bool       // messages were sent since the last Sync
+	copying  bool       // a COPY takes data: the server ignores Sync
+	skipping bool       // a message failed: the server ignores everything but Sync
+	done     bool       // everything is answered and the relay stops
+	ignored  int        // Syncs sent into the COPY
+	resets   []item     // RESETs of what the login set, to be mended at the end
+	began    bool       // a transaction block
+	unsure   bool       // something was sent that may have been committed if no answer comes
 }
 
 // answered handles a ReadyForQuery; mu is held.
 func (d *duplex) answered(r *relay) (stop bool) {
+	d.skipping = false
 	if r.owed < 0 { // a Sync that a COPY should have ignored, see copyFailed
 		r.owed, d.open = 0, false
 	}
@@ -80,6 +82,13 @@ func (s *Session) duplexForCopy(c *backend.Conn) bool {
 	s.relay.copyIn = false
 	d.copyStarts(s.relay.copyExtended)
 	s.goDuplex(d)
+	return true
+}
+
+// duplexToSync goes on in duplex after an error whose Sync is still to come.
+func (s *Session) duplexToSync(c *backend.Conn) bool {
+	s.relay.toSync = false
+	s.goDuplex(&duplex{c: c, open: true, skipping: true})
 	return true
 }
 
@@ -257,6 +266,13 @@ func (s *Session) pumpNext(b []byte) (item, gathered) {
 
 // pumpNote follows what a message does to the request state and the session.
 func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
+	if d.skipping {
+		if it.typ != wire.MsgSync {
+			it.typ = wire.MsgFlush // nothing comes of it
+			return
+		}
+		d.skipping = false
+	}
 	switch it.typ {
 	case wire.MsgCopyDone, wire.MsgCopyFail:
 		if d.copying {

@@ -11,10 +11,10 @@ type expectation struct {
 	kind   expectKind
 	st     *backend.Statement // the statement sent for preparation, or closed
 	name   string             // the client's name for it
-	old    *backend.Statement // what name meant before
+	old    *backend.Statement // what name meant before; expectQueryEnd: the unnamed statement that the query destroys
 	simple bool               // expectCopyEnd: it follows a Query rather than an Execute
-	held   *backend.Statement // expectUnnamed: what the connection's unnamed statement was before
-	place  int                // expectUnnamed: of its message since the last Sync, from 0
+	held   *backend.Statement // expectUnnamed, expectQueryEnd: what the connection's unnamed statement was before
+	place  int                // expectUnnamed, expectQueryEnd: messages of the extended protocol since the last end before it
 }
 
 type expectKind uint8
@@ -104,6 +104,9 @@ func (e *expectations) synced(r *relay) {
 	for i := end - 1; i >= e.head; i-- {
 		r.undo(&e.list[i])
 	}
+	if end < len(e.list) {
+		r.s.forget(e.list[end].old)
+	}
 	e.head = min(end+1, len(e.list))
 	for e.head < len(e.list) && e.list[e.head].kind == expectCopyEnd && e.list[e.head].simple {
 		e.head++ // the query did not take data after all
@@ -121,6 +124,31 @@ func (r *relay) takeBack() {
 		r.undo(&e.list[i])
 	}
 	e.clear()
+}
+
+// failed handles an error. A server on which a message of the extended protocol fails skips everything up to the next
+// Sync, Query and FunctionCall too: skipped is how many of them. That is taken back at once, because the error may name it
+// and what comes behind the Sync may be on its way already. toSync tells that no Sync has been sent so far.
+func (e *expectations) failed(r *relay) (skipped int, toSync bool) {
+	end := e.head
+	for end < len(e.list) && e.list[end].kind != expectEnd {
+		x := &e.list[end]
+		if x.kind == expectQueryEnd {
+			if skipped == 0 && r.done >= x.place {
+				return 0, false // it is the query itself that failed
+			}
+			skipped++
+		}
+		if skipped > 0 {
+			x.place = -1 // nothing from here on is what failed
+		}
+		end++
+	}
+	for i := end - 1; i >= e.head; i-- {
+		r.undo(&e.list[i])
+	}
+	e.head = end
+	return skipped, end == len(e.list)
 }
 
 // copyStarts follows a CopyInResponse. A server that takes data ignores Syncs
@@ -170,6 +198,11 @@ func (r *relay) undo(x *expectation) {
 		}
 	case expectUnnamed:
 		r.undoUnnamed(x)
+	case expectQueryEnd:
+		if x.old != nil {
+			r.c.SetUnnamed(x.held)
+			s.setUnnamed(x.old)
+		}
 	case expectClose:
 		if x.old != nil {
 			s.setName(x.name, x.old)

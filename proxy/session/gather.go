@@ -85,7 +85,7 @@ func (s *Session) gather() (n int, next gathered) {
 	s.items = s.items[:0]
 	b := s.in.Bytes()
 	limit := s.env.limit()
-	off, whole, wholeItems, flush := 0, 0, 0, false
+	off, whole, wholeItems, flush, undone := 0, 0, 0, false, false
 	for {
 		rest := b[off:]
 		if len(rest) == 0 {
@@ -139,12 +139,13 @@ func (s *Session) gather() (n int, next gathered) {
 				}
 			}
 		}
+		undone = undone || !s.raw && mayBeUndone(rest[:size], len(s.items) == wholeItems)
 		s.items = append(s.items, it)
 		off += size
 		if it.end {
 			whole, wholeItems, flush = off, len(s.items), false
 			// What follows the end of a transaction that a replica serves may be for the manager.
-			if off >= maxBatch || s.server != nil && s.replica != "" && !s.raw {
+			if undone && typ == wire.MsgSync || off >= maxBatch || s.server != nil && s.replica != "" && !s.raw {
 				break
 			}
 		}
@@ -157,6 +158,18 @@ func (s *Session) gather() (n int, next gathered) {
 		return 0, gatherDuplex
 	}
 	return 0, gatherMore
+}
+
+// mayBeUndone reports whether what names mean behind a message is known only when its request is answered: a server on
+// which it fails, or that skips it behind one that failed, leaves them as they were. first tells that none comes before it.
+func mayBeUndone(frame []byte, first bool) bool {
+	switch frame[0] {
+	case wire.MsgParse:
+		return !first || len(frame) > wire.HeaderBytes && frame[wire.HeaderBytes] != 0
+	case wire.MsgClose, wire.MsgQuery:
+		return !first
+	}
+	return false
 }
 
 // partial decides when the input ends inside a message.

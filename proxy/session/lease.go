@@ -248,14 +248,14 @@ func (s *Session) abandon(c *backend.Conn) {
 	ctx, stop := context.WithTimeout(context.Background(), s.cancelWait())
 	err := c.Cancel(ctx)
 	stop()
-	if err == nil {
+	if err == nil && !r.toSync {
 		c.SetReadDeadline(time.Now().Add(s.cancelWait()))
 		if r.step() {
 			err = c.Loop(nil, r)
 		}
 		c.Unkick()
 	}
-	if err != nil || r.err != nil || r.copyIn || r.owed > 0 || r.discarded {
+	if err != nil || r.err != nil || r.copyIn || r.toSync || r.owed > 0 || r.discarded {
 		c.Spoil("client left in the middle of a statement")
 	}
 	s.tx = r.tx

@@ -51,6 +51,7 @@ type relay struct {
 	copyIn       bool // the server asks for COPY data that is not there yet
 	copyExtended bool // the COPY was asked for in the extended protocol
 	ignored      int  // Syncs taken for ignored by a COPY
+	toSync       bool // the server skips to a Sync that the client has not sent yet
 	discarded    bool // DISCARD ALL was executed last
 	reset        bool // a RESET was executed
 	clientGone   bool
@@ -71,7 +72,7 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.drain, r.large, r.hold, r.unended, r.quiet = false, false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
-	r.copyExtended, r.ignored = false, 0
+	r.copyExtended, r.ignored, r.toSync = false, 0, false
 	r.counts, r.done, r.failedAt, r.total = false, 0, 0, 0
 	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, nil
 	c.Resume(&r.in)
@@ -225,7 +226,7 @@ func (r *relay) forward(b []byte, pos int) bool {
 // finish stops the loop at pos. In a turn the kept bytes stay in the buffer for
 // Tail; in duplex they are written.
 func (r *relay) finish(b []byte, pos int) bool {
-	if r.owed == 0 && !r.copyIn && !r.hold {
+	if r.owed == 0 && !r.copyIn && !r.toSync && !r.hold {
 		r.c.Afterwards(b[pos:])
 		return false
 	}
@@ -265,7 +266,7 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgReadyForQuery:
 		return r.ready(frame)
 	case wire.MsgErrorResponse:
-		return r.failure(frame), false
+		return r.failure(frame), r.toSync
 	case wire.MsgParameterStatus:
 		return r.parameter(frame), false
 	case wire.MsgParseComplete, wire.MsgCloseComplete:
@@ -357,6 +358,9 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		}
 	})
 	r.s.txn.unlistened = false
+	if severity != "FATAL" && severity != "PANIC" {
+		r.skipToSync()
+	}
 	if d := r.s.dx; d != nil {
 		d.copyFailed()
 	}
@@ -365,6 +369,9 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		r.c.Spoil("a COPY failed with a Sync before its end")
 	}
 	if !r.wrote && r.s.replica != "" && r.s.dx == nil && r.s.repeatable() && r.refusedByReplica(code, frame) {
+		if r.toSync {
+			r.c.Spoil("was left to skip to a Sync")
+		}
 		r.again, r.drain, r.out = true, true, 0
 		return false
 	}
@@ -390,6 +397,19 @@ func (r *relay) failure(frame []byte) (keep bool) {
 		return false
 	}
 	return true
+}
+
+// skipToSync owes the client nothing for what the server skips behind an error. A turn that has no Sync left goes on in
+// duplex, where the server can be sent the one to come.
+func (r *relay) skipToSync() {
+	skipped, toSync := r.expect.failed(r)
+	r.owed -= skipped
+	if d := r.s.dx; d != nil {
+		d.skipping = d.skipping || toSync
+		d.open = d.open || toSync
+		return
+	}
+	r.toSync = toSync && skipped > 0
 }
 
 // refusedByReplica reports whether the manager is to be asked instead.

@@ -161,7 +161,7 @@ func (s *Session) ownConnection() error {
 
 // refuseHere answers the turn with e where the transaction under way must fail with it.
 func (s *Session) refuseHere(e *wire.Error) bool {
-	if s.tx != wire.TxActive || s.ends() != 1 || s.server == nil {
+	if s.tx != wire.TxActive || s.ends() != 1 || s.mixed() || s.server == nil {
 		return s.refuseAll(e)
 	}
 	tx, _ := s.server.ExecTx(wire.AppendQuery(nil, "this statement fails its transaction"), readBackTimeout, nil)

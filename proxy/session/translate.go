@@ -76,20 +76,22 @@ func (t *translator) message(it *item, frame []byte) {
 	if s.raw {
 		switch it.typ {
 		case wire.MsgQuery, wire.MsgFunction:
-			expect.add(expectation{kind: expectQueryEnd})
+			t.queryEnd(it.typ)
 		case wire.MsgSync:
 			expect.add(expectation{kind: expectEnd})
+		case wire.MsgParse, wire.MsgBind, wire.MsgDescribe, wire.MsgExecute, wire.MsgClose:
+			expect.sent++
 		}
 		return
 	}
 	switch it.typ {
 	case wire.MsgQuery:
+		t.queryEnd(it.typ)
 		// A simple query destroys the unnamed statement.
 		s.setUnnamed(nil)
 		c.SetUnnamed(nil)
-		expect.add(expectation{kind: expectQueryEnd})
 	case wire.MsgFunction:
-		expect.add(expectation{kind: expectQueryEnd})
+		t.queryEnd(it.typ)
 	case wire.MsgSync:
 		expect.add(expectation{kind: expectEnd})
 	case wire.MsgParse:
@@ -114,6 +116,19 @@ func (t *translator) message(it *item, frame []byte) {
 	}
 }
 
+// queryEnd expects the end of a Query or FunctionCall, which does not come if a message before it fails.
+func (t *translator) queryEnd(typ byte) {
+	s, expect := t.s, &t.s.relay.expect
+	x := expectation{kind: expectQueryEnd, place: expect.sent}
+	if x.place > 0 {
+		t.counts = true
+		if typ == wire.MsgQuery && !s.raw && s.unnamed != nil {
+			x.held, x.old, s.unnamed = t.c.Unnamed(), s.unnamed, nil // it holds the reference
+		}
+	}
+	expect.add(x)
+}
+
 // parse prepares a statement, or lets a Close of nothing stand for a Parse that
 // this connection does not need.
 func (t *translator) parse(it *item, frame []byte) {
@@ -124,11 +139,12 @@ func (t *translator) parse(it *item, frame []byte) {
 		return
 	}
 	p, ok := splitParse(frame)
+	expect := &s.relay.expect
 	if !ok {
+		expect.sent++
 		return // the server says what is wrong
 	}
 	s.db.Stats.ClientParses.Add(1)
-	expect := &s.relay.expect
 	if len(p.name) == 0 {
 		t.parseUnnamed(p, it.st)
 		return
@@ -321,7 +337,8 @@ func (t *translator) close(it *item, frame []byte) {
 	s := t.s
 	kind, name, ok := splitTarget(frame)
 	if !ok || kind != 'S' && kind != 'P' {
-		return
+		s.relay.expect.sent++
+		return // the server says what is wrong
 	}
 	x := expectation{kind: expectClose}
 	if kind == 'S' {

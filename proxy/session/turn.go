@@ -177,6 +177,9 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	if r.copyIn && err == nil && r.err == nil {
 		return s.duplexForCopy(c) // what came behind the CopyInResponse is still in the relay
 	}
+	if r.toSync && err == nil && r.err == nil && !r.clientGone && r.own == nil {
+		return s.duplexToSync(c)
+	}
 	defer r.free()
 	switch {
 	case r.clientGone:
@@ -319,14 +322,18 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	plain := *e
 	plain.Severity, e = "", &plain
 	var out []byte
-	answered := false
+	answered, skipping := false, false
 	for _, it := range s.items {
 		if !answered {
 			out, answered = e.Append(out), true
 		}
-		if it.end {
+		skipping = it.typ != wire.MsgSync && (skipping || !it.end) // to Sync, as a server on which the first message failed
+		if !skipping {
 			out, answered = wire.AppendReady(out, s.told()), false
 		}
+	}
+	if skipping {
+		return s.fatal(e) // whose Sync is not there
 	}
 	return s.send(out)
 }
@@ -408,7 +415,7 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		s.leaving, r.err = true, e
 		return false
 	}
-	if !clean || !wasIdle || r.unended || r.tx == wire.TxActive || r.tx == wire.TxFailed {
+	if !clean || !wasIdle || r.unended || s.mixed() || r.tx == wire.TxActive || r.tx == wire.TxFailed {
 		if clean {
 			s.send(tail)
 		}

@@ -9,10 +9,16 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"pgtier/proxy"
 	"pgtier/proxy/pool"
+	"pgtier/router/topology"
 )
 
 // How many connections never log in while others work, and how long they may try.
@@ -179,5 +185,87 @@ func TestServersThatAnswerGarbageHurtOneRequest(t *testing.T) {
 				t.Errorf("the client got %v\n%s, want an error of class 08", err, lines(frames))
 			}
 		})
+	}
+}
+
+// TestServersThatAnswerGarbageAtLoginHurtTheirClientsAlone: clients of another database of the same proxy go on.
+func TestServersThatAnswerGarbageAtLoginHurtTheirClientsAlone(t *testing.T) {
+	r := newRig(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var says atomic.Pointer[[]byte]
+	says.Store(new([]byte))
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = c.Write(*says.Load())
+			_ = c.Close()
+		}
+	}()
+	cfg := r.config(r.manager.Address(), pool.ModeTransaction, 2)
+	cfg.Pool.LoginRetry, cfg.Pool.ServerDownWait = 5*time.Millisecond, faultLimit
+	for name, mode := range map[string]string{"garbage": "disable", "garbage over TLS": "prefer"} {
+		u, err := topology.ParseURL("postgres://postgres@" + l.Addr().String() + "/" + database + "?sslmode=" + mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := proxy.DefaultDatabase(cfg.Pool)
+		db.Shards = []proxy.Shard{{Manager: u}}
+		cfg.Databases[name] = db
+	}
+	core, logs := observer.New(zap.InfoLevel)
+	p, err := proxy.New(cfg, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	address := p.Addrs()[0].String()
+	other := connect(t, address)
+	ok := frameOf('R', []byte{0, 0, 0, 0})
+	for name, garbage := range map[string][]byte{
+		"nothing":                     nil,
+		"HTTP":                        []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		"a length below 4":            {'R', 0, 0, 0, 3},
+		"a length of 2 GiB":           {'R', 0x7f, 0xff, 0xff, 0xff, 1},
+		"half a message":              ok[:7],
+		"a method without its number": frameOf('R', []byte{0}),
+		"a method that nobody knows":  frameOf('R', []byte{0, 0, 0, 99}),
+		"a salt of two bytes":         frameOf('R', []byte{0, 0, 0, 5, 1, 2}),
+		"SCRAM out of order":          frameOf('R', []byte{0, 0, 0, 12, 'v', '='}),
+		"a row":                       frameOf('D', []byte{0, 0}),
+		"ready before the login":      frameOf('Z', []byte{'I'}),
+		"a key of one byte":           slices.Concat(ok, frameOf('K', []byte{1})),
+		"a parameter without value":   slices.Concat(ok, frameOf('S', []byte("TimeZone"))),
+		"more behind the end":         slices.Concat(ok, frameOf('Z', []byte{'I'}), frameOf('Z', []byte{'I'})),
+		"an error without fields":     frameOf('E', nil),
+		"no handshake":                []byte("S and no handshake behind it"),
+	} {
+		says.Store(&garbage)
+		for _, target := range []string{"garbage", "garbage over TLS"} {
+			c, err := dialPeer(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			frames, err := c.login("user=postgres", "database="+target)
+			if got := lines(frames); err != nil || len(frames) != 1 || !strings.HasPrefix(got, `ErrorResponse V="FATAL" C="57P03"`) {
+				t.Errorf("%s, %s: the client got %v\n%s, want FATAL 57P03 alone", name, target, err, got)
+			}
+			_ = c.nc.Close()
+			if got, err := other.value("SELECT 'other'"); err != nil || got != "other" {
+				t.Fatalf("%s, %s: a client of another database got %q, %v", name, target, got, err)
+			}
+			eventually(t, "the log says why", func() bool { return logs.FilterMessage("client ended").FilterFieldKey("error").Len() > 0 })
+			logs.TakeAll()
+		}
 	}
 }
