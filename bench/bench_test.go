@@ -32,18 +32,30 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"only of the quick ones": {[]string{"--quick", "--only", "reconnect"}, []string{"reconnect-16"}},
 		"clients":                {[]string{"--clients", "3", "--only", "select"}, []string{"select-simple-3", "select-extended-3", "select-prepared-3"}},
 		"idle":                   {[]string{"--only", "idle"}, nil},
+		"replicas":               {[]string{"--only", "reads"}, []string{"reads-19-of-20-16"}},
+		"no replicas":            {[]string{"--only", "reads", "--replicas", "0"}, nil},
+		"profile":                {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
 	} {
 		o, err := parseOptions(tc.args)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got := names(chosen(workloads(o.clients), o.only, o.quick)); !slices.Equal(got, tc.want) {
+		if got := names(o.workloads()); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
-	if got := len(workloads([]int{1, 16, 64})); got != 14 {
-		t.Errorf("got %d workloads by default, want 14", got)
+}
+
+func TestReadsFromReplicasAreMeasuredByTheirOwnWorkloadOnly(t *testing.T) {
+	twin := &target{name: splitTarget, routes: func(context.Context) (string, error) { return "", nil }}
+	for _, w := range workloads([]int{16}) {
+		if got := twin.takes(w); got != (w.name == "reads-19-of-20-16") {
+			t.Errorf("%s: takes %v", w.name, got)
+		}
+		if got := twin.databaseFor(w); got != benchDatabase {
+			t.Errorf("%s: asks for database %q, want %q", w.name, got, benchDatabase)
+		}
 	}
 }
 

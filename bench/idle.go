@@ -30,7 +30,7 @@ const settle = 2 * time.Second
 func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 	r := idleResult{Target: t.name, Clients: clients}
 	var err error
-	if r.Before, err = proportionalMemory(t.pid); err != nil {
+	if r.Before, err = treeMemory(t.pid, proportionalMemory); err != nil {
 		return r, err
 	}
 	start := time.Now()
@@ -49,7 +49,7 @@ func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 		return r, context.Cause(ctx)
 	case <-time.After(settle):
 	}
-	if r.After, err = proportionalMemory(t.pid); err != nil {
+	if r.After, err = treeMemory(t.pid, proportionalMemory); err != nil {
 		return r, err
 	}
 	r.BytesPerClient = float64(r.After-r.Before) / float64(clients)

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,12 +66,12 @@ func parseOptions(args []string) (options, error) {
 	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
 	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
 	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
-	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, 4 rounds of 1 second; under 90 seconds in all")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, 4 rounds of 1 second; under 90 seconds in all")
 	set.IntVar(&o.idle, "idle", 2000, "idle clients for the measurement of memory; 0 leaves it out")
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
-	set.IntVar(&o.replicas, "replicas", 0, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
+	set.IntVar(&o.replicas, "replicas", 1, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
 	set.Func("peer", peerHelp, func(flag string) error {
 		one, err := parsePeer(flag)
 		o.peers = append(o.peers, one)
@@ -101,6 +102,9 @@ func parseOptions(args []string) (options, error) {
 		if !given["idle"] {
 			o.idle = 0
 		}
+		if !given["replicas"] {
+			o.replicas = 0
+		}
 	}
 	if o.replicas < 0 {
 		return o, errors.New("--replicas must be 0 or above")
@@ -109,6 +113,16 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("--rounds and --seconds must be above 0, --idle from 0 to %d", maxClients-1)
 	}
 	return o, nil
+}
+
+// workloads are those that the flags choose.
+func (o options) workloads() []workload {
+	if o.profile {
+		return chosen(workloads([]int{quickClients}), "select-", false)
+	}
+	return slices.DeleteFunc(chosen(workloads(o.clients), o.only, o.quick), func(w workload) bool {
+		return w.split && o.replicas == 0
+	})
 }
 
 // bench does what the flags ask for.
@@ -147,7 +161,7 @@ func bench(ctx context.Context, o options) (err error) {
 		server:  s, targets: targets, rounds: o.rounds, seconds: o.seconds, say: say,
 	}
 	if o.profile {
-		return series.profile(ctx, filepath.Join("bench", "out"))
+		return series.profile(ctx, o.workloads(), filepath.Join("bench", "out"))
 	}
 	found, err := series.report(ctx, o)
 	if err != nil {
@@ -178,8 +192,8 @@ func (s *series) report(ctx context.Context, o options) (*report, error) {
 	// Idle clients come first: a proxy that has worked has memory to spare, which would hide what they need.
 	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
 		for _, t := range s.targets {
-			if t.pid == 0 {
-				continue
+			if t.pid == 0 || t.routes != nil {
+				continue // the server itself, and a twin of another target
 			}
 			s.say("connecting %d idle clients to %s", o.idle, t.name)
 			one, err := idle(ctx, t, o.idle)
@@ -190,10 +204,7 @@ func (s *series) report(ctx context.Context, o options) (*report, error) {
 			r.Idle = append(r.Idle, one)
 		}
 	}
-	todo := chosen(workloads(o.clients), o.only, o.quick)
-	if o.replicas > 0 {
-		todo = append(todo, splitWorkload())
-	}
+	todo := o.workloads()
 	if len(todo) > 0 {
 		s.say("warming up")
 		if err := s.warmUp(ctx); err != nil {
@@ -207,16 +218,18 @@ func (s *series) report(ctx context.Context, o options) (*report, error) {
 		}
 		results := workloadResults{Name: w.name, What: w.describe()}
 		for _, t := range s.targets {
-			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
-		}
-		for _, t := range s.targets {
-			if t.routes != nil && w.split {
-				share, err := t.routes(ctx)
-				if err != nil {
-					return nil, err
-				}
-				r.Notes = append(r.Notes, share)
+			if !t.takes(w) {
+				continue
 			}
+			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+			if t.routes == nil {
+				continue
+			}
+			share, err := t.routes(ctx)
+			if err != nil {
+				return nil, err
+			}
+			r.Notes = append(r.Notes, share)
 		}
 		compare(results.Results)
 		r.Workloads = append(r.Workloads, results)
@@ -271,7 +284,7 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 	if err := add(pgtierTarget, func() (*target, error) { return p.pgtier(ctx, o.pgtier) }); err != nil {
 		return all, err
 	}
-	if o.replicas > 0 {
+	if slices.ContainsFunc(o.workloads(), func(w workload) bool { return w.split }) {
 		if err := add(splitTarget, func() (*target, error) { return p.split(ctx, o.pgtier) }); err != nil {
 			return all, err
 		}

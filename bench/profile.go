@@ -17,14 +17,14 @@ import (
 
 // profile counts the system calls of each proxy and samples its stacks under select-only, and writes both into dir.
 // What the machine has no program or no permission for is left out with a line that says so.
-func (s *series) profile(ctx context.Context, dir string) error {
+func (s *series) profile(ctx context.Context, todo []workload, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make directory of profiles: %w", err)
 	}
 	if err := s.warmUp(ctx); err != nil {
 		return err
 	}
-	for _, w := range chosen(workloads([]int{quickClients}), "select-", false) {
+	for _, w := range todo {
 		for _, t := range s.targets {
 			if t.pid == 0 {
 				continue

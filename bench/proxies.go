@@ -64,33 +64,49 @@ func (p *proxies) direct() *target {
 	}
 }
 
-// pgtier builds pgtier from this checkout, unless a program is named, and starts it.
+// pgtier starts pgtier.
 func (p *proxies) pgtier(ctx context.Context, program string) (*target, error) {
-	if program == "" {
-		program = p.path("pgtier")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.commit="+commit(ctx), "-o", program, "pgtier/cmd/pgtier")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build pgtier: %w: %s", err, out)
-		}
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	file := p.path("pgtier.yaml")
-	if err := writeFor(file, p.pgtierConfig(port), nil); err != nil {
+	return p.startPgtier(ctx, program, pgtierTarget, port, p.pgtierConfig(port))
+}
+
+// startPgtier starts a pgtier with a configuration; an empty program stands for this checkout's.
+func (p *proxies) startPgtier(ctx context.Context, program, name string, port int, config string) (*target, error) {
+	if program == "" {
+		var err error
+		if program, err = p.build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file := p.path(name + ".yaml")
+	if err := writeFor(file, config, nil); err != nil {
 		return nil, err
 	}
-	process := proxyProcess{name: pgtierTarget, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
+	process := proxyProcess{name: name, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
 	t, err := process.start(ctx, p.server.password)
 	if err != nil {
 		return nil, err
 	}
-	t.version, err = versionLine(ctx, program, "version")
-	if err != nil {
+	if t.version, err = versionLine(ctx, program, "version"); err != nil {
 		return nil, stopAfter(err, t.stop)
 	}
 	return t, nil
+}
+
+// build makes pgtier from this checkout, once.
+func (p *proxies) build(ctx context.Context) (string, error) {
+	program := p.path("pgtier")
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.commit="+commit(ctx), "-o", program, "pgtier/cmd/pgtier")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build pgtier: %w: %s", err, out)
+	}
+	return program, nil
 }
 
 // commit names the checkout for the report; "unknown" outside one.

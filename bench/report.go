@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,9 +96,11 @@ func (r *report) cpuTable(w io.Writer) {
 // proxyNames lists the targets other than the server itself, in the order of the results.
 func (r *report) proxyNames() []string {
 	var names []string
-	for _, one := range r.Workloads[0].Results {
-		if one.Target != directTarget {
-			names = append(names, one.Target)
+	for _, workload := range r.Workloads {
+		for _, one := range workload.Results {
+			if one.Target != directTarget && !slices.Contains(names, one.Target) {
+				names = append(names, one.Target)
+			}
 		}
 	}
 	return names

@@ -14,7 +14,7 @@ type progress func(format string, args ...any)
 type run struct {
 	Throughput float64 // transactions a second
 	ProxyCPU   float64 // microseconds of processor time a transaction, of the proxy; 0 without one
-	ServerCPU  float64 // the same of the whole PostgreSQL server
+	ServerCPU  float64 // the same of PostgreSQL, the manager and its replicas
 	Peak       int64   // bytes; 0 without a proxy
 	Failed     int     // transactions that the server refused
 
@@ -50,14 +50,14 @@ func (s *series) warmUp(ctx context.Context) error {
 func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map[string]string) {
 	runs, problems := map[string][]run{}, map[string]string{}
 	for _, t := range s.targets {
-		if reason := t.unable(w); reason != "" {
+		if reason := t.unable(w); reason != "" && t.takes(w) {
 			problems[t.name] = reason
 		}
 	}
 	for round := range s.rounds {
 		for i := range s.targets {
 			t := s.targets[(i+round)%len(s.targets)] // nobody always runs behind the same one
-			if problems[t.name] != "" || ctx.Err() != nil {
+			if !t.takes(w) || problems[t.name] != "" || ctx.Err() != nil {
 				continue
 			}
 			one, err := s.once(ctx, w, t)
@@ -80,7 +80,9 @@ func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map
 // once is one run with the processor time around it.
 func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 	if t.pid != 0 {
-		forgetPeak(t.pid)
+		if err := forgetPeaks(t.pid); err != nil {
+			return run{}, err
+		}
 	}
 	proxyBefore, serverBefore, err := s.processorTimes(t)
 	if err != nil {
@@ -88,6 +90,10 @@ func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 	}
 	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds))
 	if err != nil {
+		return run{}, err
+	}
+	// What replicas have to replay yet belongs to this run, not to the next one.
+	if err := s.server.cluster.Shards[0].CatchUp(ctx); err != nil {
 		return run{}, err
 	}
 	proxyAfter, serverAfter, err := s.processorTimes(t)
@@ -100,24 +106,28 @@ func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 		ServerCPU: microseconds(serverAfter-serverBefore) / float64(result.transactions),
 	}
 	if t.pid != 0 {
-		if one.Peak, err = peakMemory(t.pid); err != nil {
+		if one.Peak, err = treeMemory(t.pid, peakMemory); err != nil {
 			return run{}, err
 		}
 	}
 	return one, nil
 }
 
-// processorTimes is what the proxy and the server have used so far.
-func (s *series) processorTimes(t *target) (proxy, server time.Duration, err error) {
+// processorTimes is what the proxy and all servers have used so far.
+func (s *series) processorTimes(t *target) (proxy, servers time.Duration, err error) {
 	if t.pid != 0 {
-		stat, err := statOf(t.pid)
+		if proxy, err = treeTime(t.pid); err != nil {
+			return 0, 0, err
+		}
+	}
+	for _, pid := range s.server.pids {
+		one, err := treeTime(pid)
 		if err != nil {
 			return 0, 0, err
 		}
-		proxy = stat.own
+		servers += one
 	}
-	server, err = treeTime(s.server.pid)
-	return proxy, server, err
+	return proxy, servers, nil
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

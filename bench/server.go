@@ -29,7 +29,7 @@ type server struct {
 	password string // of benchRole
 	verifier string // the SCRAM verifier of that password, as the server holds it
 	version  string // as the server tells it
-	pid      int    // the postmaster's
+	pids     []int  // of the postmasters, the manager's first
 }
 
 // startServer starts a manager that makes commits durable and fills it with pgbench's tables and those of rowScript.
@@ -49,7 +49,10 @@ func startServer(ctx context.Context, replicas int, say progress) (_ *server, er
 		}
 	}()
 	s := &server{cluster: cluster, manager: cluster.Shards[0].Manager, password: cluster.Password}
-	s.pid = s.manager.PID()
+	s.pids = []int{s.manager.PID()}
+	for _, replica := range cluster.Shards[0].Replicas {
+		s.pids = append(s.pids, replica.PID())
+	}
 	for _, step := range []struct{ database, sql string }{
 		{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
 		{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},

@@ -38,14 +38,15 @@ type target struct {
 
 // databaseFor is the database that a workload asks this target for.
 func (t *target) databaseFor(w workload) string {
-	if t.routes != nil && !w.split && w.name != "warm-up" {
-		return "measured by the workload of reads and writes"
-	}
 	if w.mode == "prepared" && t.preparedDatabase != "" {
 		return t.preparedDatabase
 	}
 	return benchDatabase
 }
+
+// takes tells whether a workload is meant for this target: one that reads from replicas is another pgtier's twin in all
+// but the workload for replicas.
+func (t *target) takes(w workload) bool { return t.routes == nil || w.split }
 
 // unable says why a target cannot run a workload; "" if it can.
 func (t *target) unable(w workload) string {

@@ -41,6 +41,7 @@ func workloads(clients []int) []workload {
 		workload{name: "tls-prepared-16", mode: "prepared", clients: quickClients, args: []string{"-S"}, tls: true, sampling: 0.1},
 		workload{name: "row-1kB-16", mode: "extended", clients: quickClients, script: rowScript("row_1kb"), sampling: 0.1},
 		workload{name: "row-100kB-16", mode: "extended", clients: quickClients, script: rowScript("row_100kb"), sampling: 1},
+		splitWorkload(),
 	)
 }
 
