@@ -121,8 +121,8 @@ func (wr workloadResults) cpuCell(target string) string {
 
 // table writes the results of one workload.
 func (wr workloadResults) table(w io.Writer) {
-	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
-	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | ÷ direct | p99.9 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
+	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	var problems []string
 	for _, one := range wr.Results {
 		if one.Problem != "" {
@@ -132,12 +132,12 @@ func (wr workloadResults) table(w io.Writer) {
 			problems = append(problems, fmt.Sprintf("%s: %d transactions failed.", one.Target, one.Failed))
 		}
 		if one.Rounds == 0 {
-			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 11))
+			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 13))
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
 			withRange(one.Throughput), factor(one.ToDirect.Throughput), factor(one.ToPgBouncer.Throughput),
-			one.Latency.P50, one.Latency.P95, one.Latency.P99,
+			one.Latency.P50, one.Latency.P95, one.Latency.P99, factor(one.ToDirect.P99), one.Latency.P999,
 			withRange(one.ProxyCPU), factor(one.ToPgBouncer.ProxyCPU),
 			number(one.ServerCPU.Median), factor(one.ToDirect.ServerCPU), mebibytes(one.Peak))
 	}

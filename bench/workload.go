@@ -14,7 +14,7 @@ type workload struct {
 	args     []string // what chooses the script
 	script   string   // SQL of a script of our own; "" with a built-in one
 	tls      bool     // between client and target
-	sampling float64  // share of the transactions whose time is logged; slow ones are all logged
+	sampling float64  // share of the transactions whose time is logged: all where they are few
 	seconds  int      // the shortest run that means something; 0 for any
 	quick    bool     // part of --quick
 	split    bool     // reads and writes, for replicas
