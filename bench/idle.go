@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ const settle = 2 * time.Second
 // idle connects clients to a freshly started proxy, lets each run one query, and compares the proxy's memory.
 func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 	r := idleResult{Target: t.name, Clients: clients}
+	if reason := t.full(clients); reason != "" {
+		return r, errors.New(reason)
+	}
 	var err error
 	if r.Before, err = treeMemory(t.pid, proportionalMemory); err != nil {
 		return r, err

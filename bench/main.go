@@ -62,12 +62,12 @@ func parseOptions(args []string) (options, error) {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
 	set.IntVar(&o.seconds, "seconds", 3, "how long one run lasts")
-	set.StringVar(&clients, "clients", "1,16,64", "numbers of clients of the select-only workloads")
+	set.StringVar(&clients, "clients", "1,16,64,256", "numbers of clients of the select-only workloads")
 	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
 	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
 	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
-	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, 4 rounds of 1 second; under 90 seconds in all")
-	set.IntVar(&o.idle, "idle", 2000, "idle clients for the measurement of memory; 0 leaves it out")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 4 rounds of 1 second; under 90 seconds in all")
+	set.IntVar(&o.idle, "idle", 10000, "idle clients for the measurement of memory; 0 leaves it out")
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
@@ -125,6 +125,15 @@ func (o options) workloads() []workload {
 	})
 }
 
+// mostClients is how many clients come at the same time, idle ones left out.
+func (o options) mostClients() int {
+	most := quickClients
+	for _, w := range o.workloads() {
+		most = max(most, w.clients)
+	}
+	return most
+}
+
 // bench does what the flags ask for.
 func bench(ctx context.Context, o options) (err error) {
 	started := time.Now()
@@ -133,7 +142,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	raiseFileLimit()
 	machine := thisMachine()
-	s, err := startServer(ctx, o.replicas, say)
+	s, err := startServer(ctx, o.replicas, o.mostClients(), say)
 	if err != nil {
 		return err
 	}
@@ -272,7 +281,7 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 		program := o.pgbouncer
 		if program == "" {
 			var err error
-			if program, err = installPgBouncer(ctx, say); err != nil {
+			if program, err = debianProgram("pgbouncer"); err != nil {
 				return nil, err
 			}
 		}
@@ -280,6 +289,18 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 	})
 	if err != nil {
 		return all, err
+	}
+	if o.targets != "" || !o.quick {
+		err := add(pgpoolTarget, func() (*target, error) {
+			program, err := debianProgram("pgpool")
+			if err != nil {
+				return nil, err
+			}
+			return p.pgpool(ctx, program, o.mostClients())
+		})
+		if err != nil {
+			return all, err
+		}
 	}
 	if err := add(pgtierTarget, func() (*target, error) { return p.pgtier(ctx, o.pgtier) }); err != nil {
 		return all, err

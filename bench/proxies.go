@@ -137,6 +137,19 @@ databases:
 		benchDatabase, benchRole, p.server.password, serverAddress(p.server.manager.Port))
 }
 
+// debianProgram is the path of a program that Debian keeps where not everybody's PATH leads, or of that in PATH.
+func debianProgram(name string) (string, error) {
+	path := "/usr/sbin/" + name
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find %s, which make bench installs and --targets can leave out: %w", name, err)
+	}
+	return path, nil
+}
+
 // pgbouncer starts PgBouncer.
 func (p *proxies) pgbouncer(ctx context.Context, program string) (*target, error) {
 	version, err := versionLine(ctx, program, "--version")
