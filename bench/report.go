@@ -32,7 +32,7 @@ type workloadResults struct {
 	Results []result `json:"results"`
 }
 
-// save writes the report as <name>.md and <name>.json into dir, and returns the first's path.
+// save writes the report as <name>.md, <name>.json and <name>.svg into dir, and returns the first's path.
 func (r *report) save(dir, name string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make directory of results: %w", err)
@@ -44,8 +44,16 @@ func (r *report) save(dir, name string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(text, '\n'), 0o644); err != nil {
 		return "", fmt.Errorf("write results: %w", err)
 	}
+	drawn, err := r.plot(filepath.Join(dir, name+".svg"))
+	if err != nil {
+		return "", err
+	}
+	image := ""
+	if drawn {
+		image = name + ".svg"
+	}
 	var markdown strings.Builder
-	r.markdown(&markdown)
+	r.markdown(&markdown, image)
 	path := filepath.Join(dir, name+".md")
 	if err := os.WriteFile(path, []byte(markdown.String()), 0o644); err != nil {
 		return "", fmt.Errorf("write results: %w", err)
@@ -53,8 +61,8 @@ func (r *report) save(dir, name string) (string, error) {
 	return path, nil
 }
 
-// markdown writes the report for people.
-func (r *report) markdown(w io.Writer) {
+// markdown writes the report for people, with a plot when there is one.
+func (r *report) markdown(w io.Writer, image string) {
 	fmt.Fprintf(w, "# Measured on %s\n\n", r.Date.Format("2 January 2006, 15:04 MST"))
 	fmt.Fprintf(w, "`%s`\n\n", r.Command)
 	fmt.Fprintf(w, "- Machine: %s, %d processors, %s memory, Linux %s; load average before: %s\n", r.Machine.Processor, r.Machine.Processors, mebibytes(r.Machine.Memory), r.Machine.Kernel, r.Machine.Load)
@@ -64,6 +72,9 @@ func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "- %d rounds of %d s for each workload and target, the targets in turn. Clients, proxies and PostgreSQL share the machine; the commits are durable.\n", r.Rounds, r.Seconds)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "- %s\n", note)
+	}
+	if image != "" {
+		fmt.Fprintf(w, "\n![Throughput, latency and the proxy's processor time of each target in each workload](%s)\n", image)
 	}
 	r.cpuTable(w)
 	for _, workload := range r.Workloads {
@@ -79,7 +90,7 @@ func (r *report) cpuTable(w io.Writer) {
 		return
 	}
 	fmt.Fprint(w, "\n## Processor time of the proxy, µs a transaction\n\nMedian of the rounds; behind it the ratio to PgBouncer's.\n\n| workload |")
-	proxies := r.proxyNames()
+	proxies := slices.DeleteFunc(r.targetNames(), func(name string) bool { return name == directTarget })
 	for _, name := range proxies {
 		fmt.Fprintf(w, " %s |", name)
 	}
@@ -93,12 +104,12 @@ func (r *report) cpuTable(w io.Writer) {
 	}
 }
 
-// proxyNames lists the targets other than the server itself, in the order of the results.
-func (r *report) proxyNames() []string {
+// targetNames lists the targets in the order of the results.
+func (r *report) targetNames() []string {
 	var names []string
 	for _, workload := range r.Workloads {
 		for _, one := range workload.Results {
-			if one.Target != directTarget && !slices.Contains(names, one.Target) {
+			if !slices.Contains(names, one.Target) {
 				names = append(names, one.Target)
 			}
 		}

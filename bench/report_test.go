@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,7 @@ func TestReportIsWrittenAsMarkdownAndJSON(t *testing.T) {
 	for _, want := range []string{
 		"# Measured on 4 March 2026, 05:06 UTC\n",
 		"- Machine: Some CPU, 2 processors, 4096 MiB memory, Linux 6.1; load average before: 0.1 0.2 0.3\n- Go: go1.26.8\n- pgbouncer: PgBouncer 1.18.0\n",
+		"\n![Throughput, latency and the proxy's processor time of each target in each workload](2026-03-04-quick.svg)\n",
 		"| workload | pgbouncer | pgtier | other |\n|---|---:|---:|---:|\n| select-simple-16 | 19.0 | 22.8 (1.20 ×) | – |\n",
 		"| direct | 30000 (30000–30000) | 1.00 | 1.43 | 0.40 | 0.40 | 0.40 | 1.00 | 0.40 | – | – | 50.0 | 1.00 | – |\n",
 		"| pgbouncer | 21000 (20000–22000) | 0.70 | 1.00 | 0.80 | 0.80 | 0.80 | 2.00 | 0.80 | 19.0 (18.0–20.0) | 1.00 | 60.0 | 1.20 | 10.0 MiB |\n",
@@ -115,5 +117,44 @@ func TestReportIsWrittenAsMarkdownAndJSON(t *testing.T) {
 	}
 	if got := back.Workloads[0].Results[2].ToPgBouncer.ProxyCPU; got != 22.8/19 {
 		t.Errorf("the JSON's ratio: got %v, want %v", got, 22.8/19)
+	}
+}
+
+func TestPlotHasAPointForWhatWasMeasured(t *testing.T) {
+	r := &report{Workloads: []workloadResults{threeResults()}}
+	path := filepath.Join(t.TempDir(), "plot.svg")
+	if drawn, err := r.plot(path); err != nil || !drawn {
+		t.Fatalf("got %v, %v, want a plot", drawn, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"<svg", ">select-simple-16<", ">direct<", ">pgbouncer<", ">pgtier<", ">20000<"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the plot lacks %q", want)
+		}
+	}
+	if strings.Contains(string(text), ">other<") {
+		t.Error("the plot names a target that was not measured")
+	}
+	if points := r.points("other", panels()[0].value, 0); len(points.XYs) != 0 {
+		t.Errorf("a target that failed: got points %v", points.XYs)
+	}
+	if drawn, err := (&report{}).plot(path); err != nil || drawn {
+		t.Errorf("no workload: got %v, %v, want no plot", drawn, err)
+	}
+}
+
+func TestTicksOfPlotAreRoundNumbers(t *testing.T) {
+	var got []string
+	for _, tick := range (decades{}).Ticks(0.3, 12) {
+		got = append(got, tick.Label)
+	}
+	for _, tick := range (decades{}).Ticks(0.3, 400) {
+		got = append(got, tick.Label)
+	}
+	if want := []string{"0.5", "1", "2", "5", "10", "1", "10", "100"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
