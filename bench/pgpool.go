@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 )
 
 // pgpoolTarget is Pgpool-II as Debian packages it.
@@ -34,7 +35,8 @@ func (p *proxies) pgpool(ctx context.Context, program string, sessions int) (*ta
 	}
 	process := proxyProcess{
 		name: pgpoolTarget, program: program, port: port, dir: p.dir, account: p.account,
-		args: []string{"-n", "-D", "-f", file, "-a", p.path("pool_hba.conf"), "-F", p.path("pcp.conf")},
+		onDeath: syscall.SIGINT, // it stops its children itself, which would live on without it
+		args:    []string{"-n", "-D", "-f", file, "-a", p.path("pool_hba.conf"), "-F", p.path("pcp.conf")},
 	}
 	t, err := process.start(ctx, p.server.password)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,7 @@ type proxyProcess struct {
 	port    int
 	dir     string              // its working directory, where its log goes
 	account *syscall.Credential // nil: ours
+	onDeath syscall.Signal      // it gets this when we die without a goodbye; 0: SIGKILL
 }
 
 // start starts the proxy and returns when it answers a query.
@@ -96,7 +98,7 @@ func (p proxyProcess) start(ctx context.Context, password string) (*target, erro
 	command.Dir = p.dir
 	command.Stdout, command.Stderr = log, log
 	// Its own process group keeps a terminal's Ctrl-C away: we decide when it stops. It must not outlive us either.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.account}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: cmp.Or(p.onDeath, syscall.SIGKILL), Credential: p.account}
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
