@@ -1,8 +1,8 @@
-// Command bench answers: what does pgtier cost and save, beside PgBouncer and beside no proxy at all?
+// Command bench answers: what does pgtier cost and save, beside other poolers and beside no proxy at all?
 //
-// It starts PostgreSQL with durable commits, pgtier and PgBouncer on loopback, runs the same pgbench workloads against
-// each in turn, and writes throughput, latencies and processor time a transaction to bench/results as Markdown and
-// JSON. Nothing it starts outlives it. It needs Linux.
+// It starts PostgreSQL with durable commits and a replica, pgtier, PgBouncer and Pgpool-II on loopback, runs the same pgbench
+// workloads against each in turn, and writes throughput, latencies and processor time a transaction to bench/results as
+// Markdown, JSON and a plot. Nothing it starts outlives it. It needs Linux, and the poolers that `make bench` installs.
 package main
 
 import (
@@ -61,12 +61,12 @@ func parseOptions(args []string) (options, error) {
 	clients := ""
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
-	set.IntVar(&o.seconds, "seconds", 3, "how long one run lasts")
+	set.IntVar(&o.seconds, "seconds", 2, "how long one run lasts, logins left out")
 	set.StringVar(&clients, "clients", "1,16,64,256", "numbers of clients of the select-only workloads")
 	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
 	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
 	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
-	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 4 rounds of 1 second; under 90 seconds in all")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 3 rounds of 1 second; under 90 seconds in all")
 	set.IntVar(&o.idle, "idle", 10000, "idle clients for the measurement of memory; 0 leaves it out")
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
@@ -95,9 +95,6 @@ func parseOptions(args []string) (options, error) {
 		set.Visit(func(f *flag.Flag) { given[f.Name] = true })
 		if !given["seconds"] {
 			o.seconds = 1
-		}
-		if !given["rounds"] {
-			o.rounds = 4
 		}
 		if !given["idle"] {
 			o.idle = 0

@@ -49,10 +49,10 @@ func (p *proxies) pgpool(ctx context.Context, program string, sessions int) (*ta
 	return t, nil
 }
 
-// pgpoolConfig turns off what a single server has no use for (load balancing, checks of health and replication), and the
+// pgpoolConfig leaves it in its usual mode, because in raw mode a single UPDATE by the extended protocol leaves pgbench in a transaction. It turns off what a single server has no use for (load balancing, checks of health and replication), and the
 // administration by PCP as far as it can be: no TCP, no user. With serialize_accept a new client wakes up one process, not all.
 func (p *proxies) pgpoolConfig(port, sessions int) string {
-	return fmt.Sprintf(`backend_clustering_mode = 'raw'
+	return fmt.Sprintf(`backend_clustering_mode = 'streaming_replication'
 listen_addresses = '%[1]s'
 port = %[2]d
 socket_dir = '%[3]s'

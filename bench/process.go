@@ -121,6 +121,19 @@ func childrenOf(pid int) ([]child, error) {
 	return all, nil
 }
 
+// sockets counts those that a process has open; 0 when it has ended.
+func sockets(pid int) int {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, _ := os.ReadDir(dir) // the process may be gone
+	count := 0
+	for _, entry := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+			count++
+		}
+	}
+	return count
+}
+
 // memoryField reads one line of a file of /proc/<pid>, which gives kB, and returns bytes.
 func memoryField(pid int, file, field string) (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))

@@ -46,7 +46,7 @@ func (s *series) profile(ctx context.Context, todo []workload, dir string) error
 
 // countCalls runs a workload under strace, which slows it down several times: only the counts mean something.
 func (s *series) countCalls(ctx context.Context, w workload, t *target, path string) error {
-	done, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds) },
+	done, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds, nil) },
 		"strace", "-c", "-f", "-p", strconv.Itoa(t.pid), "-o", path)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (s *series) countCalls(ctx context.Context, w workload, t *target, path str
 
 // sampleStacks runs a workload under perf and prints where the proxy spends its time.
 func (s *series) sampleStacks(ctx context.Context, w workload, t *target, base string) error {
-	_, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds) },
+	_, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds, nil) },
 		"perf", "record", "-q", "-g", "-F", sampleRate, "-p", strconv.Itoa(t.pid), "-o", base+".perf")
 	if err != nil {
 		return err

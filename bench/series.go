@@ -31,12 +31,13 @@ type series struct {
 	say     progress
 }
 
-// warmUp makes every target open its server connections and learn the statements.
+// warmUp makes every target open its server connections, in each of its processes, and learn the statements. A target that
+// takes all the time to open them is warm, too.
 func (s *series) warmUp(ctx context.Context) error {
 	for _, t := range s.targets {
 		for _, mode := range []string{"simple", "prepared"} {
-			w := workload{name: "warm-up", mode: mode, clients: quickClients, args: []string{"-S"}, sampling: 0.1}
-			if _, err := s.pgbench.run(ctx, w, t, 1); err != nil {
+			w := workload{name: "warm-up", mode: mode, clients: max(quickClients, t.sessions), args: []string{"-S"}, sampling: 0.1}
+			if _, err := s.pgbench.run(ctx, w, t, 1, nil); err != nil && !errors.Is(err, errNoTransaction) {
 				return fmt.Errorf("warm %s up: %w", t.name, err)
 			}
 		}
@@ -77,18 +78,19 @@ func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map
 	return runs, problems
 }
 
-// once is one run with the processor time around it.
+// once is one run with the processor time of its transactions: logins cost a server up to a hundred times as much, which short
+// runs would not hide.
 func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 	if t.pid != 0 {
 		if err := forgetPeaks(t.pid); err != nil {
 			return run{}, err
 		}
 	}
-	proxyBefore, serverBefore, err := s.processorTimes(t)
-	if err != nil {
-		return run{}, err
-	}
-	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds))
+	var proxyBefore, serverBefore time.Duration
+	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds), func() (err error) {
+		proxyBefore, serverBefore, err = s.processorTimes(t)
+		return err
+	})
 	if err != nil {
 		return run{}, err
 	}

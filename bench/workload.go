@@ -52,6 +52,9 @@ func rowScript(table string) string {
 	return fmt.Sprintf("\\set id random(1, %d)\nSELECT body FROM %s WHERE id = :id;\n", payloadRows, table)
 }
 
+// reconnects tells whether each transaction has a connection of its own.
+func (w workload) reconnects() bool { return slices.Contains(w.args, "-C") }
+
 // describe says in words what a workload does, for the report.
 func (w workload) describe() string {
 	what := "TPC-B-like transaction, 7 statements"
@@ -62,7 +65,7 @@ func (w workload) describe() string {
 		what = "read one row of 1 kB"
 	case strings.Contains(w.name, "row-100kB"):
 		what = "read one row of 100 kB"
-	case slices.Contains(w.args, "-C"):
+	case w.reconnects():
 		what = "connect, select one row, disconnect"
 	case slices.Contains(w.args, "-S"):
 		what = "select one row by its key"
