@@ -153,27 +153,41 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	targets, err := startTargets(ctx, o, proxies, say)
-	defer func() { err = errors.Join(err, stopTargets(targets)) }()
-	if err != nil {
-		return err
-	}
 	binaries, err := localpg.FindBinaries()
 	if err != nil {
 		return err
 	}
 	series := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
-		server:  s, targets: targets, rounds: o.rounds, seconds: o.seconds, say: say,
+		server:  s, rounds: o.rounds, seconds: o.seconds, say: say,
+	}
+	series.targets, err = startTargets(ctx, o, proxies, say)
+	defer func() { err = errors.Join(err, stopTargets(series.targets)) }()
+	if err != nil {
+		return err
 	}
 	if o.profile {
 		return series.profile(ctx, o.workloads(), filepath.Join("bench", "out"))
 	}
-	found, err := series.report(ctx, o)
-	if err != nil {
+	found := &report{
+		Date: started, Machine: machine, Command: shownCommand(os.Args[1:]),
+		Rounds: o.rounds, Seconds: o.seconds, Versions: map[string]string{"Go": runtime.Version()},
+	}
+	found.introduce(series.targets)
+	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
+		found.Idle = series.idleClients(ctx, o.idle)
+		// A proxy keeps memory of clients that it had, which would be its peak in every workload.
+		say("starting all proxies anew")
+		if err := stopTargets(series.targets); err != nil {
+			return err
+		}
+		if series.targets, err = startTargets(ctx, o, proxies, say); err != nil {
+			return err
+		}
+	}
+	if err := series.report(ctx, o.workloads(), found); err != nil {
 		return err
 	}
-	found.Date, found.Machine = started, machine
 	path, err := found.save(o.out, found.fileName(o))
 	if err != nil {
 		return err
@@ -181,66 +195,6 @@ func bench(ctx context.Context, o options) (err error) {
 	say("done: %s", path)
 	found.cpuTable(os.Stdout)
 	return nil
-}
-
-// report runs everything that was asked for.
-func (s *series) report(ctx context.Context, o options) (*report, error) {
-	r := &report{
-		Command: shownCommand(os.Args[1:]),
-		Rounds:  s.rounds, Seconds: s.seconds, Versions: map[string]string{"Go": runtime.Version()},
-	}
-	for _, t := range s.targets {
-		r.Versions[t.name] = t.version
-		if t.note != "" {
-			r.Notes = append(r.Notes, t.note)
-		}
-	}
-	// Idle clients come first: a proxy that has worked has memory to spare, which would hide what they need.
-	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
-		for _, t := range s.targets {
-			if t.pid == 0 || t.routes != nil {
-				continue // the server itself, and a twin of another target
-			}
-			s.say("connecting %d idle clients to %s", o.idle, t.name)
-			one, err := idle(ctx, t, o.idle)
-			if err != nil {
-				one.Problem = err.Error()
-			}
-			s.say("%d idle clients of %s: %.1f kB each %s", o.idle, t.name, one.BytesPerClient/1000, one.Problem)
-			r.Idle = append(r.Idle, one)
-		}
-	}
-	todo := o.workloads()
-	if len(todo) > 0 {
-		s.say("warming up")
-		if err := s.warmUp(ctx); err != nil {
-			return nil, err
-		}
-	}
-	for _, w := range todo {
-		runs, problems := s.measure(ctx, w)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		results := workloadResults{Name: w.name, What: w.describe()}
-		for _, t := range s.targets {
-			if !t.takes(w) {
-				continue
-			}
-			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
-			if t.routes == nil {
-				continue
-			}
-			share, err := t.routes(ctx)
-			if err != nil {
-				return nil, err
-			}
-			r.Notes = append(r.Notes, share)
-		}
-		compare(results.Results)
-		r.Workloads = append(r.Workloads, results)
-	}
-	return r, nil
 }
 
 // fileName names the report by its day and by what was left out.

@@ -23,7 +23,7 @@ const (
 type proxies struct {
 	server  *server
 	dir     string
-	account *syscall.Credential // for programs that refuse to run as root; nil: ours
+	account *syscall.Credential // what proxies run as when we are root; nil: ours
 }
 
 // newProxies chooses the account and writes what all proxies share: the certificate and the users' verifiers. With a
@@ -33,7 +33,7 @@ func newProxies(s *server, dir string) (*proxies, error) {
 	if os.Geteuid() == 0 {
 		found, err := user.Lookup("postgres")
 		if err != nil {
-			return nil, fmt.Errorf("find a user to run PgBouncer as, which refuses to be root: %w", err)
+			return nil, fmt.Errorf("find a user to run proxies as, which need not be root: %w", err)
 		}
 		uid, errUID := strconv.ParseUint(found.Uid, 10, 32)
 		gid, errGID := strconv.ParseUint(found.Gid, 10, 32)
@@ -82,10 +82,10 @@ func (p *proxies) startPgtier(ctx context.Context, program, name string, port in
 		}
 	}
 	file := p.path(name + ".yaml")
-	if err := writeFor(file, config, nil); err != nil {
+	if err := writeFor(file, config, p.account); err != nil {
 		return nil, err
 	}
-	process := proxyProcess{name: name, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
+	process := proxyProcess{name: name, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir, account: p.account}
 	t, err := process.start(ctx, p.server.password)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,16 @@ type workloadResults struct {
 	Results []result `json:"results"`
 }
 
+// introduce notes which targets there are and what is particular about them.
+func (r *report) introduce(targets []*target) {
+	for _, t := range targets {
+		r.Versions[t.name] = t.version
+		if t.note != "" {
+			r.Notes = append(r.Notes, t.note)
+		}
+	}
+}
+
 // save writes the report as <name>.md, <name>.json and <name>.svg into dir, and returns the first's path.
 func (r *report) save(dir, name string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -31,6 +31,40 @@ type series struct {
 	say     progress
 }
 
+// report runs workloads and adds their results to a report.
+func (s *series) report(ctx context.Context, todo []workload, r *report) error {
+	if len(todo) > 0 {
+		s.say("warming up")
+		if err := s.warmUp(ctx); err != nil {
+			return err
+		}
+	}
+	for _, w := range todo {
+		runs, problems := s.measure(ctx, w)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		results := workloadResults{Name: w.name, What: w.describe()}
+		for _, t := range s.targets {
+			if !t.takes(w) {
+				continue
+			}
+			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+			if t.routes == nil {
+				continue
+			}
+			share, err := t.routes(ctx)
+			if err != nil {
+				return err
+			}
+			r.Notes = append(r.Notes, share)
+		}
+		compare(results.Results)
+		r.Workloads = append(r.Workloads, results)
+	}
+	return nil
+}
+
 // warmUp makes every target open its server connections, in each of its processes, and learn the statements. A target that
 // takes all the time to open them is warm, too.
 func (s *series) warmUp(ctx context.Context) error {
