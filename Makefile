@@ -37,7 +37,7 @@ lint: $(LINT) ## run golangci-lint, gofmt included
 fmt: ## gofmt every file
 	gofmt -l -w $$(git ls-files '*.go')
 
-bench: setup build ## measure beside PgBouncer; results in bench/results
+bench: setup build ## measure beside PgBouncer and Pgpool-II; results in bench/results
 	go run ./bench $(ARGS)
 
 fuzz: ## run each fuzz target for FUZZTIME
@@ -46,7 +46,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 regress: setup build ## run PostgreSQL's own regression tests through the proxy and compare
 	go run ./bench/regress $(ARGS)
 
-setup: ## install what the machine lacks (PostgreSQL, by apt)
+setup: ## install what the machine lacks (PostgreSQL and poolers, by apt)
 	@.ci/setup
 
 clean: ## remove what was built

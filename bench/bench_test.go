@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,18 +33,30 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"only of the quick ones": {[]string{"--quick", "--only", "reconnect"}, []string{"reconnect-16"}},
 		"clients":                {[]string{"--clients", "3", "--only", "select"}, []string{"select-simple-3", "select-extended-3", "select-prepared-3"}},
 		"idle":                   {[]string{"--only", "idle"}, nil},
+		"replicas":               {[]string{"--only", "reads"}, []string{"reads-19-of-20-16"}},
+		"no replicas":            {[]string{"--only", "reads", "--replicas", "0"}, nil},
+		"profile":                {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
 	} {
 		o, err := parseOptions(tc.args)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got := names(chosen(workloads(o.clients), o.only, o.quick)); !slices.Equal(got, tc.want) {
+		if got := names(o.workloads()); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
-	if got := len(workloads([]int{1, 16, 64})); got != 14 {
-		t.Errorf("got %d workloads by default, want 14", got)
+}
+
+func TestReadsFromReplicasAreMeasuredByTheirOwnWorkloadOnly(t *testing.T) {
+	twin := &target{name: splitTarget, routes: func(context.Context) (string, error) { return "", nil }}
+	for _, w := range workloads([]int{16}) {
+		if got := twin.takes(w); got != (w.name == "reads-19-of-20-16") {
+			t.Errorf("%s: takes %v", w.name, got)
+		}
+		if got := twin.databaseFor(w); got != benchDatabase {
+			t.Errorf("%s: asks for database %q, want %q", w.name, got, benchDatabase)
+		}
 	}
 }
 
@@ -92,13 +105,29 @@ func TestSessionPoolingTakesNoMoreClientsThanConnections(t *testing.T) {
 	}
 }
 
+func TestTargetsSayWhatTheyCannotRun(t *testing.T) {
+	forking := &target{sessions: 64, noTLS: "no TLS"}
+	for _, tc := range []struct {
+		w    workload
+		want string
+	}{
+		{workload{clients: 64}, ""},
+		{workload{clients: 65}, "65 clients do not fit into 64 processes"},
+		{workload{clients: 1, tls: true}, "no TLS"},
+	} {
+		if got := forking.unable(tc.w); got != tc.want {
+			t.Errorf("%+v: got %q, want %q", tc.w, got, tc.want)
+		}
+	}
+}
+
 // TestSeriesAgainstRealProxies runs a short series against the server, PgBouncer and, as a peer, one more PgBouncer,
 // and reads the configuration that pgtier would get as pgtier does.
 func TestSeriesAgainstRealProxies(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	say := t.Logf
-	s, err := startServer(ctx, 0, say)
+	s, err := startServer(ctx, 0, quickClients, say)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +146,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := installPgBouncer(ctx, say)
+	program, err := debianProgram("pgbouncer")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,19 +182,25 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 		}
 	})
 	second.preparedDatabase = sessionDatabase
+	pool := startPgpool(ctx, t, p)
 	binaries, err := localpg.FindBinaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	short := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s,
-		targets: []*target{p.direct(), pgbouncer, second}, rounds: 1, seconds: 1, say: say,
+		targets: []*target{p.direct(), pgbouncer, second, pool}, rounds: 1, seconds: 1, say: say,
 	}
 	t.Run("workloads", func(t *testing.T) { checkWorkloads(ctx, t, short) })
 	t.Run("idle clients", func(t *testing.T) {
 		got, err := idle(ctx, pgbouncer, 50)
 		if err != nil || got.Before <= 0 || got.After <= 0 || got.Clients != 50 {
 			t.Errorf("got %+v, %v, want memory before and after", got, err)
+		}
+	})
+	t.Run("more idle clients than processes", func(t *testing.T) {
+		if got, err := idle(ctx, pool, pool.sessions+1); err == nil {
+			t.Errorf("got %+v, want a reason why not", got)
 		}
 	})
 	t.Run("a peer that cannot start", func(t *testing.T) {
@@ -192,11 +227,46 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	}
 }
 
+// startPgpool starts a Pgpool-II that must be gone with all its processes when the test ends.
+func startPgpool(ctx context.Context, t *testing.T, p *proxies) *target {
+	program, err := debianProgram("pgpool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := p.pgpool(ctx, program, quickClients)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pool.stop(); err != nil {
+			t.Error(err)
+		}
+		// A killed process is there until whoever inherits it has noticed.
+		deadline := time.Now().Add(10 * time.Second)
+		for syscall.Kill(-pool.pid, 0) == nil && time.Now().Before(deadline) {
+			time.Sleep(tick)
+		}
+		if err := syscall.Kill(-pool.pid, 0); err != syscall.ESRCH {
+			t.Errorf("processes of %s after its end: got %v, want none", pool.name, err)
+		}
+	})
+	if !strings.HasPrefix(pool.version, "pgpool-II version ") {
+		t.Errorf("got version %q", pool.version)
+	}
+	return pool
+}
+
 // checkWorkloads runs one workload of each kind: a built-in one, TLS, a script of our own.
 func checkWorkloads(ctx context.Context, t *testing.T, s *series) {
 	for _, w := range chosen(workloads([]int{2}), "select-prepared,tls,row-1kB", false) {
 		runs, problems := s.measure(ctx, w)
 		for _, target := range s.targets {
+			if reason := target.unable(w); reason != "" {
+				if problems[target.name] != reason || len(runs[target.name]) != 0 {
+					t.Errorf("%s against %s: %d runs, %q, want none because %s", w.name, target.name, len(runs[target.name]), problems[target.name], reason)
+				}
+				continue
+			}
 			if problems[target.name] != "" || len(runs[target.name]) != 1 {
 				t.Errorf("%s against %s: %d runs, %s", w.name, target.name, len(runs[target.name]), problems[target.name])
 				continue

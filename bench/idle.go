@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -26,11 +27,33 @@ const connectors = 16
 // settle is how long memory is left alone before it is looked at.
 const settle = 2 * time.Second
 
+// idleClients measures what clients that do nothing cost each proxy. The proxies must be fresh: one that has worked has memory to
+// spare, which would hide what they need.
+func (s *series) idleClients(ctx context.Context, clients int) []idleResult {
+	var all []idleResult
+	for _, t := range s.targets {
+		if t.pid == 0 || t.routes != nil {
+			continue // the server itself, and a twin of another target
+		}
+		s.say("connecting %d idle clients to %s", clients, t.name)
+		one, err := idle(ctx, t, clients)
+		if err != nil {
+			one.Problem = err.Error()
+		}
+		s.say("%d idle clients of %s: %.1f kB each %s", clients, t.name, one.BytesPerClient/1000, one.Problem)
+		all = append(all, one)
+	}
+	return all
+}
+
 // idle connects clients to a freshly started proxy, lets each run one query, and compares the proxy's memory.
 func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 	r := idleResult{Target: t.name, Clients: clients}
+	if reason := t.full(clients); reason != "" {
+		return r, errors.New(reason)
+	}
 	var err error
-	if r.Before, err = proportionalMemory(t.pid); err != nil {
+	if r.Before, err = treeMemory(t.pid, proportionalMemory); err != nil {
 		return r, err
 	}
 	start := time.Now()
@@ -49,7 +72,7 @@ func idle(ctx context.Context, t *target, clients int) (idleResult, error) {
 		return r, context.Cause(ctx)
 	case <-time.After(settle):
 	}
-	if r.After, err = proportionalMemory(t.pid); err != nil {
+	if r.After, err = treeMemory(t.pid, proportionalMemory); err != nil {
 		return r, err
 	}
 	r.BytesPerClient = float64(r.After-r.Before) / float64(clients)

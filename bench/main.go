@@ -1,8 +1,8 @@
-// Command bench answers: what does pgtier cost and save, beside PgBouncer and beside no proxy at all?
+// Command bench answers: what does pgtier cost and save, beside other poolers and beside no proxy at all?
 //
-// It starts PostgreSQL with durable commits, pgtier and PgBouncer on loopback, runs the same pgbench workloads against
-// each in turn, and writes throughput, latencies and processor time a transaction to bench/results as Markdown and
-// JSON. Nothing it starts outlives it. It needs Linux.
+// It starts PostgreSQL with durable commits and a replica, pgtier, PgBouncer and Pgpool-II on loopback, runs the same pgbench
+// workloads against each in turn, and writes throughput, latencies and processor time a transaction to bench/results as
+// Markdown, JSON and a plot. Nothing it starts outlives it. It needs Linux, and the poolers that `make bench` installs.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,17 +61,17 @@ func parseOptions(args []string) (options, error) {
 	clients := ""
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
-	set.IntVar(&o.seconds, "seconds", 3, "how long one run lasts")
-	set.StringVar(&clients, "clients", "1,16,64", "numbers of clients of the select-only workloads")
+	set.IntVar(&o.seconds, "seconds", 2, "how long one run lasts, logins left out")
+	set.StringVar(&clients, "clients", "1,16,64,256", "numbers of clients of the select-only workloads")
 	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
 	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
 	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
-	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, 4 rounds of 1 second; under 90 seconds in all")
-	set.IntVar(&o.idle, "idle", 2000, "idle clients for the measurement of memory; 0 leaves it out")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 3 rounds of 1 second; under 90 seconds in all")
+	set.IntVar(&o.idle, "idle", 10000, "idle clients for the measurement of memory; 0 leaves it out")
 	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
-	set.IntVar(&o.replicas, "replicas", 0, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
+	set.IntVar(&o.replicas, "replicas", 1, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
 	set.Func("peer", peerHelp, func(flag string) error {
 		one, err := parsePeer(flag)
 		o.peers = append(o.peers, one)
@@ -95,11 +96,11 @@ func parseOptions(args []string) (options, error) {
 		if !given["seconds"] {
 			o.seconds = 1
 		}
-		if !given["rounds"] {
-			o.rounds = 4
-		}
 		if !given["idle"] {
 			o.idle = 0
+		}
+		if !given["replicas"] {
+			o.replicas = 0
 		}
 	}
 	if o.replicas < 0 {
@@ -111,6 +112,25 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
+// workloads are those that the flags choose.
+func (o options) workloads() []workload {
+	if o.profile {
+		return chosen(workloads([]int{quickClients}), "select-", false)
+	}
+	return slices.DeleteFunc(chosen(workloads(o.clients), o.only, o.quick), func(w workload) bool {
+		return w.split && o.replicas == 0
+	})
+}
+
+// mostClients is how many clients come at the same time, idle ones left out.
+func (o options) mostClients() int {
+	most := quickClients
+	for _, w := range o.workloads() {
+		most = max(most, w.clients)
+	}
+	return most
+}
+
 // bench does what the flags ask for.
 func bench(ctx context.Context, o options) (err error) {
 	started := time.Now()
@@ -119,7 +139,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	raiseFileLimit()
 	machine := thisMachine()
-	s, err := startServer(ctx, o.replicas, say)
+	s, err := startServer(ctx, o.replicas, o.mostClients(), say)
 	if err != nil {
 		return err
 	}
@@ -133,27 +153,41 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	targets, err := startTargets(ctx, o, proxies, say)
-	defer func() { err = errors.Join(err, stopTargets(targets)) }()
-	if err != nil {
-		return err
-	}
 	binaries, err := localpg.FindBinaries()
 	if err != nil {
 		return err
 	}
 	series := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
-		server:  s, targets: targets, rounds: o.rounds, seconds: o.seconds, say: say,
+		server:  s, rounds: o.rounds, seconds: o.seconds, say: say,
 	}
-	if o.profile {
-		return series.profile(ctx, filepath.Join("bench", "out"))
-	}
-	found, err := series.report(ctx, o)
+	series.targets, err = startTargets(ctx, o, proxies, say)
+	defer func() { err = errors.Join(err, stopTargets(series.targets)) }()
 	if err != nil {
 		return err
 	}
-	found.Date, found.Machine = started, machine
+	if o.profile {
+		return series.profile(ctx, o.workloads(), filepath.Join("bench", "out"))
+	}
+	found := &report{
+		Date: started, Machine: machine, Command: shownCommand(os.Args[1:]),
+		Rounds: o.rounds, Seconds: o.seconds, Versions: map[string]string{"Go": runtime.Version()},
+	}
+	found.introduce(series.targets)
+	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
+		found.Idle = series.idleClients(ctx, o.idle)
+		// A proxy keeps memory of clients that it had, which would be its peak in every workload.
+		say("starting all proxies anew")
+		if err := stopTargets(series.targets); err != nil {
+			return err
+		}
+		if series.targets, err = startTargets(ctx, o, proxies, say); err != nil {
+			return err
+		}
+	}
+	if err := series.report(ctx, o.workloads(), found); err != nil {
+		return err
+	}
 	path, err := found.save(o.out, found.fileName(o))
 	if err != nil {
 		return err
@@ -161,67 +195,6 @@ func bench(ctx context.Context, o options) (err error) {
 	say("done: %s", path)
 	found.cpuTable(os.Stdout)
 	return nil
-}
-
-// report runs everything that was asked for.
-func (s *series) report(ctx context.Context, o options) (*report, error) {
-	r := &report{
-		Command: shownCommand(os.Args[1:]),
-		Rounds:  s.rounds, Seconds: s.seconds, Versions: map[string]string{"Go": runtime.Version()},
-	}
-	for _, t := range s.targets {
-		r.Versions[t.name] = t.version
-		if t.note != "" {
-			r.Notes = append(r.Notes, t.note)
-		}
-	}
-	// Idle clients come first: a proxy that has worked has memory to spare, which would hide what they need.
-	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
-		for _, t := range s.targets {
-			if t.pid == 0 {
-				continue
-			}
-			s.say("connecting %d idle clients to %s", o.idle, t.name)
-			one, err := idle(ctx, t, o.idle)
-			if err != nil {
-				one.Problem = err.Error()
-			}
-			s.say("%d idle clients of %s: %.1f kB each %s", o.idle, t.name, one.BytesPerClient/1000, one.Problem)
-			r.Idle = append(r.Idle, one)
-		}
-	}
-	todo := chosen(workloads(o.clients), o.only, o.quick)
-	if o.replicas > 0 {
-		todo = append(todo, splitWorkload())
-	}
-	if len(todo) > 0 {
-		s.say("warming up")
-		if err := s.warmUp(ctx); err != nil {
-			return nil, err
-		}
-	}
-	for _, w := range todo {
-		runs, problems := s.measure(ctx, w)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		results := workloadResults{Name: w.name, What: w.describe()}
-		for _, t := range s.targets {
-			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
-		}
-		for _, t := range s.targets {
-			if t.routes != nil && w.split {
-				share, err := t.routes(ctx)
-				if err != nil {
-					return nil, err
-				}
-				r.Notes = append(r.Notes, share)
-			}
-		}
-		compare(results.Results)
-		r.Workloads = append(r.Workloads, results)
-	}
-	return r, nil
 }
 
 // fileName names the report by its day and by what was left out.
@@ -259,7 +232,7 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 		program := o.pgbouncer
 		if program == "" {
 			var err error
-			if program, err = installPgBouncer(ctx, say); err != nil {
+			if program, err = debianProgram("pgbouncer"); err != nil {
 				return nil, err
 			}
 		}
@@ -268,10 +241,22 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 	if err != nil {
 		return all, err
 	}
+	if o.targets != "" || !o.quick {
+		err := add(pgpoolTarget, func() (*target, error) {
+			program, err := debianProgram("pgpool")
+			if err != nil {
+				return nil, err
+			}
+			return p.pgpool(ctx, program, o.mostClients())
+		})
+		if err != nil {
+			return all, err
+		}
+	}
 	if err := add(pgtierTarget, func() (*target, error) { return p.pgtier(ctx, o.pgtier) }); err != nil {
 		return all, err
 	}
-	if o.replicas > 0 {
+	if slices.ContainsFunc(o.workloads(), func(w workload) bool { return w.split }) {
 		if err := add(splitTarget, func() (*target, error) { return p.split(ctx, o.pgtier) }); err != nil {
 			return all, err
 		}

@@ -93,8 +93,13 @@ type pgbench struct {
 // threads is pgbench's own: with one it may be what limits, with more than there are processors it disturbs.
 const threads = 2
 
-// run runs a workload against a target for a number of seconds.
-func (p pgbench) run(ctx context.Context, w workload, t *target, seconds int) (pgbenchResult, error) {
+// loginsPerSecond is how many logins pgbench's time, which runs while its clients connect, is prolonged for: few enough for
+// a busy machine and a server that forks for each.
+const loginsPerSecond = 64
+
+// run runs a workload against a target for a number of seconds. When all clients are connected it calls connected; nil: nobody is told.
+func (p pgbench) run(ctx context.Context, w workload, t *target, seconds int, connected func() error) (pgbenchResult, error) {
+	seconds += w.clients / loginsPerSecond
 	logs, err := os.MkdirTemp(p.scratch, "log-")
 	if err != nil {
 		return pgbenchResult{}, fmt.Errorf("make directory for pgbench's log: %w", err)
@@ -121,16 +126,45 @@ func (p pgbench) run(ctx context.Context, w workload, t *target, seconds int) (p
 	defer cancel()
 	command := exec.CommandContext(ctx, p.program, append(args, t.databaseFor(w))...)
 	command.Env = clientEnv(w.tls, t.password)
-	out, err := command.CombinedOutput()
-	if err != nil {
-		return pgbenchResult{}, fmt.Errorf("run pgbench: %w: %s", err, firstLines(string(out), 3))
+	var out strings.Builder
+	command.Stdout, command.Stderr = &out, &out
+	if err := command.Start(); err != nil {
+		return pgbenchResult{}, fmt.Errorf("run pgbench: %w", err)
 	}
-	result, err := parseSummary(string(out))
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }() // ends with the process
+	if connected != nil {
+		err = awaitConnections(command.Process.Pid, w, ended, connected)
+	}
+	if failed := <-ended; failed != nil {
+		return pgbenchResult{}, fmt.Errorf("run pgbench: %w: %s", failed, firstLines(out.String(), 3))
+	}
+	if err != nil {
+		return pgbenchResult{}, err
+	}
+	result, err := parseSummary(out.String())
 	if err != nil {
 		return pgbenchResult{}, err
 	}
 	result.latencies, err = readLogs(logs)
 	return result, err
+}
+
+// awaitConnections calls connected when pgbench has as many connections as clients; one or two of them may still log in. Where each
+// transaction connects there is nothing to wait for. What ended brings is left in it.
+func awaitConnections(pid int, w workload, ended chan error, connected func() error) error {
+	const often = 5 * time.Millisecond // half the unit of processor times
+	ticker := time.NewTicker(often)
+	defer ticker.Stop()
+	for !w.reconnects() && sockets(pid) < w.clients {
+		select {
+		case err := <-ended:
+			ended <- err
+			return errNoTransaction
+		case <-ticker.C:
+		}
+	}
+	return connected()
 }
 
 // readLogs reads the logs of all of pgbench's threads.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -101,5 +103,28 @@ func TestLogOfPgbenchIsRead(t *testing.T) {
 		if got, err := parseLog(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q: got %v, want an error", bad, got)
 		}
+	}
+}
+
+func TestTransactionsCountFromTheLastLogin(t *testing.T) {
+	self := os.Getpid()
+	called := 0
+	connected := func() error { called++; return nil }
+	idle := make(chan error, 1)
+	if err := awaitConnections(self, workload{clients: 1 << 20, args: []string{"-S", "-C"}}, idle, connected); err != nil || called != 1 {
+		t.Errorf("each transaction connects: got %v, called %d times, want once at the start", err, called)
+	}
+	before := sockets(self)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := awaitConnections(self, workload{clients: before + 1}, idle, connected); err != nil || called != 2 {
+		t.Errorf("all are connected: got %v, called %d times, want 2", err, called)
+	}
+	idle <- nil
+	if err := awaitConnections(self, workload{clients: 1 << 20}, idle, connected); !errors.Is(err, errNoTransaction) || called != 2 || len(idle) != 1 {
+		t.Errorf("pgbench ended before: got %v, called %d times, %d ends left, want %v and its end", err, called, len(idle), errNoTransaction)
 	}
 }

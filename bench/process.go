@@ -63,7 +63,7 @@ func statOf(pid int) (processStat, error) {
 }
 
 // treeTime is the processor time of a process with its children, those that have ended included. For a postmaster
-// that is the whole server: backends are its children and have none themselves.
+// that is the whole server: backends are its children and have none themselves. A proxy may work the same way.
 //
 // A child that ends moves from its own line to its parent's while we look, and would be missed or counted twice. So
 // it looks again until the parent reaped nobody meanwhile.
@@ -74,7 +74,7 @@ func treeTime(pid int) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		children, err := childrenTime(pid)
+		children, err := childrenOf(pid)
 		if err != nil {
 			return 0, err
 		}
@@ -82,40 +82,56 @@ func treeTime(pid int) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if children.complete && before.reaped == after.reaped {
-			return after.own + after.reaped + children.total, nil
+		total, complete := after.own+after.reaped, before.reaped == after.reaped
+		for _, c := range children {
+			total += c.own
+			complete = complete && c.state != 'Z' // nobody was just ending
+		}
+		if complete {
+			return total, nil
 		}
 	}
 	return 0, fmt.Errorf("add up the processor time of process %d: its children end all the time", pid)
 }
 
-// childTimes is what the children of a process have used.
-type childTimes struct {
-	total    time.Duration
-	complete bool // no child was just ending
+// child is a process and what /proc says of it.
+type child struct {
+	pid int
+	processStat
 }
 
-func childrenTime(pid int) (childTimes, error) {
+// childrenOf lists the processes that a process has started itself and that have not ended.
+func childrenOf(pid int) ([]child, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return childTimes{}, fmt.Errorf("list processes: %w", err)
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	times := childTimes{complete: true}
+	var all []child
 	for _, entry := range entries {
-		child, err := strconv.Atoi(entry.Name())
+		id, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue // not a process
 		}
-		stat, err := statOf(child)
+		stat, err := statOf(id)
 		if err != nil || stat.parent != pid {
 			continue // ended, and if it was ours the parent's line tells
 		}
-		if stat.state == 'Z' {
-			times.complete = false
-		}
-		times.total += stat.own
+		all = append(all, child{pid: id, processStat: stat})
 	}
-	return times, nil
+	return all, nil
+}
+
+// sockets counts those that a process has open; 0 when it has ended.
+func sockets(pid int) int {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, _ := os.ReadDir(dir) // the process may be gone
+	count := 0
+	for _, entry := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+			count++
+		}
+	}
+	return count
 }
 
 // memoryField reads one line of a file of /proc/<pid>, which gives kB, and returns bytes.
@@ -143,14 +159,51 @@ func parseMemory(text, field string) (int64, error) {
 	return 0, fmt.Errorf("read %s: no such line", field)
 }
 
-// proportionalMemory is a process's memory with its part of what is shared (PSS), in bytes.
+// proportionalMemory is the memory of one process with its part of what is shared (PSS), in bytes.
 func proportionalMemory(pid int) (int64, error) { return memoryField(pid, "smaps_rollup", "Pss") }
 
-// peakMemory is the most that a process has held (VmHWM) since forgetPeak, in bytes.
-func peakMemory(pid int) (int64, error) { return memoryField(pid, "status", "VmHWM") }
+// peakMemory is the most that one process has held since forgetPeak, in bytes: PSS now, and what it has let go since
+// its peak (VmHWM). The peak itself is known only with all that is shared, which many processes would count many times.
+func peakMemory(pid int) (int64, error) {
+	now, err := proportionalMemory(pid)
+	if err != nil {
+		return 0, err
+	}
+	peak, err := memoryField(pid, "status", "VmHWM")
+	if err != nil {
+		return 0, err
+	}
+	resident, err := memoryField(pid, "status", "VmRSS")
+	return now + max(peak-resident, 0), err
+}
 
-// forgetPeak makes peakMemory start from now. Where the kernel does not permit it the peak is that since the start,
-// which is higher: an error in nobody's favour.
-func forgetPeak(pid int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+// treeMemory adds up what a measure says of a process and of its children; it leaves out children that end meanwhile.
+func treeMemory(pid int, measure func(pid int) (int64, error)) (int64, error) {
+	total, err := measure(pid)
+	if err != nil {
+		return 0, err
+	}
+	children, err := childrenOf(pid)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range children {
+		if bytes, err := measure(c.pid); err == nil {
+			total += bytes
+		}
+	}
+	return total, nil
+}
+
+// forgetPeaks makes the peaks of a process and its children start from now. Where the kernel does not permit it they are those
+// since the start, which are higher: an error in nobody's favour.
+func forgetPeaks(pid int) error {
+	children, err := childrenOf(pid)
+	if err != nil {
+		return err
+	}
+	for _, c := range append(children, child{pid: pid}) {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", c.pid), []byte("5"), 0)
+	}
+	return nil
 }

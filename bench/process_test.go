@@ -85,6 +85,43 @@ func TestTreeTimeKeepsTheTimeOfChildrenThatEnd(t *testing.T) {
 	}
 }
 
+// A proxy with a process for each client is the sum of them; what one has let go again was held once.
+func TestPeakMemoryHoldsThatOfChildren(t *testing.T) {
+	self := os.Getpid()
+	if err := forgetPeaks(self); err != nil {
+		t.Fatal(err)
+	}
+	before, err := treeMemory(self, peakMemory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const held = 32 << 20
+	shell := exec.Command("/bin/sh", "-c", "x=$(head -c 33554432 /dev/zero | tr '\\0' x); x=; echo; read line")
+	input, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer shell.Wait()
+	defer input.Close()
+	if _, err := output.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := treeMemory(self, peakMemory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after-before < held {
+		t.Errorf("with a child that has held %d bytes: got %d more", held, after-before)
+	}
+}
+
 func TestTableOfStraceIsRead(t *testing.T) {
 	const table = `% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------

@@ -17,14 +17,14 @@ import (
 
 // profile counts the system calls of each proxy and samples its stacks under select-only, and writes both into dir.
 // What the machine has no program or no permission for is left out with a line that says so.
-func (s *series) profile(ctx context.Context, dir string) error {
+func (s *series) profile(ctx context.Context, todo []workload, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make directory of profiles: %w", err)
 	}
 	if err := s.warmUp(ctx); err != nil {
 		return err
 	}
-	for _, w := range chosen(workloads([]int{quickClients}), "select-", false) {
+	for _, w := range todo {
 		for _, t := range s.targets {
 			if t.pid == 0 {
 				continue
@@ -46,7 +46,7 @@ func (s *series) profile(ctx context.Context, dir string) error {
 
 // countCalls runs a workload under strace, which slows it down several times: only the counts mean something.
 func (s *series) countCalls(ctx context.Context, w workload, t *target, path string) error {
-	done, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds) },
+	done, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds, nil) },
 		"strace", "-c", "-f", "-p", strconv.Itoa(t.pid), "-o", path)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (s *series) countCalls(ctx context.Context, w workload, t *target, path str
 
 // sampleStacks runs a workload under perf and prints where the proxy spends its time.
 func (s *series) sampleStacks(ctx context.Context, w workload, t *target, base string) error {
-	_, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds) },
+	_, err := observed(ctx, func() (pgbenchResult, error) { return s.pgbench.run(ctx, w, t, s.seconds, nil) },
 		"perf", "record", "-q", "-g", "-F", sampleRate, "-p", strconv.Itoa(t.pid), "-o", base+".perf")
 	if err != nil {
 		return err

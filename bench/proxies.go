@@ -23,7 +23,7 @@ const (
 type proxies struct {
 	server  *server
 	dir     string
-	account *syscall.Credential // for programs that refuse to run as root; nil: ours
+	account *syscall.Credential // what proxies run as when we are root; nil: ours
 }
 
 // newProxies chooses the account and writes what all proxies share: the certificate and the users' verifiers. With a
@@ -33,7 +33,7 @@ func newProxies(s *server, dir string) (*proxies, error) {
 	if os.Geteuid() == 0 {
 		found, err := user.Lookup("postgres")
 		if err != nil {
-			return nil, fmt.Errorf("find a user to run PgBouncer as, which refuses to be root: %w", err)
+			return nil, fmt.Errorf("find a user to run proxies as, which need not be root: %w", err)
 		}
 		uid, errUID := strconv.ParseUint(found.Uid, 10, 32)
 		gid, errGID := strconv.ParseUint(found.Gid, 10, 32)
@@ -64,33 +64,49 @@ func (p *proxies) direct() *target {
 	}
 }
 
-// pgtier builds pgtier from this checkout, unless a program is named, and starts it.
+// pgtier starts pgtier.
 func (p *proxies) pgtier(ctx context.Context, program string) (*target, error) {
-	if program == "" {
-		program = p.path("pgtier")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.commit="+commit(ctx), "-o", program, "pgtier/cmd/pgtier")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build pgtier: %w: %s", err, out)
-		}
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	file := p.path("pgtier.yaml")
-	if err := writeFor(file, p.pgtierConfig(port), nil); err != nil {
+	return p.startPgtier(ctx, program, pgtierTarget, port, p.pgtierConfig(port))
+}
+
+// startPgtier starts a pgtier with a configuration; an empty program stands for this checkout's.
+func (p *proxies) startPgtier(ctx context.Context, program, name string, port int, config string) (*target, error) {
+	if program == "" {
+		var err error
+		if program, err = p.build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file := p.path(name + ".yaml")
+	if err := writeFor(file, config, p.account); err != nil {
 		return nil, err
 	}
-	process := proxyProcess{name: pgtierTarget, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
+	process := proxyProcess{name: name, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir, account: p.account}
 	t, err := process.start(ctx, p.server.password)
 	if err != nil {
 		return nil, err
 	}
-	t.version, err = versionLine(ctx, program, "version")
-	if err != nil {
+	if t.version, err = versionLine(ctx, program, "version"); err != nil {
 		return nil, stopAfter(err, t.stop)
 	}
 	return t, nil
+}
+
+// build makes pgtier from this checkout, once.
+func (p *proxies) build(ctx context.Context) (string, error) {
+	program := p.path("pgtier")
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.commit="+commit(ctx), "-o", program, "pgtier/cmd/pgtier")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build pgtier: %w: %s", err, out)
+	}
+	return program, nil
 }
 
 // commit names the checkout for the report; "unknown" outside one.
@@ -119,6 +135,19 @@ databases:
         manager: "postgres://%[8]s:%[9]s@%[10]s/%[7]s?sslmode=disable"
 `, serverAddress(port), p.path("userlist.txt"), p.path("proxy.crt"), p.path("proxy.key"), poolSize, maxClients,
 		benchDatabase, benchRole, p.server.password, serverAddress(p.server.manager.Port))
+}
+
+// debianProgram is the path of a program that Debian keeps where not everybody's PATH leads, or of that in PATH.
+func debianProgram(name string) (string, error) {
+	path := "/usr/sbin/" + name
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find %s, which make bench installs and --targets can leave out: %w", name, err)
+	}
+	return path, nil
 }
 
 // pgbouncer starts PgBouncer.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,17 @@ type workloadResults struct {
 	Results []result `json:"results"`
 }
 
-// save writes the report as <name>.md and <name>.json into dir, and returns the first's path.
+// introduce notes which targets there are and what is particular about them.
+func (r *report) introduce(targets []*target) {
+	for _, t := range targets {
+		r.Versions[t.name] = t.version
+		if t.note != "" {
+			r.Notes = append(r.Notes, t.note)
+		}
+	}
+}
+
+// save writes the report as <name>.md, <name>.json and <name>.svg into dir, and returns the first's path.
 func (r *report) save(dir, name string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make directory of results: %w", err)
@@ -43,8 +54,16 @@ func (r *report) save(dir, name string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(text, '\n'), 0o644); err != nil {
 		return "", fmt.Errorf("write results: %w", err)
 	}
+	drawn, err := r.plot(filepath.Join(dir, name+".svg"))
+	if err != nil {
+		return "", err
+	}
+	image := ""
+	if drawn {
+		image = name + ".svg"
+	}
 	var markdown strings.Builder
-	r.markdown(&markdown)
+	r.markdown(&markdown, image)
 	path := filepath.Join(dir, name+".md")
 	if err := os.WriteFile(path, []byte(markdown.String()), 0o644); err != nil {
 		return "", fmt.Errorf("write results: %w", err)
@@ -52,8 +71,8 @@ func (r *report) save(dir, name string) (string, error) {
 	return path, nil
 }
 
-// markdown writes the report for people.
-func (r *report) markdown(w io.Writer) {
+// markdown writes the report for people, with a plot when there is one.
+func (r *report) markdown(w io.Writer, image string) {
 	fmt.Fprintf(w, "# Measured on %s\n\n", r.Date.Format("2 January 2006, 15:04 MST"))
 	fmt.Fprintf(w, "`%s`\n\n", r.Command)
 	fmt.Fprintf(w, "- Machine: %s, %d processors, %s memory, Linux %s; load average before: %s\n", r.Machine.Processor, r.Machine.Processors, mebibytes(r.Machine.Memory), r.Machine.Kernel, r.Machine.Load)
@@ -63,6 +82,9 @@ func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "- %d rounds of %d s for each workload and target, the targets in turn. Clients, proxies and PostgreSQL share the machine; the commits are durable.\n", r.Rounds, r.Seconds)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "- %s\n", note)
+	}
+	if image != "" {
+		fmt.Fprintf(w, "\n![Throughput, latency and the proxy's processor time of each target in each workload](%s)\n", image)
 	}
 	r.cpuTable(w)
 	for _, workload := range r.Workloads {
@@ -78,7 +100,7 @@ func (r *report) cpuTable(w io.Writer) {
 		return
 	}
 	fmt.Fprint(w, "\n## Processor time of the proxy, µs a transaction\n\nMedian of the rounds; behind it the ratio to PgBouncer's.\n\n| workload |")
-	proxies := r.proxyNames()
+	proxies := slices.DeleteFunc(r.targetNames(), func(name string) bool { return name == directTarget })
 	for _, name := range proxies {
 		fmt.Fprintf(w, " %s |", name)
 	}
@@ -92,12 +114,14 @@ func (r *report) cpuTable(w io.Writer) {
 	}
 }
 
-// proxyNames lists the targets other than the server itself, in the order of the results.
-func (r *report) proxyNames() []string {
+// targetNames lists the targets in the order of the results.
+func (r *report) targetNames() []string {
 	var names []string
-	for _, one := range r.Workloads[0].Results {
-		if one.Target != directTarget {
-			names = append(names, one.Target)
+	for _, workload := range r.Workloads {
+		for _, one := range workload.Results {
+			if !slices.Contains(names, one.Target) {
+				names = append(names, one.Target)
+			}
 		}
 	}
 	return names
@@ -118,8 +142,8 @@ func (wr workloadResults) cpuCell(target string) string {
 
 // table writes the results of one workload.
 func (wr workloadResults) table(w io.Writer) {
-	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
-	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | ÷ direct | p99.9 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
+	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	var problems []string
 	for _, one := range wr.Results {
 		if one.Problem != "" {
@@ -129,12 +153,12 @@ func (wr workloadResults) table(w io.Writer) {
 			problems = append(problems, fmt.Sprintf("%s: %d transactions failed.", one.Target, one.Failed))
 		}
 		if one.Rounds == 0 {
-			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 11))
+			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 13))
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
 			withRange(one.Throughput), factor(one.ToDirect.Throughput), factor(one.ToPgBouncer.Throughput),
-			one.Latency.P50, one.Latency.P95, one.Latency.P99,
+			one.Latency.P50, one.Latency.P95, one.Latency.P99, factor(one.ToDirect.P99), one.Latency.P999,
 			withRange(one.ProxyCPU), factor(one.ToPgBouncer.ProxyCPU),
 			number(one.ServerCPU.Median), factor(one.ToDirect.ServerCPU), mebibytes(one.Peak))
 	}

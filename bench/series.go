@@ -14,7 +14,7 @@ type progress func(format string, args ...any)
 type run struct {
 	Throughput float64 // transactions a second
 	ProxyCPU   float64 // microseconds of processor time a transaction, of the proxy; 0 without one
-	ServerCPU  float64 // the same of the whole PostgreSQL server
+	ServerCPU  float64 // the same of PostgreSQL, the manager and its replicas
 	Peak       int64   // bytes; 0 without a proxy
 	Failed     int     // transactions that the server refused
 
@@ -31,12 +31,47 @@ type series struct {
 	say     progress
 }
 
-// warmUp makes every target open its server connections and learn the statements.
+// report runs workloads and adds their results to a report.
+func (s *series) report(ctx context.Context, todo []workload, r *report) error {
+	if len(todo) > 0 {
+		s.say("warming up")
+		if err := s.warmUp(ctx); err != nil {
+			return err
+		}
+	}
+	for _, w := range todo {
+		runs, problems := s.measure(ctx, w)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		results := workloadResults{Name: w.name, What: w.describe()}
+		for _, t := range s.targets {
+			if !t.takes(w) {
+				continue
+			}
+			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+			if t.routes == nil {
+				continue
+			}
+			share, err := t.routes(ctx)
+			if err != nil {
+				return err
+			}
+			r.Notes = append(r.Notes, share)
+		}
+		compare(results.Results)
+		r.Workloads = append(r.Workloads, results)
+	}
+	return nil
+}
+
+// warmUp makes every target open its server connections, in each of its processes, and learn the statements. A target that
+// takes all the time to open them is warm, too.
 func (s *series) warmUp(ctx context.Context) error {
 	for _, t := range s.targets {
 		for _, mode := range []string{"simple", "prepared"} {
-			w := workload{name: "warm-up", mode: mode, clients: quickClients, args: []string{"-S"}, sampling: 0.1}
-			if _, err := s.pgbench.run(ctx, w, t, 1); err != nil {
+			w := workload{name: "warm-up", mode: mode, clients: max(quickClients, t.sessions), args: []string{"-S"}, sampling: 0.1}
+			if _, err := s.pgbench.run(ctx, w, t, 1, nil); err != nil && !errors.Is(err, errNoTransaction) {
 				return fmt.Errorf("warm %s up: %w", t.name, err)
 			}
 		}
@@ -50,14 +85,14 @@ func (s *series) warmUp(ctx context.Context) error {
 func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map[string]string) {
 	runs, problems := map[string][]run{}, map[string]string{}
 	for _, t := range s.targets {
-		if reason := t.unable(w); reason != "" {
+		if reason := t.unable(w); reason != "" && t.takes(w) {
 			problems[t.name] = reason
 		}
 	}
 	for round := range s.rounds {
 		for i := range s.targets {
 			t := s.targets[(i+round)%len(s.targets)] // nobody always runs behind the same one
-			if problems[t.name] != "" || ctx.Err() != nil {
+			if !t.takes(w) || problems[t.name] != "" || ctx.Err() != nil {
 				continue
 			}
 			one, err := s.once(ctx, w, t)
@@ -77,17 +112,24 @@ func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map
 	return runs, problems
 }
 
-// once is one run with the processor time around it.
+// once is one run with the processor time of its transactions: logins cost a server up to a hundred times as much, which short
+// runs would not hide.
 func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 	if t.pid != 0 {
-		forgetPeak(t.pid)
+		if err := forgetPeaks(t.pid); err != nil {
+			return run{}, err
+		}
 	}
-	proxyBefore, serverBefore, err := s.processorTimes(t)
+	var proxyBefore, serverBefore time.Duration
+	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds), func() (err error) {
+		proxyBefore, serverBefore, err = s.processorTimes(t)
+		return err
+	})
 	if err != nil {
 		return run{}, err
 	}
-	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds))
-	if err != nil {
+	// What replicas have to replay yet belongs to this run, not to the next one.
+	if err := s.server.cluster.Shards[0].CatchUp(ctx); err != nil {
 		return run{}, err
 	}
 	proxyAfter, serverAfter, err := s.processorTimes(t)
@@ -100,24 +142,28 @@ func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 		ServerCPU: microseconds(serverAfter-serverBefore) / float64(result.transactions),
 	}
 	if t.pid != 0 {
-		if one.Peak, err = peakMemory(t.pid); err != nil {
+		if one.Peak, err = treeMemory(t.pid, peakMemory); err != nil {
 			return run{}, err
 		}
 	}
 	return one, nil
 }
 
-// processorTimes is what the proxy and the server have used so far.
-func (s *series) processorTimes(t *target) (proxy, server time.Duration, err error) {
+// processorTimes is what the proxy and all servers have used so far.
+func (s *series) processorTimes(t *target) (proxy, servers time.Duration, err error) {
 	if t.pid != 0 {
-		stat, err := statOf(t.pid)
+		if proxy, err = treeTime(t.pid); err != nil {
+			return 0, 0, err
+		}
+	}
+	for _, pid := range s.server.pids {
+		one, err := treeTime(pid)
 		if err != nil {
 			return 0, 0, err
 		}
-		proxy = stat.own
+		servers += one
 	}
-	server, err = treeTime(s.server.pid)
-	return proxy, server, err
+	return proxy, servers, nil
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
-	"time"
 
 	"pgtier/cmd/localpg"
 )
@@ -18,8 +16,8 @@ const (
 	benchDatabase = "app"
 	// scale is pgbench's: as many branches as clients, or TPC-B measures locks on branches (pgbench's documentation).
 	scale = 16
-	// serverConnections must hold 64 direct clients and the pools of all targets.
-	serverConnections = 300
+	// poolConnections are those of all targets that pool, of replicas, and of whoever looks at the server.
+	poolConnections = 200
 )
 
 // server is the PostgreSQL server that all targets lead to.
@@ -29,16 +27,16 @@ type server struct {
 	password string // of benchRole
 	verifier string // the SCRAM verifier of that password, as the server holds it
 	version  string // as the server tells it
-	pid      int    // the postmaster's
+	pids     []int  // of the postmasters, the manager's first
 }
 
 // startServer starts a manager that makes commits durable and fills it with pgbench's tables and those of rowScript.
-// replicas follow it.
-func startServer(ctx context.Context, replicas int, say progress) (_ *server, err error) {
+// replicas follow it. It takes clients that come directly, and as many through a proxy that has a connection for each.
+func startServer(ctx context.Context, replicas, clients int, say progress) (_ *server, err error) {
 	say("starting PostgreSQL, commits durable")
 	cluster, err := localpg.Start(ctx, localpg.Options{
 		Production: true, TLS: true, Replicas: replicas,
-		Settings: map[string]string{"max_connections": strconv.Itoa(serverConnections)},
+		Settings: map[string]string{"max_connections": strconv.Itoa(2*clients + poolConnections)},
 	})
 	if err != nil {
 		return nil, err
@@ -49,7 +47,10 @@ func startServer(ctx context.Context, replicas int, say progress) (_ *server, er
 		}
 	}()
 	s := &server{cluster: cluster, manager: cluster.Shards[0].Manager, password: cluster.Password}
-	s.pid = s.manager.PID()
+	s.pids = []int{s.manager.PID()}
+	for _, replica := range cluster.Shards[0].Replicas {
+		s.pids = append(s.pids, replica.PID())
+	}
 	for _, step := range []struct{ database, sql string }{
 		{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
 		{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},
@@ -101,31 +102,4 @@ func (s *server) load(ctx context.Context) error {
 		return err
 	}
 	return s.cluster.Shards[0].CatchUp(ctx)
-}
-
-// installPgBouncer returns the path of pgbouncer, installed by apt where it is missing and we are root.
-func installPgBouncer(ctx context.Context, say progress) (string, error) {
-	const debianPath = "/usr/sbin/pgbouncer" // not in everybody's PATH
-	find := func() (string, error) {
-		if _, err := os.Stat(debianPath); err == nil {
-			return debianPath, nil
-		}
-		return exec.LookPath("pgbouncer")
-	}
-	path, err := find()
-	if err == nil {
-		return path, nil
-	}
-	if os.Geteuid() != 0 {
-		return "", fmt.Errorf("pgbouncer is missing: install it (apt-get install pgbouncer), name it with --pgbouncer, or leave it out with --targets")
-	}
-	say("installing pgbouncer")
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, "apt-get", "install", "-y", "-qq", "--no-install-recommends", "pgbouncer")
-	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if out, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("install pgbouncer: %w: %s", err, out)
-	}
-	return find()
 }

@@ -44,20 +44,9 @@ func (p *proxies) split(ctx context.Context, program string) (*target, error) {
 	}
 	config := p.pgtierConfig(port) + "        replicas: [" + strings.Join(replicas, ", ") + "]\n"
 	config = strings.Replace(config, "  users_file:", "  admins: ["+benchRole+"]\n  users_file:", 1)
-	file := p.path(splitTarget + ".yaml")
-	if err := writeFor(file, config, nil); err != nil {
-		return nil, err
-	}
-	if program == "" {
-		program = p.path("pgtier") // built for the other
-	}
-	process := proxyProcess{name: splitTarget, program: program, args: []string{"serve", "--config", file}, port: port, dir: p.dir}
-	t, err := process.start(ctx, p.server.password)
+	t, err := p.startPgtier(ctx, program, splitTarget, port, config)
 	if err != nil {
 		return nil, err
-	}
-	if t.version, err = versionLine(ctx, program, "version"); err != nil {
-		return nil, stopAfter(err, t.stop)
 	}
 	t.routes = func(ctx context.Context) (string, error) { return routes(ctx, t) }
 	return t, nil

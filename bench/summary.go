@@ -29,9 +29,10 @@ func spreadOf(values []float64) spread {
 
 // percentiles are latencies in milliseconds, over the logged transactions of all rounds.
 type percentiles struct {
-	P50 float64 `json:"p50"`
-	P95 float64 `json:"p95"`
-	P99 float64 `json:"p99"`
+	P50  float64 `json:"p50"`
+	P95  float64 `json:"p95"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p99_9"`
 }
 
 func percentilesOf(latencies []time.Duration) percentiles {
@@ -44,12 +45,13 @@ func percentilesOf(latencies []time.Duration) percentiles {
 		rank := int(math.Ceil(share * float64(len(sorted))))
 		return float64(sorted[max(rank-1, 0)]) / float64(time.Millisecond)
 	}
-	return percentiles{P50: at(0.50), P95: at(0.95), P99: at(0.99)}
+	return percentiles{P50: at(0.50), P95: at(0.95), P99: at(0.99), P999: at(0.999)}
 }
 
 // ratios compare medians with those of another target; 0 where there is nothing to compare.
 type ratios struct {
 	Throughput float64 `json:"throughput,omitempty"`
+	P99        float64 `json:"latency_p99,omitempty"`
 	ProxyCPU   float64 `json:"proxy_cpu,omitempty"`
 	ServerCPU  float64 `json:"server_cpu,omitempty"`
 }
@@ -106,6 +108,7 @@ func compare(results []result) {
 func ratiosOf(r, base result) ratios {
 	return ratios{
 		Throughput: ratio(r.Throughput.Median, base.Throughput.Median),
+		P99:        ratio(r.Latency.P99, base.Latency.P99),
 		ProxyCPU:   ratio(r.ProxyCPU.Median, base.ProxyCPU.Median),
 		ServerCPU:  ratio(r.ServerCPU.Median, base.ServerCPU.Median),
 	}

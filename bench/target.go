@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type target struct {
 	password string
 	// preparedDatabase is what the prepared protocol asks for where the target has another database for it.
 	preparedDatabase string
+	sessions         int                                   // clients it takes at the same time; 0: as many as come
+	noTLS            string                                // why it has no TLS for clients; "": it has
 	note             string                                // what the reader of the report must know
 	routes           func(context.Context) (string, error) // tells where its requests went; nil: there is one server
 	stop             func() error
@@ -38,19 +41,31 @@ type target struct {
 
 // databaseFor is the database that a workload asks this target for.
 func (t *target) databaseFor(w workload) string {
-	if t.routes != nil && !w.split && w.name != "warm-up" {
-		return "measured by the workload of reads and writes"
-	}
 	if w.mode == "prepared" && t.preparedDatabase != "" {
 		return t.preparedDatabase
 	}
 	return benchDatabase
 }
 
+// takes tells whether a workload is meant for this target: one that reads from replicas is another pgtier's twin in all
+// but the workload for replicas.
+func (t *target) takes(w workload) bool { return t.routes == nil || w.split }
+
 // unable says why a target cannot run a workload; "" if it can.
 func (t *target) unable(w workload) string {
 	if w.mode == "prepared" && t.preparedDatabase != "" && w.clients > poolSize {
 		return fmt.Sprintf("session pooling: %d clients do not fit into %d server connections", w.clients, poolSize)
+	}
+	if w.tls && t.noTLS != "" {
+		return t.noTLS
+	}
+	return t.full(w.clients)
+}
+
+// full says why so many clients cannot be connected at the same time; "" if they can.
+func (t *target) full(clients int) string {
+	if t.sessions > 0 && clients > t.sessions {
+		return fmt.Sprintf("%d clients do not fit into %d processes", clients, t.sessions)
 	}
 	return ""
 }
@@ -68,6 +83,7 @@ type proxyProcess struct {
 	port    int
 	dir     string              // its working directory, where its log goes
 	account *syscall.Credential // nil: ours
+	onDeath syscall.Signal      // it gets this when we die without a goodbye; 0: SIGKILL
 }
 
 // start starts the proxy and returns when it answers a query.
@@ -82,7 +98,7 @@ func (p proxyProcess) start(ctx context.Context, password string) (*target, erro
 	command.Dir = p.dir
 	command.Stdout, command.Stderr = log, log
 	// Its own process group keeps a terminal's Ctrl-C away: we decide when it stops. It must not outlive us either.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.account}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: cmp.Or(p.onDeath, syscall.SIGKILL), Credential: p.account}
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
@@ -136,13 +152,20 @@ func (t *target) try(ctx context.Context) error {
 // stopProcess asks a process to end and makes it end when it takes too long.
 func stopProcess(name string, process *os.Process, ended <-chan struct{}) error {
 	const patience = 5 * time.Second
+	// What it started itself is in its process group, and may be left behind when it is killed.
+	killGroup := func() error {
+		if err := syscall.Kill(-process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop what %s has started: %w", name, err)
+		}
+		return nil
+	}
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		if err := process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop %s: %w", name, err)
 		}
 		select {
 		case <-ended:
-			return nil
+			return killGroup()
 		case <-time.After(patience):
 		}
 	}
@@ -164,7 +187,7 @@ func freePort() (int, error) {
 
 // versionLine is the first line that a program says about itself, such as "PgBouncer 1.18.0".
 func versionLine(ctx context.Context, program string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, program, args...).Output()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput() // Pgpool-II says it on stderr
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its version: %w", program, err)
 	}

@@ -14,7 +14,7 @@ type workload struct {
 	args     []string // what chooses the script
 	script   string   // SQL of a script of our own; "" with a built-in one
 	tls      bool     // between client and target
-	sampling float64  // share of the transactions whose time is logged; slow ones are all logged
+	sampling float64  // share of the transactions whose time is logged: all where they are few
 	seconds  int      // the shortest run that means something; 0 for any
 	quick    bool     // part of --quick
 	split    bool     // reads and writes, for replicas
@@ -41,6 +41,7 @@ func workloads(clients []int) []workload {
 		workload{name: "tls-prepared-16", mode: "prepared", clients: quickClients, args: []string{"-S"}, tls: true, sampling: 0.1},
 		workload{name: "row-1kB-16", mode: "extended", clients: quickClients, script: rowScript("row_1kb"), sampling: 0.1},
 		workload{name: "row-100kB-16", mode: "extended", clients: quickClients, script: rowScript("row_100kb"), sampling: 1},
+		splitWorkload(),
 	)
 }
 
@@ -50,6 +51,9 @@ const payloadRows = 100
 func rowScript(table string) string {
 	return fmt.Sprintf("\\set id random(1, %d)\nSELECT body FROM %s WHERE id = :id;\n", payloadRows, table)
 }
+
+// reconnects tells whether each transaction has a connection of its own.
+func (w workload) reconnects() bool { return slices.Contains(w.args, "-C") }
 
 // describe says in words what a workload does, for the report.
 func (w workload) describe() string {
@@ -61,7 +65,7 @@ func (w workload) describe() string {
 		what = "read one row of 1 kB"
 	case strings.Contains(w.name, "row-100kB"):
 		what = "read one row of 100 kB"
-	case slices.Contains(w.args, "-C"):
+	case w.reconnects():
 		what = "connect, select one row, disconnect"
 	case slices.Contains(w.args, "-S"):
 		what = "select one row by its key"
