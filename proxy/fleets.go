@@ -115,6 +115,7 @@ func (p *Proxy) leaveSilent(d *database, v *fleet.View) {
 			for _, s := range p.Sessions() {
 				s.LeaveSilent(d.name, h.Name, fleet.DefaultConfig().Silence)
 			}
+			d.shared.Pipelines.Leave(h.Name, p.env.Now(), fleet.DefaultConfig().Silence)
 		}
 	}
 }
@@ -127,6 +128,7 @@ func (p *Proxy) leaveManager(d *database, old, next string) {
 		s.Leave(d.name, old, &wire.Error{Severity: "FATAL", Code: wire.CodeConnectionFailure,
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
+	d.shared.Pipelines.Leave(old, p.env.Now(), 0)
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
 	d.listener.Leave()
 	d.fleets.Go(d.querier.Leave) // ends when the question under way does, which it ends

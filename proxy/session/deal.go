@@ -131,7 +131,7 @@ func (l *pipeline) answered(e *entry, tail []byte) {
 		e.buf = append(e.buf, tail...)
 		tail = e.buf
 	}
-	if !e.state.CompareAndSwap(entryWaiting, entryAnswered) {
+	if !e.claim(entryAnswered) {
 		return
 	}
 	s := e.s
@@ -154,7 +154,7 @@ func (l *pipeline) answered(e *entry, tail []byte) {
 
 // repeat has the session send its request the usual way, and reports whether it waited for an answer.
 func (l *pipeline) repeat(e *entry) bool {
-	if !e.state.CompareAndSwap(entryWaiting, entryAnswered) {
+	if !e.claim(entryAnswered) {
 		return false
 	}
 	l.owner.Replays.Add(1)

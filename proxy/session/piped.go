@@ -15,7 +15,8 @@ type piped struct {
 	spare *entry // for the next request
 	req   []byte // its request, to be sent again if need be
 	old   expectation
-	only  bool // the next turn goes the usual way
+	only  bool    // the next turn goes the usual way
+	to    pipedTo // where it went
 }
 
 // maxPiped is the longest request that travels in a pipeline, in bytes.
@@ -26,7 +27,7 @@ const maxPiped = 4 << 10
 func (s *Session) pipe(req []byte) bool {
 	cfg := s.db.Config()
 	if !cfg.Pipeline.Enabled || s.piped.only || len(req) > maxPiped || s.raw || s.tx != wire.TxIdle || s.server != nil || s.pin != "" ||
-		s.opening != nil || s.openingFailed || s.db.Fleet.Load() != nil || cfg.Mode != pool.ModeTransaction || !s.client.CanTry() || s.seqOn != 0 {
+		s.opening != nil || s.openingFailed || cfg.Mode != pool.ModeTransaction || !s.client.CanTry() || s.seqOn != 0 {
 		return false
 	}
 	if s.in.Len() != len(req) {
@@ -39,19 +40,24 @@ func (s *Session) pipe(req []byte) bool {
 	if s.turnTime == 0 {
 		s.turnTime = s.env.now()
 	}
-	l := s.db.Pipelines.find(s, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
+	to, ok := s.pipedTarget()
+	if !ok {
+		return false
+	}
+	l := s.db.Pipelines.find(s, &to, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
 	if l == nil {
 		return false
 	}
-	s.submit(l, req, rec)
+	s.submit(l, &to, req, rec)
 	s.db.Pipelines.Requests.Add(1)
 	return true
 }
 
 // submit puts the requests into the queue of l, whose mu is held, and lets go of it.
-func (s *Session) submit(l *pipeline, req []byte, rec *record) {
+func (s *Session) submit(l *pipeline, to *pipedTo, req []byte, rec *record) {
 	defer l.mu.Unlock()
 	e := s.newEntry(rec)
+	s.pipedGoes(to, e)
 	t := translator{s: s, c: l.c, req: req}
 	out, _ := t.requests(nil)
 	s.expectPiped(e)
@@ -178,10 +184,13 @@ func (s *Session) answeredPiped(e *entry, took int64, size int) {
 	s.db.Stats.QueryTime.Add(uint64(took))
 	s.db.Stats.Transactions.Add(1)
 	s.queries.Add(1)
+	if e.answered = e.began + took; e.replica != "" {
+		e.fleet.Observe(e.replica, time.Duration(took))
+	}
 	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {
 		s.logSlow(took)
 	}
-	s.enterAt(StateIdle, e.began+took)
+	s.enterAt(StateIdle, e.answered)
 	if began := s.txSince.Swap(0); began > 0 {
 		s.db.Stats.TxTime.Add(uint64(took))
 	}
@@ -224,6 +233,7 @@ func (s *Session) takeBack(e *entry) int32 {
 	}
 	state := e.state.Load()
 	if state == entryDone || state == entrySpilled {
+		s.pipedSaw(e)
 		if cap(e.buf) > wire.TinyBuffer {
 			e.buf = nil
 		}
@@ -239,7 +249,7 @@ const keptRequest = 1 << 10
 // sweeper sees that nobody waits for it: a cancel now could hit a neighbour. Safe for concurrent use.
 func (s *Session) cancelPiped() bool {
 	e := s.pipedNow.Load()
-	if e == nil || !e.state.CompareAndSwap(entryWaiting, entryTaken) {
+	if e == nil || !e.claim(entryTaken) {
 		return false
 	}
 	s.enter(StateIdle)
@@ -258,7 +268,7 @@ func (s *Session) cancelPiped() bool {
 
 // killPiped makes the session's request in a pipeline nobody's. Safe for concurrent use.
 func (s *Session) killPiped() {
-	if e := s.pipedNow.Load(); e != nil && e.state.CompareAndSwap(entryWaiting, entryTaken) {
+	if e := s.pipedNow.Load(); e != nil && e.claim(entryTaken) {
 		e.finish(entryCanceled)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 )
@@ -83,12 +84,15 @@ type entry struct {
 	size  int   // bytes of the request
 	rec   *record
 	// Written before it is submitted, read by the pipeline.
-	own [8]bool // which of the first ParseComplete and CloseComplete are ours to drop
-	n   int     // of them
+	fleet   *fleet.Fleet // nil: the database has no replicas
+	replica string       // that answers; "" for the manager
+	own     [8]bool      // which of the first ParseComplete and CloseComplete are ours to drop
+	n       int          // of them
 	// Owned by the pipeline until the entry is done.
-	acks int    // seen so far
-	bad  bool   // it has to go the usual way
-	buf  []byte // the answer so far, where it is not whole in the pipeline's buffer
+	answered int64  // env clock when it was; 0 before
+	acks     int    // seen so far
+	bad      bool   // it has to go the usual way
+	buf      []byte // the answer so far, where it is not whole in the pipeline's buffer
 	// Written by whoever answers the client, read by the session afterwards.
 	rest   []byte // of the answer, for the session to write
 	unsent bool   // there is some, if only within TLS
@@ -123,6 +127,17 @@ const (
 	maxAnswer = 1 << 20
 )
 
+// claim moves the entry out of entryWaiting into state and reports whether the caller did: it answers the client.
+func (e *entry) claim(state int32) bool {
+	if !e.state.CompareAndSwap(entryWaiting, state) {
+		return false
+	}
+	if e.replica != "" {
+		e.fleet.End(e.replica)
+	}
+	return true
+}
+
 // finish puts the entry into its last state and wakes who waits for it.
 func (e *entry) finish(state int32) {
 	e.state.Store(state)
@@ -150,14 +165,14 @@ func (e *entry) await() {
 }
 
 // find returns an open pipeline for s with room in it, opening one where that is worth it. p.mu of what it returns is held.
-func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipeline {
-	key := pipelineKey{s.home, s.settings.Fingerprint()}
+func (p *Pipelines) find(s *Session, to *pipedTo, depth, lanes int, slow time.Duration) *pipeline {
+	key := pipelineKey{to.pool, s.settings.Fingerprint()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var best *pipeline
 	for _, l := range p.all[key] {
 		l.mu.Lock()
-		if l.takes(s, depth, slow) && (best == nil || l.len() < best.len()) {
+		if l.takes(s, to, depth, slow) && (best == nil || l.len() < best.len()) {
 			if best != nil {
 				best.mu.Unlock()
 			}
@@ -173,8 +188,11 @@ func (p *Pipelines) find(s *Session, depth, lanes int, slow time.Duration) *pipe
 }
 
 // takes reports whether s may join now; mu is held.
-func (l *pipeline) takes(s *Session, depth int, slow time.Duration) bool {
+func (l *pipeline) takes(s *Session, to *pipedTo, depth int, slow time.Duration) bool {
 	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
+		return false
+	}
+	if !to.before.IsZero() && !l.c.CreatedAt().Before(to.before) {
 		return false
 	}
 	if l.params != s.params {
@@ -219,6 +237,29 @@ func (p *Pipelines) Close() {
 	p.wg.Wait()
 }
 
+// Leave ends the pipelines to that server, those alone that have waited for an answer longer than patience; 0 means all.
+// What is under way there goes the usual way. Safe for concurrent use.
+func (p *Pipelines) Leave(server string, now int64, patience time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, of := range p.all {
+		if key.pool.Key().Server != server {
+			continue
+		}
+		for _, l := range of {
+			l.mu.Lock()
+			if waits := l.c != nil && l.len() > 0; waits && now-l.queue[l.head].began >= int64(patience) {
+				l.open, l.quit = false, true
+				l.c.Kick()
+			} else if patience == 0 {
+				l.open = false
+				l.signal()
+			}
+			l.mu.Unlock()
+		}
+	}
+}
+
 // Open is the number of pipelines there are.
 func (p *Pipelines) Open() (n int) {
 	p.mu.Lock()
@@ -260,6 +301,9 @@ func (l *pipeline) run() {
 	}
 	if c != nil {
 		l.giveBack(c, err != nil || len(left) > 0, quit)
+	}
+	if f := l.db.Fleet.Load(); f != nil && err != nil && !errors.Is(err, errQuit) {
+		f.Lost(l.key.pool.Key().Server, err)
 	}
 	if err != nil {
 		l.log.Debug("pipeline ended", zap.Error(err), zap.Int("replayed", len(left)))

@@ -98,7 +98,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	ok = s.settle(c, err)
 	s.begun, s.opened = false, nil
 	s.account(began, owed)
-	if ok && owed == 1 && s.server == nil && s.db.Config().Pipeline.Enabled && s.db.Fleet.Load() == nil {
+	if ok && owed == 1 && s.server == nil && s.db.Config().Pipeline.Enabled {
 		s.learn(req, time.Duration(s.since.Load()-sent))
 	}
 	return ok, false

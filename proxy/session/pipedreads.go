@@ -1,0 +1,78 @@
+package session
+
+import (
+	"time"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
+	"pgtier/router"
+	"pgtier/router/balance"
+)
+
+// pipedTo is the server whose pipelines a read may join.
+type pipedTo struct {
+	pool    *pool.Pool[*backend.Conn]
+	fleet   *fleet.Fleet // nil: the database has no replicas
+	replica string       // "" for the manager
+	before  time.Time    // only a connection made before then is known to be to the server that was chosen; zero: any is
+}
+
+// pipedTarget chooses the server for the turn as acquire would, but waits for nothing: ok is false where that may be
+// needed.
+func (s *Session) pipedTarget() (to pipedTo, ok bool) {
+	f := s.db.Fleet.Load()
+	if f == nil {
+		return pipedTo{pool: s.home}, true
+	}
+	v := f.View()
+	if !s.aim.replica {
+		mustShow := (s.seenOn != "" || s.floorDue) && s.aim.level != router.Eventual && !s.aim.blind
+		if v.Manager < 0 || mustShow {
+			return to, false
+		}
+		return pipedTo{pool: s.poolOf(v.Hosts[v.Manager].Name), fleet: f}, true
+	}
+	s.hosts = f.Hosts(v, s.hosts, time.Now())
+	i, why := s.choose(f)
+	if i < 0 {
+		return to, false
+	}
+	s.aim.why = why
+	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, before: v.Hosts[i].Asked}
+	if why == balance.Sticky {
+		to.before = s.seenAt
+	}
+	return to, true
+}
+
+// pipedGoes notes where the turn goes, once it does.
+func (s *Session) pipedGoes(to *pipedTo, e *entry) {
+	s.piped.to = *to
+	if e.fleet, e.replica = to.fleet, to.replica; to.fleet == nil {
+		return
+	}
+	s.pool, s.tells = to.pool, false
+	s.replica = to.replica
+	s.routed()
+	s.replica = ""
+	if to.replica != "" {
+		s.behind = 0
+		to.fleet.Begin(to.replica)
+	}
+}
+
+// pipedSaw raises what the session must see from now on, behind an answer that the client has.
+func (s *Session) pipedSaw(e *entry) {
+	f := s.db.Fleet.Load()
+	if f == nil || s.piped.to.fleet == nil {
+		return
+	}
+	if s.piped.to.replica != "" {
+		// The ticket may be drawn later than the answer came, not the time: a connection made since then may be to a server
+		// that has crashed since then.
+		s.seen, s.seenOn, s.seenAt = f.Now(), s.piped.to.replica, s.env.Epoch.Add(time.Duration(e.answered))
+		return
+	}
+	s.ticket = f.Now()
+}
