@@ -48,7 +48,10 @@ func (a *aim) refused(why balance.Why) {
 
 // level is the session's consistency level.
 func (s *Session) level() router.Level {
-	if v, _ := s.settings.Value(settingConsistency); v != "" { // RESET leaves it empty
+	if s.floorUnknown {
+		return router.Manager // nobody knows what it must see
+	}
+	if v, _ := s.settings.Value(router.SettingConsistency); v != "" { // RESET leaves it empty
 		if l, err := router.ParseLevel(v); err == nil {
 			return l
 		}

@@ -278,6 +278,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgQuery:
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
+			s.pumpOwn(refused(router.CheckOwn(it.st)))
 			s.pumpInside(it.st)
 			why := s.note(it.st)
 			s.keepFor(why)
@@ -289,6 +290,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open = true
 		if p, ok := splitParse(frame); ok {
 			it.st = s.facts(p.text)
+			s.pumpOwn(refused(router.CheckOwn(it.st)))
 			s.pumpReading(it.st)
 			s.pumpInside(it.st)
 			why := s.note(it.st)
@@ -306,6 +308,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 				st = s.names[string(name)]
 			}
 			if st != nil {
+				s.pumpOwn(checkBound(st.Facts, frame))
 				s.pumpInside(st.Facts)
 				why := s.note(st.Facts)
 				s.keepFor(why)
@@ -318,6 +321,15 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		}
 	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
 		d.open = true
+	}
+}
+
+// pumpOwn ends a session that gives one of the proxy's own settings what means nothing: within a pipeline no answer can be
+// put in the place of the server's.
+func (s *Session) pumpOwn(e *wire.Error) {
+	if e != nil {
+		e.Severity = "FATAL"
+		s.Kill(e)
 	}
 }
 

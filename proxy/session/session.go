@@ -52,6 +52,7 @@ type Session struct {
 	behind          int                // reads in a row for which every replica was behind
 	floor           balance.LSN        // what pgtier.lsn asked for
 	floorDue        bool               // the manager is not known to show it
+	floorUnknown    bool               // pgtier.lsn was given what is no position
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
 	openingReadOnly bool
