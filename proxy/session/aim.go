@@ -66,7 +66,7 @@ func (s *Session) aimTurn(pin string) *wire.Error {
 	if s.db.Fleet.Load() == nil {
 		return nil
 	}
-	if s.server != nil && !s.raw && s.replica != "" {
+	if s.server != nil && !s.raw && s.replica != "" && !s.comesBack() {
 		return s.aimInside(pin)
 	}
 	a := &s.aim
@@ -159,7 +159,14 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 			a.reason = cmp.Or(a.reason, "begins a READ ONLY transaction")
 			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
-		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
+		case parser.SetTransaction:
+			if a.begins {
+				if asksManager(&cmd.Transaction) {
+					a.manager(router.InTransaction, "SET TRANSACTION asks for what no replica serves")
+				}
+				return nil
+			}
+		case parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
 			if a.begins {
 				return nil
 			}

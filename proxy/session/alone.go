@@ -21,6 +21,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	if e := refused(router.CheckOwn(st)); e != nil {
 		return true, s.refuseHere(e)
 	}
+	s.unread = false
 	s.txn.reads.begin()
 	cmd := &st.Commands[0]
 	s.other(router.NotProved, cmd.Kind.String())

@@ -48,6 +48,7 @@ func (s *Session) startDuplex() bool {
 	s.other(router.NotProved, "messages that come without Sync")
 	if s.openingFailed {
 		if err := s.failHere(); err != nil {
+	s.unread = false
 			return s.fatal(asError(err))
 		}
 	}

@@ -58,6 +58,7 @@ type Session struct {
 	openingReadOnly bool
 	opened          []byte // the BEGIN that the turn under way began with
 	begun           bool   // the turn under way began with a held BEGIN
+	unread          bool   // the transaction on a replica has only begun; openingAs is what it says
 	openingFailed   bool   // a transaction whose BEGIN never came to a server
 
 	piped  piped
