@@ -242,7 +242,11 @@ func (s *Session) serializable() bool {
 func (s *Session) aimInside(pin string) *wire.Error {
 	reason, ended := pin, false
 	for i := range s.items {
-		st := s.items[i].facts()
+		it := &s.items[i]
+		st := it.facts()
+		if it.typ == wire.MsgBind && st == nil {
+			st = s.bound(i, s.in.Bytes())
+		}
 		if st == nil || reason != "" {
 			continue
 		}
@@ -252,6 +256,9 @@ func (s *Session) aimInside(pin string) *wire.Error {
 		}
 		if reason = s.localTo(st); reason == "" {
 			reason = s.newInside(st, ended)
+		}
+		if runs := it.typ == wire.MsgQuery || it.typ == wire.MsgBind; runs && reason == "" {
+			reason = s.behindEnd(st, ended)
 		}
 		ended = ended || st.Effects&parser.EndsTransaction != 0
 	}
@@ -289,6 +296,33 @@ func (s *Session) newInside(st *parser.Statement, ended bool) string {
 		return ""
 	}
 	return "goes on behind the end of a transaction of level strong"
+}
+
+// behindEnd is why a statement cannot run where the transaction was. ended: one before it in the same request ends the
+// transaction. A replica refuses writes, and transactions begun there would not be what they were asked to be.
+func (s *Session) behindEnd(st *parser.Statement, ended bool) string {
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		if ended && !s.goesBehind(cmd) {
+			return cmd.Kind.String() + " stands behind the end of the transaction in one request, which goes to one server"
+		}
+		ended = ended || cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback
+	}
+	return ""
+}
+
+// goesBehind reports whether cmd does on a replica, behind the end of a transaction there, what it does elsewhere.
+func (s *Session) goesBehind(cmd *parser.Command) bool {
+	switch cmd.Kind {
+	case parser.Begin:
+		return s.readOnly(&cmd.Transaction)
+	case parser.Commit, parser.Rollback, parser.Savepoint, parser.RollbackTo, parser.Release, parser.SetTransaction, parser.Show,
+		parser.Reset, parser.ResetAll, parser.DiscardAll, parser.DiscardPlans, parser.DiscardSequences, parser.DiscardTemp:
+		return true
+	case parser.Set:
+		return !strings.HasPrefix(cmd.Assigned.Name, router.OwnPrefix) // what follows would be of the level before
+	}
+	return s.db.Hazards.CommandReading(cmd).Verdict == catalog.Read
 }
 
 // localTo is why a statement is true of the server alone that runs it, "" if it is not or says so itself.
