@@ -64,6 +64,9 @@ func (s *Session) level() router.Level {
 // the client.
 func (s *Session) aimTurn(pin string) *wire.Error {
 	if s.db.Fleet.Load() == nil {
+		if s.aim.replica || s.aim.proved { // of a turn before a reload: it says nothing of this one
+			s.aim = aim{readings: s.aim.readings[:0]}
+		}
 		return nil
 	}
 	if s.server != nil && !s.raw && s.replica != "" && !s.comesBack() {

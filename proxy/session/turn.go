@@ -18,7 +18,7 @@ func (s *Session) serve(req []byte) bool {
 	if s.piped.entry != nil && !s.collect() {
 		return false
 	}
-	if s.db.Fleet.Load() != nil {
+	if s.db.Fleet.Load() != nil || s.openingFailed { // that outlives a reload
 		if done, ok := s.hold(req); done {
 			return ok
 		}
