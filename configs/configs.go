@@ -97,12 +97,30 @@ func decode(tree map[string]any) (*Config, error) {
 	config.Proxy.Databases = make(map[string]proxy.Database, len(databases))
 	for name, keys := range databases {
 		database := proxy.DefaultDatabase(config.Proxy.Pool)
-		if err := mapstructure.Decode(keys, &database); err != nil {
+		if err := decodeDatabase(keys, &database); err != nil {
 			return nil, err
 		}
 		config.Proxy.Databases[name] = database
 	}
 	return config, nil
+}
+
+// decodeDatabase puts the tree of one database over its defaults. Those of a row stand nowhere before the row does.
+func decodeDatabase(keys any, database *proxy.Database) error {
+	weigh := func(_, to reflect.Type, data any) (any, error) {
+		row, ok := data.(map[string]any)
+		if _, given := row["weight"]; !ok || given || to != reflect.TypeFor[proxy.Replica]() {
+			return data, nil
+		}
+		row = maps.Clone(row)
+		row["weight"] = proxy.DefaultWeight
+		return row, nil
+	}
+	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: database, DecodeHook: weigh})
+	if err != nil {
+		return err
+	}
+	return decoder.Decode(keys)
 }
 
 // Validate returns everything that is wrong as one joined error, each part led by its key's path; nil when c can be used.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,18 @@ func TestDatabaseNamesKeepCaseAndDots(t *testing.T) {
 	}
 	if got := config.Proxy.Databases["new_one"].Shards; len(got) != 1 || got[0].Manager.Host != "n" {
 		t.Errorf("new_one: got %+v", got)
+	}
+}
+
+func TestReplicasWeighOneUnlessTheyAreGivenAnotherWeight(t *testing.T) {
+	config := mustParse(t, `databases: {a: {shards: [{manager: postgres://h, replicas: [{url: postgres://b}, {url: postgres://c, weight: 0}, {url: postgres://d, weight: 3, zone: z}]}]}}`,
+		"PGTIER_DATABASES_A_SHARDS_0_REPLICAS_3_URL=postgres://e")
+	var got []int
+	for _, r := range config.Proxy.Databases["a"].Shards[0].Replicas {
+		got = append(got, r.Weight)
+	}
+	if want := []int{1, 0, 3, 1}; !slices.Equal(got, want) {
+		t.Errorf("got weights %v, want %v", got, want)
 	}
 }
 

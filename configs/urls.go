@@ -51,7 +51,7 @@ func FromURLs(manager string, replicas []string, listen, http string, env []stri
 		if err != nil {
 			found = append(found, Problem{Path: "--replica", Text: err.Error()})
 		}
-		followers = append(followers, proxy.Replica{URL: replica, Weight: 1})
+		followers = append(followers, proxy.Replica{URL: replica, Weight: proxy.DefaultWeight})
 	}
 	if len(found) == 0 {
 		config.addServer(server, followers)

@@ -307,6 +307,9 @@ func (c *Command) bytes() int64 {
 // factBytes estimates the memory of the lists of facts.
 func (c *Command) factBytes() int64 {
 	n := int64(len(c.Transaction.Isolation) + len(c.Assigned.Name) + len(c.Assigned.Value))
+	for i := range c.Configured {
+		n += int64(unsafe.Sizeof(c.Configured[i])) + int64(len(c.Configured[i].Name)+len(c.Configured[i].Value))
+	}
 	for _, t := range c.Tables {
 		n += int64(unsafe.Sizeof(t)) + int64(len(t.Schema)+len(t.Name))
 	}

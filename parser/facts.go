@@ -89,6 +89,16 @@ type Assignment struct {
 	Default bool // TO DEFAULT, or RESET; Value is ""
 }
 
+// Configuration is one call of set_config(name, value, is_local).
+type Configuration struct {
+	// Assignment is what the text shows. Its Name is "" where that is computed or a parameter; Default is a value of NULL.
+	Assignment
+	// NameParam and ValueParam are the numbers of the parameters that hold the name and the value, 0 if none does.
+	NameParam, ValueParam int
+	// Computed: the value is neither a constant nor a parameter. LocalComputed: is_local is no constant.
+	Computed, LocalComputed bool
+}
+
 // Restores reports whether a command may set something to what it was at login.
 func (s *Statement) Restores() bool {
 	for i := range s.Commands {

@@ -151,6 +151,9 @@ func describeFacts(c *Command, field func(name, value string)) {
 	if c.Assigned.Name != "" {
 		field("assigned", fmt.Sprintf("%+v", c.Assigned))
 	}
+	for _, s := range c.Configured {
+		field("configured", fmt.Sprintf("%+v", s))
+	}
 	if c.Analyze {
 		field("analyze", "yes")
 	}

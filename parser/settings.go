@@ -155,6 +155,7 @@ func (c *Command) setConfig(args []*pg.Node) {
 		}
 		named[i] = arg
 	}
+	c.Configured = append(c.Configured, configuration(named))
 	name, known := literal(named[0])
 	local := isTrue(named[2])
 	name = strings.ToLower(name)
@@ -181,6 +182,48 @@ func (c *Command) setConfig(args []*pg.Node) {
 		c.pin(pinComputed)
 		c.LocalsAny = true
 	}
+}
+
+// configuration is what the arguments of a set_config show.
+func configuration(args [3]*pg.Node) (c Configuration) {
+	if name, ok := literal(args[0]); ok {
+		c.Name = strings.ToLower(name)
+	}
+	c.NameParam = parameter(args[0])
+	c.Value, c.Default, c.Computed = plainText(args[1])
+	if c.ValueParam = parameter(args[1]); c.ValueParam > 0 {
+		c.Computed = false
+	}
+	c.Local = isTrue(args[2])
+	c.LocalComputed = !c.Local && !isFalse(args[2])
+	return c
+}
+
+// parameter is the number of the parameter that n is, through casts; 0 if it is none.
+func parameter(n *pg.Node) int {
+	for n.GetTypeCast() != nil {
+		n = n.GetTypeCast().Arg
+	}
+	return int(n.GetParamRef().GetNumber())
+}
+
+// plainText is the text that a constant has once the server has read it: a cast to a type with a length may cut it.
+func plainText(n *pg.Node) (text string, null, computed bool) {
+	for n.GetTypeCast() != nil {
+		if len(n.GetTypeCast().TypeName.GetTypmods()) > 0 {
+			return "", false, true
+		}
+		n = n.GetTypeCast().Arg
+	}
+	k := n.GetAConst()
+	if k == nil {
+		return "", false, true
+	}
+	if s, ok := k.Val.(*pg.A_Const_Sval); ok {
+		return s.Sval.GetSval(), false, false
+	}
+	_, null = constantText(k)
+	return "", null, !null // a number: the server has no such function
 }
 
 // literal is the text of a constant, through casts.

@@ -197,6 +197,8 @@ type Command struct {
 	Transaction Transaction
 	// Assigned is what a SET or RESET of one setting assigns; its Name is "" for other statements and for lists.
 	Assigned Assignment
+	// Configured are the calls of set_config with three arguments, in the order of the text.
+	Configured []Configuration
 	// Explained are the facts of the statement inside EXPLAIN, Analyze that it is carried out.
 	Explained *Command
 	Analyze   bool

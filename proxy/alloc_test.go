@@ -2,14 +2,17 @@ package proxy_test
 
 import (
 	"crypto/tls"
+	"math"
 	"net"
 	"runtime"
 	"testing"
 	"time"
 
+	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // TestRelayedQueriesAllocateNothing relays queries in each protocol and counts the allocations of the whole process, in
@@ -71,6 +74,62 @@ func TestRelayedQueriesAllocateNothing(t *testing.T) {
 			t.Logf("%.4f allocations a query", each)
 			if each >= 0.05 && !raceEnabled {
 				t.Errorf("%.4f allocations a query, want fewer than 0.05", each)
+			}
+		})
+	}
+}
+
+// TestReadsOnReplicasAllocateNothing is the same of reads that are proved, balanced and served by a replica. What asks the
+// servers in the background allocates now and then, so the best of many short runs counts.
+func TestReadsOnReplicasAllocateNothing(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates by itself: nothing is counted")
+	}
+	c := newCrew(t, 2, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 2)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	one := "1"
+	const sql = "SELECT v FROM t WHERE id = $1"
+	run := wire.AppendSync(wire.AppendExecute(wire.AppendBindText(nil, "named", []*string{&one})))
+	for name, tc := range map[string]struct{ before, msgs []byte }{
+		"simple":   {nil, wire.AppendQuery(nil, "SELECT v FROM t WHERE id = 1")},
+		"extended": {nil, wire.AppendSync(wire.AppendExecute(wire.AppendBindText(wire.AppendParse(nil, "", []byte(sql), nil), "", []*string{&one})))},
+		"prepared": {wire.AppendSync(wire.AppendParse(nil, "named", []byte(sql), nil)), run},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := p.rawDial(t, wire.Protocol30)
+			if tc.before != nil {
+				if err := raw.round(tc.before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			work := func(queries int) {
+				for range queries {
+					if err := raw.round(tc.msgs); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			work(500)
+			const runs, queries = 300, 10
+			served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+			reads := served.Load()
+			least := uint64(math.MaxUint64)
+			for range runs {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				work(queries)
+				runtime.ReadMemStats(&after)
+				least = min(least, after.Mallocs-before.Mallocs)
+			}
+			reads = served.Load() - reads
+			t.Logf("%d allocations in the best run of %d queries; replicas served %d of %d", least, queries, reads, runs*queries)
+			if reads < runs*queries*9/10 {
+				t.Error("the manager served too many: the test proves nothing")
+			}
+			if least >= queries && !raceEnabled {
+				t.Errorf("%d allocations in the best run of %d queries, want none", least, queries)
 			}
 		})
 	}

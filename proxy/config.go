@@ -74,9 +74,13 @@ type Shard struct {
 type Replica struct {
 	URL  topology.Server `mapstructure:"url"`
 	Zone string          `mapstructure:"zone"`
-	// Weight is the share of reads beside the other replicas.
+	// Weight is the share of reads beside the other replicas, where these are balanced by weight; DefaultWeight where the
+	// configuration says nothing. 0 takes reads only while no replica with a weight can.
 	Weight int `mapstructure:"weight"`
 }
+
+// DefaultWeight gives replicas equal shares.
+const DefaultWeight = 1
 
 // Reads says how old an answer may be and who gives it. Without replicas the manager answers everything, which keeps every promise.
 type Reads struct {

@@ -2,15 +2,18 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/wire"
 	"pgtier/router"
 )
 
@@ -277,4 +280,110 @@ func TestNotifiedSessionFindsWhatItWasToldOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValue(t, reader, "SELECT v FROM t", "1")
+}
+
+// flushed are messages that end in Flush.
+func flushed(texts ...string) (out []byte) {
+	for _, text := range texts {
+		out = append(out, unsynced("", text)...)
+	}
+	return append(out, wire.MsgFlush, 0, 0, 0, 4)
+}
+
+// TestBehindTheEndOfAReplicasTransaction: what the client sends in one request with the end of a READ ONLY transaction that a
+// replica serves goes there too. What would be answered otherwise than on the manager is refused, and what a Sync parts from
+// the transaction goes where it must.
+func TestBehindTheEndOfAReplicasTransaction(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	served := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+	inside := func(t *testing.T, level string) *rawClient {
+		t.Helper()
+		raw := p.rawDial(t, wire.Protocol30)
+		if err := raw.round(wire.AppendQuery(nil, "SET pgtier.consistency = '"+level+"'")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a replica serves the transaction", func() bool {
+			before := served.Load()
+			for _, sql := range []string{"COMMIT", "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM t"} {
+				if err := raw.round(wire.AppendQuery(nil, sql)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return served.Load() > before
+		})
+		return raw
+	}
+	sync := func(msgs []byte) []byte { return wire.AppendSync(msgs) }
+	behind := func(text string) []byte { return append(unsynced("", "COMMIT"), unsynced("", text)...) }
+	for name, tc := range map[string]struct {
+		level string
+		sent  []byte
+		state string // "" if it is carried out
+	}{
+		"a write":                    {"session", sync(behind("INSERT INTO t VALUES (1)")), "25006"},
+		"a write in one text":        {"session", wire.AppendQuery(nil, "COMMIT; INSERT INTO t VALUES (1)"), "25006"},
+		"a transaction that writes":  {"session", wire.AppendQuery(nil, "COMMIT; BEGIN"), "25006"},
+		"one that only reads":        {"session", wire.AppendQuery(nil, "COMMIT; BEGIN READ ONLY; SELECT 1; COMMIT"), ""},
+		"a read":                     {"session", sync(behind("SELECT count(*) FROM t")), ""},
+		"a read, strong":             {"strong", sync(behind("SELECT count(*) FROM t")), "25006"},
+		"a setting":                  {"session", wire.AppendQuery(nil, "COMMIT; SET work_mem = '1MB'"), ""},
+		"the level":                  {"session", sync(append(behind("SET pgtier.consistency = 'manager'"), unsynced("", "SELECT count(*) FROM t")...)), "25006"},
+		"a write that is not run":    {"session", sync(append(unsynced("", "COMMIT"), wire.AppendParse(nil, "later", []byte("INSERT INTO t VALUES (1)"), nil)...)), ""},
+		"a hint":                     {"session", sync(unsynced("", "/* pgtier: consistency=manager */ SELECT count(*) FROM t")), "25006"},
+		"behind Flush, Sync between": {"session", append(sync(flushed("COMMIT")), sync(unsynced("", "INSERT INTO t VALUES (2)"))...), ""},
+		"behind Flush, a Query":      {"session", append(sync(flushed("SELECT 1")), wire.AppendQuery(wire.AppendQuery(nil, "COMMIT"), "INSERT INTO t VALUES (2)")...), ""},
+		"behind Flush, a read":       {"session", sync(flushed("COMMIT", "SELECT count(*) FROM t")), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := inside(t, tc.level)
+			ends := 0
+			for rest := tc.sent; len(rest) > 0; {
+				if rest[0] == wire.MsgSync || rest[0] == wire.MsgQuery {
+					ends++
+				}
+				size, _ := wire.FrameSize(rest)
+				rest = rest[size:]
+			}
+			if _, err := raw.nc.Write(tc.sent); err != nil {
+				t.Fatal(err)
+			}
+			var failed error
+			for range ends {
+				_ = raw.nc.SetReadDeadline(time.Now().Add(limit))
+				failed = errors.Join(failed, raw.ready())
+			}
+			var refusal *wire.Error
+			if errors.As(failed, &refusal) && refusal.Code != tc.state || (failed == nil) != (tc.state == "") {
+				t.Errorf("got %v, want state %q", failed, tc.state)
+			}
+			for _, sql := range []string{"ROLLBACK", "SELECT 1"} {
+				if err := raw.round(wire.AppendQuery(nil, sql)); err != nil {
+					t.Errorf("the session cannot go on: %s: %v", sql, err)
+				}
+			}
+		})
+	}
+	for name, tc := range map[string]struct{ level, sql string }{
+		"a write, behind Flush":      {"session", "INSERT INTO t VALUES (1)"},
+		"a read, strong, Flush":      {"strong", "SELECT count(*) FROM t"},
+		"a hint, behind Flush":       {"session", "/* pgtier: consistency=manager */ SELECT count(*) FROM t"},
+		"a transaction behind Flush": {"session", "BEGIN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := inside(t, tc.level)
+			if _, err := raw.nc.Write(flushed("COMMIT", tc.sql)); err != nil {
+				t.Fatal(err)
+			}
+			raw.wantFarewell(t, "25006")
+		})
+	}
+	if got := pgtest.Value(t, c.manager, c.database, "SELECT count(*) FROM t WHERE v = 1"); got != "0" {
+		t.Errorf("%s rows were written by what was refused", got)
+	}
+	if got := pgtest.Value(t, c.manager, c.database, "SELECT count(*) FROM t WHERE v = 2"); got != "2" {
+		t.Errorf("got %s rows of the two that were written", got)
+	}
 }

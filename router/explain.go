@@ -169,8 +169,13 @@ func (x *explanation) level() {
 	x.add("consistency", x.asked.String(), by+": "+x.asked.Promise())
 }
 
-// target says which role the server has that it goes to. A hint that means nothing is refused instead.
+// target says which role the server has that it goes to. A hint or a value of the proxy's own settings that means nothing
+// is refused instead.
 func (x *explanation) target() {
+	if r := CheckOwn(x.st); r != nil {
+		x.add("target", "none", "refused with "+r.Code+": "+r.Message)
+		return
+	}
 	if x.st.HintError != "" {
 		x.add("target", "none", "refused with 22023: "+x.st.HintError)
 		return

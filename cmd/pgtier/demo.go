@@ -145,7 +145,7 @@ func demoConfig(shards []demoShard, listen string) (*configs.Config, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read the URL of a replica of shard %d: %w", i+1, err)
 			}
-			one.Replicas = append(one.Replicas, proxy.Replica{URL: replica, Weight: 1})
+			one.Replicas = append(one.Replicas, proxy.Replica{URL: replica, Weight: proxy.DefaultWeight})
 		}
 		database.Shards = []proxy.Shard{one}
 		config.Proxy.Databases[fmt.Sprintf("%s_s%d", demoDatabase, i+1)] = database

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"pgtier/parser"
@@ -81,9 +82,10 @@ func (s *Session) startable() bool {
 }
 
 // restartable reports whether the turn is the first of a transaction that ends with its server: the BEGIN that was held
-// back, and statements that leave nothing behind where the transaction does not commit.
+// back, and statements that leave nothing behind where the transaction does not commit. A function may, if it is not proved
+// to read only: it may write a file, to the log, or over a connection of its own; so may a trigger that nobody knows.
 func (s *Session) restartable() bool {
-	if !s.begun || s.tx != wire.TxIdle {
+	if !s.begun || s.tx != wire.TxIdle || s.raw || s.pin != "" || s.txn.wrote.all {
 		return false
 	}
 	for i := range s.items {
@@ -91,11 +93,21 @@ func (s *Session) restartable() bool {
 		if it.typ == wire.MsgClose || it.typ == wire.MsgFunction {
 			return false
 		}
-		if st := it.facts(); st != nil && (st.Unparsed || st.Effects&(parser.EndsTransaction|parser.RunsOpaqueCode) != 0) {
+		st := it.facts()
+		switch {
+		case st == nil:
+		case st.Unparsed || st.Effects&(parser.EndsTransaction|parser.RunsOpaqueCode) != 0:
+			return false
+		case callsFunctions(st) && s.db.Hazards.Reading(st).Verdict != catalog.Read:
 			return false
 		}
 	}
 	return true
+}
+
+// callsFunctions reports whether st calls functions by name.
+func callsFunctions(st *parser.Statement) bool {
+	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return len(c.Calls)+len(c.Functions) > 0 })
 }
 
 // beganWithin is how soon a server that was told to end while it waited says so: one that says it later was working.

@@ -48,7 +48,10 @@ func (a *aim) refused(why balance.Why) {
 
 // level is the session's consistency level.
 func (s *Session) level() router.Level {
-	if v, _ := s.settings.Value(settingConsistency); v != "" { // RESET leaves it empty
+	if s.floorUnknown {
+		return router.Manager // nobody knows what it must see
+	}
+	if v, _ := s.settings.Value(router.SettingConsistency); v != "" { // RESET leaves it empty
 		if l, err := router.ParseLevel(v); err == nil {
 			return l
 		}
@@ -61,9 +64,12 @@ func (s *Session) level() router.Level {
 // the client.
 func (s *Session) aimTurn(pin string) *wire.Error {
 	if s.db.Fleet.Load() == nil {
+		if s.aim.replica || s.aim.proved { // of a turn before a reload: it says nothing of this one
+			s.aim = aim{readings: s.aim.readings[:0]}
+		}
 		return nil
 	}
-	if s.server != nil && !s.raw && s.replica != "" {
+	if s.server != nil && !s.raw && s.replica != "" && !s.comesBack() {
 		return s.aimInside(pin)
 	}
 	a := &s.aim
@@ -156,7 +162,14 @@ func (s *Session) aimStatement(a *aim, st *parser.Statement) *wire.Error {
 			a.reason = cmp.Or(a.reason, "begins a READ ONLY transaction")
 			a.begins, a.frozen = true, s.frozen(&cmd.Transaction)
 			return nil
-		case parser.SetTransaction, parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
+		case parser.SetTransaction:
+			if a.begins {
+				if asksManager(&cmd.Transaction) {
+					a.manager(router.InTransaction, "SET TRANSACTION asks for what no replica serves")
+				}
+				return nil
+			}
+		case parser.Commit, parser.Rollback, parser.Savepoint, parser.Release, parser.RollbackTo:
 			if a.begins {
 				return nil
 			}
@@ -232,7 +245,11 @@ func (s *Session) serializable() bool {
 func (s *Session) aimInside(pin string) *wire.Error {
 	reason, ended := pin, false
 	for i := range s.items {
-		st := s.items[i].facts()
+		it := &s.items[i]
+		st := it.facts()
+		if it.typ == wire.MsgBind && st == nil {
+			st = s.bound(i, s.in.Bytes())
+		}
 		if st == nil || reason != "" {
 			continue
 		}
@@ -242,6 +259,9 @@ func (s *Session) aimInside(pin string) *wire.Error {
 		}
 		if reason = s.localTo(st); reason == "" {
 			reason = s.newInside(st, ended)
+		}
+		if runs := it.typ == wire.MsgQuery || it.typ == wire.MsgBind; runs && reason == "" {
+			reason = s.behindEnd(st, ended)
 		}
 		ended = ended || st.Effects&parser.EndsTransaction != 0
 	}
@@ -279,6 +299,33 @@ func (s *Session) newInside(st *parser.Statement, ended bool) string {
 		return ""
 	}
 	return "goes on behind the end of a transaction of level strong"
+}
+
+// behindEnd is why a statement cannot run where the transaction was. ended: one before it in the same request ends the
+// transaction. A replica refuses writes, and transactions begun there would not be what they were asked to be.
+func (s *Session) behindEnd(st *parser.Statement, ended bool) string {
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		if ended && !s.goesBehind(cmd) {
+			return cmd.Kind.String() + " stands behind the end of the transaction in one request, which goes to one server"
+		}
+		ended = ended || cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback
+	}
+	return ""
+}
+
+// goesBehind reports whether cmd does on a replica, behind the end of a transaction there, what it does elsewhere.
+func (s *Session) goesBehind(cmd *parser.Command) bool {
+	switch cmd.Kind {
+	case parser.Begin:
+		return s.readOnly(&cmd.Transaction)
+	case parser.Commit, parser.Rollback, parser.Savepoint, parser.RollbackTo, parser.Release, parser.SetTransaction, parser.Show,
+		parser.Reset, parser.ResetAll, parser.DiscardAll, parser.DiscardPlans, parser.DiscardSequences, parser.DiscardTemp:
+		return true
+	case parser.Set:
+		return !strings.HasPrefix(cmd.Assigned.Name, router.OwnPrefix) // what follows would be of the level before
+	}
+	return s.db.Hazards.CommandReading(cmd).Verdict == catalog.Read
 }
 
 // localTo is why a statement is true of the server alone that runs it, "" if it is not or says so itself.

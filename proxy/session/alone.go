@@ -18,6 +18,10 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	if len(st.Commands) != 1 || st.Pin != "" || s.tx == wire.TxFailed {
 		return false, true
 	}
+	if e := refused(router.CheckOwn(st)); e != nil {
+		return true, s.refuseHere(e)
+	}
+	s.unread = false
 	s.txn.reads.begin()
 	cmd := &st.Commands[0]
 	s.other(router.NotProved, cmd.Kind.String())

@@ -33,6 +33,8 @@ type duplex struct {
 	resets   []item     // RESETs of what the login set, to be mended at the end
 	began    bool       // a transaction block
 	unsure   bool       // something was sent that may have been committed if no answer comes
+	ended    bool       // what was sent ends the transaction that a replica serves
+	waits    bool       // what comes next may be for another server, and waits for the answer
 }
 
 // answered handles a ReadyForQuery; mu is held.
@@ -48,6 +50,7 @@ func (d *duplex) answered(r *relay) (stop bool) {
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
 	s.other(router.NotProved, "messages that come without Sync")
+	s.unread = false
 	if s.openingFailed {
 		if err := s.failHere(); err != nil {
 			return s.fatal(asError(err))
@@ -177,6 +180,10 @@ func (s *Session) pump() bool {
 			out.free()
 		}
 		s.in.Skip(n)
+		if s.dx.waits {
+			<-s.dx.finished
+			return false
+		}
 		switch next {
 		case gatherQuit:
 			s.leaving = true
@@ -226,7 +233,7 @@ func (s *Session) pumpSome() (n int, t *translator, next gathered) {
 		t.message(&it, b[off:off+have])
 		s.skipLeft = it.size - have
 		off += have
-		if s.skipLeft > 0 {
+		if s.skipLeft > 0 || d.waits {
 			break
 		}
 	}
@@ -285,7 +292,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			d.ignored++
 			return
 		}
-		d.open = false
+		d.open, d.waits = false, d.ended
 		s.relay.owed++
 	case wire.MsgFunction:
 		s.mayWriteAll()
@@ -294,7 +301,9 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgQuery:
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
-			s.pumpInside(it.st)
+			s.pumpOwn(refused(router.CheckOwn(it.st)))
+			s.pumpInside(d, it.st, true)
+			d.waits = d.ended
 			why := s.note(it.st)
 			s.keepFor(why)
 			s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
@@ -305,8 +314,9 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open = true
 		if p, ok := splitParse(frame); ok {
 			it.st = s.facts(p.text)
+			s.pumpOwn(refused(router.CheckOwn(it.st)))
 			s.pumpReading(it.st)
-			s.pumpInside(it.st)
+			s.pumpInside(d, it.st, false)
 			why := s.note(it.st)
 			s.keepFor(why)
 			if s.raw { // whose names are not followed
@@ -322,7 +332,8 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 				st = s.names[string(name)]
 			}
 			if st != nil {
-				s.pumpInside(st.Facts)
+				s.pumpOwn(checkBound(st.Facts, frame))
+				s.pumpInside(d, st.Facts, true)
 				why := s.note(st.Facts)
 				s.keepFor(why)
 				if !s.raw || len(name) > 0 {
@@ -337,21 +348,36 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	}
 }
 
-// pumpInside ends a session that asks a replica, in a READ ONLY transaction there, for what is true of the manager alone:
-// within a pipeline no answer can be put in the place of the server's.
-func (s *Session) pumpInside(st *parser.Statement) {
-	if s.replica == "" || s.raw {
-		return
-	}
-	reason := s.localTo(st)
-	if reason == "" {
-		reason = s.newInside(st, false)
-	}
-	if reason != "" {
-		e := notHere(reason)
+// pumpOwn ends a session that gives one of the proxy's own settings what means nothing: within a pipeline no answer can be
+// put in the place of the server's.
+func (s *Session) pumpOwn(e *wire.Error) {
+	if e != nil {
 		e.Severity = "FATAL"
 		s.Kill(e)
 	}
+}
+
+// pumpInside ends a session that asks a replica, in a READ ONLY transaction there, for what must not be served there: within
+// a pipeline no answer can be put in the place of the server's. runs: st is not only prepared. mu is held.
+func (s *Session) pumpInside(d *duplex, st *parser.Statement, runs bool) {
+	if s.replica == "" || s.raw {
+		return
+	}
+	e, reason := s.hintedInside(st), s.localTo(st)
+	if reason == "" {
+		reason = s.newInside(st, d.ended)
+	}
+	if reason == "" && runs {
+		reason = s.behindEnd(st, d.ended)
+	}
+	if e == nil && reason != "" {
+		e = notHere(reason)
+	}
+	if e != nil {
+		e.Severity = "FATAL"
+		s.Kill(e)
+	}
+	d.ended = d.ended || runs && st.Effects&parser.EndsTransaction != 0
 }
 
 // pumpRuns follows a statement that is about to run: what it resets, and whether it may commit something. A session is

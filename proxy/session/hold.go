@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
@@ -89,6 +90,64 @@ func (s *Session) openingSet(t *parser.Transaction) {
 	}
 	as.Snapshot = as.Snapshot || t.Snapshot
 	s.openingReadOnly = s.readOnly(as)
+}
+
+// asksManager reports whether SET TRANSACTION asks for what no replica serves.
+func asksManager(t *parser.Transaction) bool {
+	return t.ReadWrite || t.Snapshot || t.Isolation == "serializable"
+}
+
+// onlyBegan reports whether the turn was nothing but a BEGIN of the extended protocol, which is not held, and notes what that says.
+func (s *Session) onlyBegan() (only bool) {
+	if s.replica == "" || s.server == nil || s.raw || s.tx != wire.TxActive {
+		return false
+	}
+	for i := range s.items {
+		st := s.items[i].facts()
+		if st == nil {
+			continue
+		}
+		if len(st.Commands) != 1 || st.Commands[0].Kind != parser.Begin {
+			return false
+		}
+		only, s.openingAs = true, st.Commands[0].Transaction
+	}
+	return only
+}
+
+// comesBack gives up a transaction on a replica that has done nothing but begin, where SET TRANSACTION asks for what no
+// replica serves. Its BEGIN is then as one that was held.
+func (s *Session) comesBack() bool {
+	if !s.unread || !slices.ContainsFunc(s.items, func(it item) bool {
+		st := it.facts()
+		return st != nil && len(st.Commands) > 0 && st.Commands[0].Kind == parser.SetTransaction && asksManager(&st.Commands[0].Transaction)
+	}) {
+		return false
+	}
+	c := s.server
+	if tx, err := c.ExecTx(wire.AppendQuery(nil, "ROLLBACK"), adoptTimeout, nil); err != nil || tx != wire.TxIdle {
+		c.Spoil("rollback of a transaction that had only begun failed")
+	}
+	s.tx, s.unread = wire.TxIdle, false
+	s.release(c)
+	s.opening = wire.AppendQuery(nil, beginText(&s.openingAs))
+	s.openingReadOnly = s.readOnly(&s.openingAs)
+	return true
+}
+
+// beginText is a BEGIN that asks for t.
+func beginText(t *parser.Transaction) string {
+	text := "BEGIN"
+	if t.Isolation != "" {
+		text += " ISOLATION LEVEL " + t.Isolation
+	}
+	if t.ReadOnly {
+		text += " READ ONLY"
+	}
+	if t.Deferrable {
+		text += " DEFERRABLE"
+	}
+	return text
 }
 
 // inFailed serves requests in a transaction whose BEGIN never came to a server. Only what may end it, in another way than

@@ -1,7 +1,8 @@
 package session
 
 import (
-	"fmt"
+	"bytes"
+	"encoding/binary"
 	"strings"
 	"time"
 
@@ -15,27 +16,66 @@ import (
 // The proxy's own settings are custom settings of the server connection, so that SET, RESET, set_config, DISCARD and
 // transactions do with them what they do with any other. Only their values are checked here, and those that tell
 // something are put on the connection before the client's SHOW runs there.
-const (
-	ownPrefix          = "pgtier."
-	settingConsistency = "pgtier.consistency"
-	settingCache       = "pgtier.cache"
-	settingLSN         = "pgtier.lsn"
-	settingLastRoute   = "pgtier.last_route"
-)
 
-// checkOwn refuses values and names of the proxy's own settings that mean nothing.
-func (s *Session) checkOwn(st *parser.Statement) *wire.Error {
-	for i := range st.Commands {
-		cmd := &st.Commands[i]
-		if cmd.Kind == parser.Show && strings.HasPrefix(cmd.Name, ownPrefix) {
-			switch cmd.Name {
-			case settingConsistency, settingCache, settingLSN, settingLastRoute:
-			default:
-				return unknownOwn(cmd.Name)
-			}
+// refused is what the client is told of r, nil if that is nil.
+func refused(r *router.Refusal) *wire.Error {
+	if r == nil {
+		return nil
+	}
+	return &wire.Error{Code: r.Code, Message: r.Message, Hint: r.Hint}
+}
+
+// checkOwn refuses names and values of the proxy's own settings that mean nothing, in the i-th message of the requests.
+func (s *Session) checkOwn(i int, req []byte) *wire.Error {
+	it := &s.items[i]
+	switch it.typ {
+	case wire.MsgQuery, wire.MsgParse:
+		if it.st != nil {
+			return refused(router.CheckOwn(it.st))
 		}
-		if a := &cmd.Assigned; strings.HasPrefix(a.Name, ownPrefix) {
-			if e := checkAssignment(a); e != nil {
+	case wire.MsgBind:
+		if st := s.bound(i, req); st != nil {
+			return checkBound(st, req[it.off:it.off+it.size])
+		}
+	}
+	return nil
+}
+
+// bound is the statement of a Bind, which may be made by the requests themselves; nil if it is not known.
+func (s *Session) bound(i int, req []byte) *parser.Statement {
+	it := &s.items[i]
+	if it.own != nil {
+		return it.own.Facts
+	}
+	_, name, _, ok := splitBind(req[it.off : it.off+it.size])
+	for i--; ok && i >= 0; i-- {
+		parse := &s.items[i]
+		if parse.typ != wire.MsgParse || parse.named != (len(name) > 0) {
+			continue
+		}
+		if p, ok := splitParse(req[parse.off : parse.off+parse.size]); ok && bytes.Equal(p.name, name) {
+			return parse.st
+		}
+	}
+	return nil
+}
+
+// checkBound refuses parameters of set_config that give one of the proxy's own settings what means nothing.
+func checkBound(st *parser.Statement, frame []byte) *wire.Error {
+	for i := range st.Commands {
+		for _, c := range st.Commands[i].Configured {
+			if c.NameParam == 0 && (c.ValueParam == 0 || !strings.HasPrefix(c.Name, router.OwnPrefix)) {
+				continue
+			}
+			if c.NameParam > 0 {
+				name, _ := boundText(frame, c.NameParam)
+				c.Name = strings.ToLower(string(name))
+			}
+			if c.ValueParam > 0 {
+				value, given := boundText(frame, c.ValueParam)
+				c.Value, c.Default, c.ValueParam = string(value), !given, 0
+			}
+			if e := refused(router.CheckConfiguration(&c)); e != nil {
 				return e
 			}
 		}
@@ -43,50 +83,40 @@ func (s *Session) checkOwn(st *parser.Statement) *wire.Error {
 	return nil
 }
 
-func unknownOwn(name string) *wire.Error {
-	return &wire.Error{Code: wire.CodeInvalidParameter, Message: fmt.Sprintf("unknown setting %q", name),
-		Hint: "The proxy's settings are pgtier.consistency, pgtier.cache, pgtier.lsn and, to SHOW, pgtier.last_route."}
+// boundText is the n-th parameter of a Bind, of type text, which is the same in both formats; false if it is NULL or there
+// is none.
+func boundText(frame []byte, n int) ([]byte, bool) {
+	_, _, rest, ok := splitBind(frame)
+	if !ok || len(frame) < rest+2 {
+		return nil, false
+	}
+	b := frame[rest:]
+	formats := 2 * int(binary.BigEndian.Uint16(b))
+	if len(b) < 2+formats+2 {
+		return nil, false
+	}
+	count := int(binary.BigEndian.Uint16(b[2+formats:]))
+	for b = b[2+formats+2:]; count > 0 && len(b) >= 4; count-- {
+		size := int(int32(binary.BigEndian.Uint32(b)))
+		b = b[4:]
+		null := size < 0
+		size = max(size, 0)
+		if len(b) < size {
+			return nil, false
+		}
+		if n--; n == 0 {
+			return b[:size], !null
+		}
+		b = b[size:]
+	}
+	return nil, false
 }
 
-func checkAssignment(a *parser.Assignment) *wire.Error {
-	bad := func(hint string) *wire.Error {
-		return &wire.Error{Code: wire.CodeInvalidParameter, Message: fmt.Sprintf("invalid value for setting %q: %q", a.Name, a.Value), Hint: hint}
-	}
-	switch {
-	case a.Local:
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("setting %q cannot be set for one transaction", a.Name),
-			Hint: "Its server is chosen when it begins: SET it before BEGIN, or begin a statement with /* pgtier: … */."}
-	case a.Name == settingLastRoute:
-		return &wire.Error{Code: wire.CodeInvalidParameter, Message: fmt.Sprintf("setting %q can only be shown", a.Name)}
-	case a.Default && (a.Name == settingConsistency || a.Name == settingCache || a.Name == settingLSN):
-		return nil
-	}
-	switch a.Name {
-	case settingConsistency:
-		if _, err := router.ParseLevel(a.Value); err != nil {
-			return bad("Use session, strong, eventual or manager.")
-		}
-	case settingCache:
-		if a.Value != "on" && a.Value != "off" {
-			return bad("Use on or off.")
-		}
-	case settingLSN:
-		if _, err := balance.ParseLSN(a.Value); err != nil {
-			return bad("Use a position as SHOW pgtier.lsn gives it, such as 0/16B3748.")
-		}
-	case "pgtier.shard", "pgtier.sharding_key":
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("setting %q is not served by this version", a.Name)}
-	default:
-		return unknownOwn(a.Name)
-	}
-	return nil
-}
-
-// checkLogin is checkOwn for the settings of a login.
+// checkLogin refuses names and values that mean nothing in the settings of a login.
 func checkLogin(settings []wire.Param) *wire.Error {
 	for _, p := range settings {
-		if strings.HasPrefix(p.Name, ownPrefix) {
-			if e := checkAssignment(&parser.Assignment{Name: p.Name, Value: p.Value}); e != nil {
+		if strings.HasPrefix(p.Name, router.OwnPrefix) {
+			if e := refused(router.CheckAssignment(&parser.Assignment{Name: p.Name, Value: p.Value})); e != nil {
 				e.Severity = "FATAL"
 				return e
 			}
@@ -95,18 +125,40 @@ func checkLogin(settings []wire.Param) *wire.Error {
 	return nil
 }
 
-// takeLSN makes a position that the session was given the least it must see, and takes it out of what is carried: it is
-// the session's own, so no two would share a connection's settings.
-func (s *Session) takeLSN(now *backend.Settings) *backend.Settings {
-	v, ok := now.Value(settingLSN)
-	if !ok {
-		return now
+// takeOwn takes what a finished transaction has left of the proxy's own settings. The position that the session was given
+// is the least it must see; it is taken out of what is carried: it is the session's own, so no two would share a
+// connection's settings. A value that the server itself has computed may mean nothing, and cannot be refused any more: then
+// the manager serves until there is a better one.
+func (s *Session) takeOwn(now *backend.Settings) *backend.Settings {
+	for _, name := range [...]string{router.SettingConsistency, router.SettingLSN} {
+		v, ok := now.Value(name)
+		if !ok {
+			continue
+		}
+		r := router.CheckValue(name, v)
+		if v == "" { // RESET leaves it empty
+			r = nil
+		}
+		if before, _ := s.settings.Value(name); r != nil && v != before {
+			s.warnOwn(r)
+		}
+		if name == router.SettingLSN {
+			s.floorUnknown = r != nil
+			if at, err := balance.ParseLSN(v); err == nil {
+				s.floorDue = s.floorDue || at > s.floor
+				s.floor = max(s.floor, at)
+			}
+			now = now.Without(name)
+		}
 	}
-	if at, err := balance.ParseLSN(v); err == nil {
-		s.floorDue = s.floorDue || at > s.floor
-		s.floor = max(s.floor, at)
-	}
-	return now.Without(settingLSN)
+	return now
+}
+
+// warnOwn tells the client, before its ReadyForQuery, of a value that means nothing.
+func (s *Session) warnOwn(r *router.Refusal) {
+	e := refused(r)
+	e.Severity, e.Detail = "WARNING", "The statement that computed it has been carried out; reads go to the manager until the setting has another value."
+	s.beforeReady(func() { s.send(e.AppendNotice(nil)) })
 }
 
 // lsnWait bounds how long SHOW pgtier.lsn waits for the position of the session's last write.
@@ -142,8 +194,17 @@ func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 		}
 		for j := range st.Commands {
 			cmd := &st.Commands[j]
-			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, ownPrefix) {
+			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, router.OwnPrefix) {
 				continue
+			}
+			if s.raw && cmd.Name != router.SettingLSN && cmd.Name != router.SettingLastRoute {
+				set, err := s.setOn(c, cmd.Name, replay)
+				if err != nil {
+					return err
+				}
+				if set {
+					continue // nobody reads back what a session sets that keeps its connection; it stands there
+				}
 			}
 			params = append(params, wire.Param{Name: cmd.Name, Value: s.ownValue(cmd.Name)})
 		}
@@ -160,13 +221,29 @@ func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
 }
 
+// setOn reports whether the setting has a value on c, behind a pending replay.
+func (s *Session) setOn(c *backend.Conn, name string, replay *[]byte) (set bool, err error) {
+	if err := s.replayNow(c, replay); err != nil {
+		return false, err
+	}
+	c.SetUnnamed(nil)
+	s.turnTime = 0
+	err = c.Exec(backend.AppendCapture(nil, []string{name}), readBackTimeout, func(f wire.Frame) {
+		if f.Type == wire.MsgDataRow {
+			fields, err := wire.RowFields(f.Body())
+			set = err == nil && len(fields) == 1 && len(fields[0]) > 0
+		}
+	})
+	return set, err
+}
+
 func (s *Session) ownValue(name string) string {
 	switch name {
-	case settingConsistency:
+	case router.SettingConsistency:
 		return s.level().String()
-	case settingLSN:
+	case router.SettingLSN:
 		return s.position().String()
-	case settingLastRoute:
+	case router.SettingLastRoute:
 		return s.route.String()
 	}
 	if v, _ := s.settings.Value(name); v != "" {

@@ -193,6 +193,7 @@ func (s *Session) discarded(c *backend.Conn) error {
 		s.listens = nil
 	}
 	s.seqOn = 0
+	s.floorUnknown = false
 	if s.db.Config().Mode == pool.ModeSession {
 		return s.beginAgain(c)
 	}

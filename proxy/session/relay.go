@@ -164,8 +164,9 @@ func (r *relay) step() bool {
 			if whole {
 				frame := b[pos : pos+size]
 				r.count(frame[0])
+				ours := r.skip > 0 // an answer to what the proxy put in front
 				keep, stop := r.inspect(frame)
-				r.heard = true
+				r.heard = r.heard || !ours
 				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
 					keep = false
 				}
@@ -181,7 +182,7 @@ func (r *relay) step() bool {
 			}
 		}
 		r.count(b[pos])
-		r.heard = true
+		r.heard = r.heard || r.skip == 0
 		n := min(size, len(b)-pos)
 		r.keep(b, pos, n)
 		r.remain = size - n

@@ -52,11 +52,13 @@ type Session struct {
 	behind          int                // reads in a row for which every replica was behind
 	floor           balance.LSN        // what pgtier.lsn asked for
 	floorDue        bool               // the manager is not known to show it
+	floorUnknown    bool               // pgtier.lsn was given what is no position
 	opening         []byte             // a BEGIN that no server has seen
 	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
 	openingReadOnly bool
 	opened          []byte // the BEGIN that the turn under way began with
 	begun           bool   // the turn under way began with a held BEGIN
+	unread          bool   // the transaction on a replica has only begun; openingAs is what it says
 	openingFailed   bool   // a transaction whose BEGIN never came to a server
 
 	piped  piped

@@ -181,7 +181,8 @@ func (s *Session) capture(c *backend.Conn, names []string) error {
 	if path, _ := now.Value("search_path"); strings.Contains(path, "pg_temp") {
 		s.keepFor("search_path names pg_temp")
 	}
-	now = s.takeLSN(now)
+	s.floorUnknown = s.floorUnknown && !slices.Contains(names, router.SettingLSN)
+	now = s.takeOwn(now)
 	s.settings = now
 	c.SettingsAre(now)
 	c.SetUnnamed(nil)
@@ -212,6 +213,9 @@ func (s *Session) wasReset(c *backend.Conn) {
 				names = append(names, p.Name)
 			}
 		}
+	}
+	if cmd.Kind == parser.ResetAll || slices.Contains(names, router.SettingLSN) {
+		s.floorUnknown = false
 	}
 	on := c.Settings()
 	for _, name := range names {

@@ -397,13 +397,6 @@ func largeObjectCall(frame []byte) bool {
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	s.harmless, s.effects = nil, 0
-	for i := range s.items {
-		if st := s.items[i].st; st != nil {
-			if e := s.checkOwn(st); e != nil {
-				return "", e
-			}
-		}
-	}
 	s.txn.reads.begin()
 	s.reparsed = false
 	for i := range s.items {
@@ -411,6 +404,9 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
 		if pin == "" {
 			pin = why
+		}
+		if e := s.checkOwn(i, req); e != nil {
+			return "", e
 		}
 		if it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 && s.statementMode() {
 			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",

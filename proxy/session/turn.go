@@ -18,7 +18,7 @@ func (s *Session) serve(req []byte) bool {
 	if s.piped.entry != nil && !s.collect() {
 		return false
 	}
-	if s.db.Fleet.Load() != nil {
+	if s.db.Fleet.Load() != nil || s.openingFailed { // that outlives a reload
 		if done, ok := s.hold(req); done {
 			return ok
 		}
@@ -97,6 +97,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	}
 	ok = s.settle(c, err)
 	s.begun, s.opened = false, nil
+	s.unread = ok && s.onlyBegan()
 	s.account(began, owed)
 	if ok && owed == 1 && s.server == nil && s.db.Config().Pipeline.Enabled {
 		s.learn(req, time.Duration(s.since.Load()-sent))

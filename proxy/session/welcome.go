@@ -204,7 +204,7 @@ func (s *Session) Open(settings []wire.Param, known *Welcomes) error {
 		known.keep(w)
 	}
 	s.startup, s.settings, s.params = w.settings, w.settings, w.params
-	s.settings = s.takeLSN(s.settings)
+	s.settings = s.takeOwn(s.settings)
 	out := wire.AppendAuth(nil, wire.AuthOK, nil)
 	out = w.params.AppendChanges(out, nil)
 	out = wire.AppendBackendKey(out, s.key.PID, []byte(s.key.Secret))

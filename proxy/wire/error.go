@@ -77,6 +77,13 @@ func (e *Error) Append(dst []byte) []byte {
 	return encode(&m, dst)
 }
 
+// AppendNotice adds a NoticeResponse of the severity to dst.
+func (e *Error) AppendNotice(dst []byte) []byte {
+	m := pgproto3.NoticeResponse{Severity: e.Severity, SeverityUnlocalized: e.Severity, Code: e.Code,
+		Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	return encode(&m, dst)
+}
+
 // ErrorFields reads the fields of an ErrorResponse or NoticeResponse body by
 // their one-letter codes. Malformed input ends the walk early; it never fails.
 func ErrorFields(body []byte, visit func(field byte, value string)) {

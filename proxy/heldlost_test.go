@@ -1,0 +1,143 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgtier/cmd/localpg"
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy/wire"
+)
+
+// endBackend waits until a client's statement with mark in its text is under way on one of the servers, where condition
+// holds of it in pg_stat_activity, and ends its server process.
+func (c *crew) endBackend(t testing.TB, mark, condition string, servers ...*localpg.Server) {
+	t.Helper()
+	eventually(t, mark+" runs and is ended", func() bool {
+		return slices.ContainsFunc(servers, func(s *localpg.Server) bool {
+			return pgtest.Value(t, s, "postgres", fmt.Sprintf(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = '%s' AND state = 'active' AND query LIKE '%%%s%%' AND %s`, c.database, mark, condition)) != "0"
+		})
+	})
+}
+
+// TestFirstTurnOfALostTransaction: a server is lost in the first turn behind a held BEGIN. Where nothing but BEGIN and what
+// leaves nothing behind can have run, and the client has heard nothing, it runs again; where more may have, the client is
+// told that its transaction is gone.
+func TestFirstTurnOfALostTransaction(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (1)")
+	p := c.serve(t, nil)
+	c.settle(t, p)
+	// Whoever wants to read t waits, on the replica too, until end is called.
+	lock := func(t *testing.T) (end func()) {
+		conn, err := pgx.Connect(bounded(t), c.manager.URL(c.database, "", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		mustValue(t, conn, "BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+		pgtest.Exec(t, c.manager, c.database, "SELECT pg_current_xact_id()") // a commit, with which replicas get the lock
+		if err := c.shard.CatchUp(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		return func() { mustValue(t, conn, "COMMIT") }
+	}
+	stats := &p.SharedOf(p.database).Stats
+
+	t.Run("a read on a replica runs again", func(t *testing.T) {
+		conn := p.client(t)
+		mustValue(t, conn, "BEGIN READ ONLY")
+		end := lock(t)
+		repeated := stats.Repeated.Load()
+		done := later(conn, "SELECT v AS read_on_a_replica FROM t")
+		c.endBackend(t, "read_on_a_replica", "wait_event_type = 'Lock'", c.shard.Replicas...)
+		eventually(t, "it is sent again", func() bool { return stats.Repeated.Load() > repeated })
+		end()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, conn, "SHOW transaction_read_only", "on")
+		mustValue(t, conn, "COMMIT")
+	})
+	t.Run("a write on the manager runs again, once", func(t *testing.T) {
+		conn := p.client(t)
+		mustValue(t, conn, "BEGIN")
+		end := lock(t)
+		repeated := stats.Repeated.Load()
+		done := later(conn, "INSERT INTO t VALUES (20) RETURNING v AS write_on_the_manager")
+		c.endBackend(t, "write_on_the_manager", "wait_event_type = 'Lock'", c.manager)
+		eventually(t, "it is sent again", func() bool { return stats.Repeated.Load() > repeated })
+		end()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		mustValue(t, conn, "COMMIT")
+		wantValue(t, conn, "SELECT count(*) FROM t WHERE v = 20", "1")
+	})
+	for name, tc := range map[string]struct{ before, sql string }{
+		"what keeps its connection does not":        {"PREPARE own AS SELECT 1", "CREATE TEMP TABLE x AS SELECT v AS what_is_kept FROM t"},
+		"a function that may do anything does not":  {"SELECT 1", "SELECT pg_logical_emit_message(false, 'a', 'b') AS what_is_kept FROM t"},
+		"a text that ends the transaction does not": {"SELECT 1", "SELECT v AS what_is_kept FROM t FOR UPDATE; COMMIT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := p.client(t)
+			mustValue(t, conn, tc.before)
+			mustValue(t, conn, "BEGIN")
+			end := lock(t)
+			done := later(conn, tc.sql)
+			c.endBackend(t, "what_is_kept", "wait_event_type = 'Lock'", c.manager)
+			end()
+			err := <-done
+			if state := sqlstate(err); state != "08006" && state != "08007" && state != "57P01" {
+				t.Errorf("got %v, want the transaction's end", err)
+			}
+			if !conn.IsClosed() {
+				t.Error("the session goes on, outside its transaction")
+			}
+		})
+	}
+	t.Run("an answer that the client has begun to read does not", func(t *testing.T) {
+		raw := p.rawDial(t, wire.Protocol30)
+		if err := raw.round(wire.AppendQuery(nil, "BEGIN READ ONLY")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := raw.nc.Write(wire.AppendQuery(nil, "SELECT i::text AS begun_to_read, repeat('x', 1000) FROM generate_series(1, 200000) i")); err != nil {
+			t.Fatal(err)
+		}
+		c.endBackend(t, "begun_to_read", "wait_event = 'ClientWrite'", c.all()...)
+		_ = raw.nc.SetReadDeadline(time.Now().Add(limit))
+		rows := 0
+		for {
+			kind, body, err := raw.message()
+			if errors.Is(err, io.EOF) {
+				break // in the middle of a row, where nothing can be said
+			}
+			if err != nil {
+				t.Fatalf("after %d rows: %v", rows, err)
+			}
+			if kind == wire.MsgDataRow {
+				fields, _ := wire.RowFields(body)
+				if rows++; string(fields[0]) != fmt.Sprint(rows) {
+					t.Fatalf("row %d begins anew at %s", rows, fields[0])
+				}
+			}
+			if kind == wire.MsgErrorResponse {
+				if e := wire.ParseError(body); e.Severity != "FATAL" || e.Code != "08006" && e.Code != "57P01" {
+					t.Errorf("got %+v", e)
+				}
+				break
+			}
+		}
+		if rows == 0 {
+			t.Error("no row came: the test proves nothing")
+		}
+	})
+}
