@@ -162,11 +162,24 @@ const (
 
 // TestLevelsHoldWhileReplicasLagAndCrash lets many sessions read and write the same keys while replicas stop replaying,
 // replay late and are killed, and checks what each read was promised.
-func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
+func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) { levelsHold(t) }
+
+// The same with every read that may share a pipeline doing so.
+func TestLevelsHoldInPipelines(t *testing.T) {
+	p := levelsHold(t, proxy.WithEagerPipelines())
+	st := p.Pipelines(p.database)
+	t.Logf("%d requests travelled in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.SentAgain, st.Evicted)
+	if st.Requests == 0 {
+		t.Error("no read shared a pipeline: the run proves nothing")
+	}
+}
+
+func levelsHold(t *testing.T, options ...proxy.Option) *running {
+	t.Helper()
 	seconds := number(t, "PGTIER_CHECK_SECONDS", 8)
 	seed := number(t, "PGTIER_CHECK_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CHECK_SEED=%d PGTIER_CHECK_SECONDS=%d", seed, seconds)
-	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag = checkMaxLag })
+	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag = checkMaxLag }, options...)
 	stop := make(chan struct{})
 	var trouble, clients sync.WaitGroup
 	trouble.Go(func() { c.trouble(t, rand.New(rand.NewPCG(uint64(seed), 0)), stop) }) // ended by stop
@@ -213,6 +226,7 @@ func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
 	if stats.Routes[router.ToReplica].Load() == 0 || writes == 0 {
 		t.Error("no read by a replica, or no write: the run proves nothing")
 	}
+	return p
 }
 
 // trouble makes the replicas lag and crash until stop is closed, and then leaves them well.

@@ -32,13 +32,13 @@ func newCrew(t testing.TB, replicas int, settings map[string]string) *crew {
 
 // settledCrew starts a manager with replicas, runs sql there, and has a proxy serve it whose reads go to each replica; edit
 // changes the database's part.
-func settledCrew(t testing.TB, replicas int, sql string, edit func(*proxy.Database)) (*crew, *running) {
+func settledCrew(t testing.TB, replicas int, sql string, edit func(*proxy.Database), options ...proxy.Option) (*crew, *running) {
 	t.Helper()
 	c := newCrew(t, replicas, nil)
 	if sql != "" {
 		pgtest.Exec(t, c.manager, c.database, sql)
 	}
-	p := c.serve(t, edit)
+	p := c.start(t, c.config(t, edit), options...)
 	c.settle(t, p)
 	return c, p
 }

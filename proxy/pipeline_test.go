@@ -21,6 +21,7 @@ import (
 	"pgtier/proxy"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // eager starts a proxy in which every read that may share a pipeline does.
@@ -28,15 +29,7 @@ func (r *rig) eager(t testing.TB, edit func(*pool.Config)) *running {
 	t.Helper()
 	cfg := r.config(t, pools(edit))
 	cfg.TLS.Client = r.clientTLS("prefer")
-	p, err := proxy.New(cfg, zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	started := &running{Proxy: p, address: p.Addrs()[0].String(), database: r.database}
+	started := r.startLogged(t, cfg, zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
 	mustValue(t, started.client(t), "DO 'BEGIN END'") // returns once the catalog has been read, which proves the reads
 	return started
 }
@@ -251,5 +244,41 @@ func TestAClientThatDoesNotReadStopsNobody(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReadsOnReplicasSharePipelines has clients read over pipelines to two replicas, behind writes of their own.
+func TestReadsOnReplicasSharePipelines(t *testing.T) {
+	c, p := settledCrew(t, 2, "CREATE TABLE counters AS SELECT k, 0 AS n FROM generate_series(0, 7) k", func(d *proxy.Database) {
+		d.Pool.Pipeline.Slow = time.Minute // of a busy machine's
+	}, proxy.WithEagerPipelines())
+	var all sync.WaitGroup
+	for i := range 8 {
+		client := p.client(t)
+		all.Go(func() {
+			for n := 1; n <= 30; n++ {
+				if _, err := client.Exec(bounded(t), "UPDATE counters SET n = $1 WHERE k = $2", n, i); err != nil {
+					t.Error(err)
+					return
+				}
+				for range 20 {
+					var got int
+					if err := client.QueryRow(bounded(t), "SELECT n FROM counters WHERE k = $1", i).Scan(&got); err != nil || got != n {
+						t.Errorf("client %d wrote %d and reads %d, %v", i, n, got, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	st := p.Pipelines(c.database)
+	routes := &p.SharedOf(c.database).Stats.Routes
+	t.Logf("%d requests in %d batches; %d turns by replicas", st.Requests, st.Batches, routes[router.ToReplica].Load())
+	if st.Requests < 100 || routes[router.ToReplica].Load() < 100 {
+		t.Error("few reads shared pipelines, or few went to replicas")
+	}
+	if n := p.InFlight(c.database); n != 0 {
+		t.Errorf("%d requests are under way when all are answered", n)
 	}
 }

@@ -118,14 +118,14 @@ type running struct {
 }
 
 // start runs a proxy until the test ends.
-func (r *rig) start(t testing.TB, cfg proxy.Config) *running {
+func (r *rig) start(t testing.TB, cfg proxy.Config, options ...proxy.Option) *running {
 	t.Helper()
-	return r.startLogged(t, cfg, zap.NewNop())
+	return r.startLogged(t, cfg, zap.NewNop(), options...)
 }
 
-func (r *rig) startLogged(t testing.TB, cfg proxy.Config, log *zap.Logger) *running {
+func (r *rig) startLogged(t testing.TB, cfg proxy.Config, log *zap.Logger, options ...proxy.Option) *running {
 	t.Helper()
-	p, err := proxy.New(cfg, log)
+	p, err := proxy.New(cfg, log, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,15 @@ type aim struct {
 	shown    bool               // as of a read in the turn; true also if the turn leaves no transaction behind
 	blind    bool               // it looks at settings alone
 	proved   bool               // every statement of the turn was proved to read only, wherever it goes
+	turn     uint64             // number of its choice between replicas; 0: none was made yet
+}
+
+// draw is the number of the turn's choice between replicas, the same however often it is made.
+func (a *aim) draw(db *Database) uint64 {
+	if a.turn == 0 {
+		a.turn = db.turns.Add(1)
+	}
+	return a.turn
 }
 
 // manager aims at the manager.

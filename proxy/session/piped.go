@@ -15,8 +15,7 @@ type piped struct {
 	spare *entry // for the next request
 	req   []byte // its request, to be sent again if need be
 	old   expectation
-	only  bool    // the next turn goes the usual way
-	to    pipedTo // where it went
+	only  bool // the next turn goes the usual way
 }
 
 // maxPiped is the longest request that travels in a pipeline, in bytes.
@@ -27,7 +26,7 @@ const maxPiped = 4 << 10
 func (s *Session) pipe(req []byte) bool {
 	cfg := s.db.Config()
 	if !cfg.Pipeline.Enabled || s.piped.only || len(req) > maxPiped || s.raw || s.tx != wire.TxIdle || s.server != nil || s.pin != "" ||
-		s.opening != nil || s.openingFailed || cfg.Mode != pool.ModeTransaction || !s.client.CanTry() || s.seqOn != 0 {
+		s.opening != nil || s.openingFailed || cfg.Mode != pool.ModeTransaction || !s.client.CanTry() {
 		return false
 	}
 	if s.in.Len() != len(req) {
@@ -184,7 +183,11 @@ func (s *Session) answeredPiped(e *entry, took int64, size int) {
 	s.db.Stats.QueryTime.Add(uint64(took))
 	s.db.Stats.Transactions.Add(1)
 	s.queries.Add(1)
-	if e.answered = e.began + took; e.replica != "" {
+	e.answered = e.began + took
+	if e.fleet != nil {
+		e.ticket = e.fleet.Now()
+	}
+	if e.replica != "" {
 		e.fleet.Observe(e.replica, time.Duration(took))
 	}
 	if slow := s.env.SlowQuery.Load(); slow > 0 && took >= slow {

@@ -48,7 +48,6 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 
 // pipedGoes notes where the turn goes, once it does.
 func (s *Session) pipedGoes(to *pipedTo, e *entry) {
-	s.piped.to = *to
 	if e.fleet, e.replica = to.fleet, to.replica; to.fleet == nil {
 		return
 	}
@@ -62,17 +61,13 @@ func (s *Session) pipedGoes(to *pipedTo, e *entry) {
 	}
 }
 
-// pipedSaw raises what the session must see from now on, behind an answer that the client has.
+// pipedSaw raises what the session must see from now on to what the answer to e has shown.
 func (s *Session) pipedSaw(e *entry) {
-	f := s.db.Fleet.Load()
-	if f == nil || s.piped.to.fleet == nil {
-		return
+	switch {
+	case e.fleet == nil:
+	case e.replica != "":
+		s.seen, s.seenOn, s.seenAt = e.ticket, e.replica, s.env.Epoch.Add(time.Duration(e.answered))
+	default:
+		s.ticket = e.ticket
 	}
-	if s.piped.to.replica != "" {
-		// The ticket may be drawn later than the answer came, not the time: a connection made since then may be to a server
-		// that has crashed since then.
-		s.seen, s.seenOn, s.seenAt = f.Now(), s.piped.to.replica, s.env.Epoch.Add(time.Duration(e.answered))
-		return
-	}
-	s.ticket = f.Now()
 }

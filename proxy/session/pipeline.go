@@ -89,10 +89,11 @@ type entry struct {
 	own     [8]bool      // which of the first ParseComplete and CloseComplete are ours to drop
 	n       int          // of them
 	// Owned by the pipeline until the entry is done.
-	answered int64  // env clock when it was; 0 before
-	acks     int    // seen so far
-	bad      bool   // it has to go the usual way
-	buf      []byte // the answer so far, where it is not whole in the pipeline's buffer
+	answered int64        // env clock when it was
+	ticket   fleet.Ticket // of what its answer has shown
+	acks     int          // seen so far
+	bad      bool         // it has to go the usual way
+	buf      []byte       // the answer so far, where it is not whole in the pipeline's buffer
 	// Written by whoever answers the client, read by the session afterwards.
 	rest   []byte // of the answer, for the session to write
 	unsent bool   // there is some, if only within TLS

@@ -191,7 +191,7 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.
 func (s *Session) choose(f *fleet.Fleet) (int, balance.Why) {
 	reads := s.db.Reads()
-	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.db.turns.Add(1)}
+	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.aim.draw(s.db)}
 	if s.aim.level == router.Eventual {
 		return balance.Choose(s.hosts, ask)
 	}
