@@ -32,6 +32,7 @@ type servers struct {
 	inside  router.Level                         // level that the replica was chosen for
 	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
+	token   balance.LSN                          // what SHOW pgtier.lsn tells
 }
 
 // poolOf returns the pool of the session's role on the server of that name.
