@@ -130,7 +130,7 @@ type Stats struct {
 	Binds                 atomic.Uint64
 	ServerAssignments     atomic.Uint64
 	Repeated              atomic.Uint64                // turns sent again after their server failed
-	Unproved              atomic.Uint64                // turns on a manager not yet known to show what the session saw on a replica
+	Unproved              atomic.Uint64                // turns whose manager was not in time known to show what the session saw on a replica: sent to it, or refused
 	Routes                [router.Causes]atomic.Uint64 // turns by why they went where they went
 }
 
