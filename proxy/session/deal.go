@@ -7,8 +7,8 @@ import (
 	"pgtier/proxy/wire"
 )
 
-// deal walks the answers that are there and hands each whole one to its session.
-func (l *pipeline) deal() error {
+// deal walks the answers that are there, hands each whole one to its session and returns how many there were.
+func (l *pipeline) deal() (answered int, err error) {
 	b := l.in.Bytes()
 	pos, start := 0, 0 // start: of the part of the head's answer that is not in its buf
 	e := l.current()
@@ -19,10 +19,10 @@ func (l *pipeline) deal() error {
 		}
 		typ := b[pos]
 		if size == 0 || size > maxInspect || frameClass[typ] == frameBad {
-			return fmt.Errorf("%w: type %q in a pipeline", errGarbage, typ)
+			return answered, fmt.Errorf("%w: type %q in a pipeline", errGarbage, typ)
 		}
 		if e == nil {
-			return fmt.Errorf("%w: an answer that nobody waits for", errGarbage)
+			return answered, fmt.Errorf("%w: an answer that nobody waits for", errGarbage)
 		}
 		end := pos + size
 		switch typ {
@@ -49,16 +49,17 @@ func (l *pipeline) deal() error {
 			e.bad = true
 		case wire.MsgReadyForQuery:
 			if size != readyBytes || b[end-1] != wire.TxIdle {
-				return fmt.Errorf("%w: a transaction in a pipeline", errGarbage)
+				return answered, fmt.Errorf("%w: a transaction in a pipeline", errGarbage)
 			}
 			next := l.next() // first: its session may use e again as soon as it is done
 			l.answered(e, b[start:end])
 			start, e = end, next
+			answered++
 		}
 		pos = end
 	}
 	if size, ok := wire.FrameSize(b[pos:]); ok && size > maxInspect {
-		return fmt.Errorf("%w: a message of %d bytes in a pipeline", errGarbage, size)
+		return answered, fmt.Errorf("%w: a message of %d bytes in a pipeline", errGarbage, size)
 	}
 	if e != nil && pos > start {
 		e.keep(b[start:pos])
@@ -67,7 +68,7 @@ func (l *pipeline) deal() error {
 	if e != nil && len(e.buf) > maxAnswer {
 		e.bad, e.buf = true, e.buf[:0]
 	}
-	return nil
+	return answered, nil
 }
 
 // keep sets a part of the answer aside.
