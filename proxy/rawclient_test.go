@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,3 +158,50 @@ func (c *rawClient) wantFarewell(t testing.TB, state string) {
 }
 
 func dialTCP(address string) (net.Conn, error) { return net.DialTimeout("tcp", address, limit) }
+
+// write sends msgs.
+func (c *rawClient) write(t testing.TB, msgs []byte) {
+	t.Helper()
+	if _, err := c.nc.Write(msgs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told is what a client reads up to the next ReadyForQuery: the types of the messages, and the first value of each row.
+func (c *rawClient) told(within time.Duration) (string, error) {
+	_ = c.nc.SetReadDeadline(time.Now().Add(within))
+	defer func() { _ = c.nc.SetReadDeadline(time.Time{}) }()
+	var out []string
+	for {
+		kind, body, err := c.message()
+		if err != nil {
+			return strings.Join(out, " "), err
+		}
+		switch kind {
+		case wire.MsgDataRow:
+			row := "D:"
+			if len(body) > 6 {
+				row += string(body[6:])
+			}
+			out = append(out, row)
+		case wire.MsgErrorResponse:
+			e := wire.ParseError(body)
+			out = append(out, "E:"+e.Code+":"+e.Message)
+		case wire.MsgParameterStatus:
+			out = append(out, "S:"+string(bytes.ReplaceAll(bytes.TrimRight(body, "\x00"), []byte{0}, []byte("="))))
+		default:
+			out = append(out, string(kind))
+		}
+		if kind == wire.MsgReadyForQuery {
+			return strings.Join(out, " "), nil
+		}
+	}
+}
+
+// wantTold fails the test unless the client hears want up to the next ReadyForQuery.
+func (c *rawClient) wantTold(t testing.TB, want string) {
+	t.Helper()
+	if got, err := c.told(5 * time.Second); got != want {
+		t.Errorf("heard %q, %v; want %q", got, err, want)
+	}
+}

@@ -52,7 +52,9 @@ func (l *pipeline) deal() (answered int, err error) {
 				return answered, fmt.Errorf("%w: a transaction in a pipeline", errGarbage)
 			}
 			next := l.next() // first: its session may use e again as soon as it is done
+			l.answering = e
 			l.answered(e, b[start:end])
+			l.answering = nil
 			start, e = end, next
 			answered++
 		}

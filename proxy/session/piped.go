@@ -86,7 +86,7 @@ func (s *Session) newEntry(rec *record) *entry {
 	e.state.Store(entryWaiting)
 	e.began, e.rec = s.turnTime, rec
 	e.own, e.n, e.acks, e.bad = [8]bool{}, 0, 0, false
-	e.buf, e.rest, e.unsent = e.buf[:0], nil, false
+	e.buf, e.rest, e.unsent, e.shown = e.buf[:0], nil, false, false
 	return e
 }
 
@@ -184,8 +184,8 @@ func (s *Session) answeredPiped(e *entry, took int64, size int) {
 	s.db.Stats.Transactions.Add(1)
 	s.queries.Add(1)
 	e.answered = e.began + took
-	if e.fleet != nil {
-		e.ticket = e.fleet.Now()
+	if f := s.db.Fleet.Load(); f != nil { // a reload may have brought it meanwhile, or another
+		e.ticket, e.shown = f.Now(), true
 	}
 	if e.replica != "" {
 		e.fleet.Observe(e.replica, time.Duration(took))

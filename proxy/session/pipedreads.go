@@ -64,7 +64,7 @@ func (s *Session) pipedGoes(to *pipedTo, e *entry) {
 // pipedSaw raises what the session must see from now on to what the answer to e has shown.
 func (s *Session) pipedSaw(e *entry) {
 	switch {
-	case e.fleet == nil:
+	case !e.shown:
 	case e.replica != "":
 		s.seen, s.seenOn, s.seenAt = e.ticket, e.replica, s.env.Epoch.Add(time.Duration(e.answered))
 	default:

@@ -71,11 +71,12 @@ type pipeline struct {
 	wake   chan struct{}
 
 	// Owned by its goroutine.
-	in    wire.Input
-	dealt int64 // env clock when answers were last dealt out, or sent for by an idle pipeline
-	stale bool  // the server's settings have changed: what it answers has to be read elsewhere
-	err   error
-	alarm int64 // env clock when the connection's read deadline strikes; 0: none is set
+	in        wire.Input
+	dealt     int64  // env clock when answers were last dealt out, or sent for by an idle pipeline
+	answering *entry // being answered now
+	stale     bool   // the server's settings have changed: what it answers has to be read elsewhere
+	err       error
+	alarm     int64 // env clock when the connection's read deadline strikes; 0: none is set
 }
 
 // entry is one request in a pipeline.
@@ -93,6 +94,7 @@ type entry struct {
 	// Owned by the pipeline until the entry is done.
 	answered int64        // env clock when it was
 	ticket   fleet.Ticket // of what its answer has shown
+	shown    bool         // ticket is one
 	acks     int          // seen so far
 	bad      bool         // it has to go the usual way
 	buf      []byte       // the answer so far, where it is not whole in the pipeline's buffer
@@ -251,7 +253,7 @@ func (p *Pipelines) Leave(server string, now int64, patience time.Duration) {
 		}
 		for _, l := range of {
 			l.mu.Lock()
-			if waits := l.c != nil && l.len() > 0; waits && now-l.queue[l.head].began >= int64(patience) {
+			if waits := l.c != nil && l.len() > 0; waits && (patience == 0 || now-l.queue[l.head].began >= int64(patience)) {
 				l.open, l.quit = false, true
 				l.c.Kick()
 			} else if patience == 0 {
@@ -305,12 +307,32 @@ func (l *pipeline) run() {
 	if c != nil {
 		l.giveBack(c, err != nil || len(left) > 0, quit)
 	}
-	if f := l.db.Fleet.Load(); f != nil && err != nil && !errors.Is(err, errQuit) {
-		f.Lost(l.key.pool.Key().Server, err)
+	if e := l.answering; e != nil && !l.repeat(e) { // a panic struck while it was answered: its client may have heard a part
+		e.s.Kill(wire.Fatal(wire.CodeInternal, errPanicked.Error()))
+		e.finish(entryCanceled)
+	}
+	if f := l.db.Fleet.Load(); f != nil {
+		if cause := lossOf(err); cause != nil {
+			f.Lost(l.key.pool.Key().Server, cause)
+		}
 	}
 	if err != nil {
 		l.log.Debug("pipeline ended", zap.Error(err), zap.Int("replayed", len(left)))
 	}
+}
+
+// lossOf is what an error that ended a pipeline says against its server: nil for what is the proxy's own, as a pool that
+// had no connection to lend.
+func lossOf(err error) error {
+	var lent *pool.Error
+	var refusal *wire.Error
+	switch {
+	case errors.As(err, &lent):
+		return lent.Unwrap()
+	case errors.As(err, &refusal), errors.Is(err, errQuit), errors.Is(err, errPanicked):
+		return nil
+	}
+	return err
 }
 
 // giveBack returns the connection to its pool, or closes it where a lost answer or a cancel may still come over it.
@@ -484,6 +506,7 @@ func (l *pipeline) exchange(c *backend.Conn, out []byte) error {
 		}
 		c.Unkick()
 		l.alarm = 0
+		c.LowWater(1) // what is there has waited long enough, and so will what comes next
 		if l.quits() {
 			return errQuit
 		}
