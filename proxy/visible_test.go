@@ -95,6 +95,30 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 	})
 }
 
+// TestWaitForTheManagerOutlivesIt: the manager is lost while a session waits until it shows what the session has read from a
+// replica. The new one shows it, and is the one to be asked: connections of the old one are waited for in vain.
+func TestWaitForTheManagerOutlivesIt(t *testing.T) {
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = limit })
+	c.waitForNobody(t)
+	reader, _ := c.commitThatWaits(t, p)
+	heard := answer(reader, "SELECT v FROM t FOR SHARE")
+	p.waiting(t, 1)
+	if err := c.manager.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.shard.Replicas[0].Promote(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	promoted := time.Now()
+	if got := <-heard; got != "1" {
+		t.Errorf("got %q, want 1, which the session had read before", got)
+	}
+	// pool.server_down_wait is 15 s: no other wait is as long.
+	if took := time.Since(promoted); took > 12*time.Second {
+		t.Errorf("the new manager was not asked for %s", took)
+	}
+}
+
 // TestTokenIsCarriedToAnotherProxy: a session that is given another's position through pgtier.lsn sees what that one had
 // written, or had read from a replica ahead of the manager.
 func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
