@@ -147,9 +147,6 @@ func (c *Cache) statement(scratch, sql []byte) *Statement {
 
 // byShape finds the statement of a text that differs from an earlier one in integers only; nil when there is none.
 func (c *Cache) byShape(sql []byte) *Statement {
-	if len(sql) < shapePrefix {
-		return nil
-	}
 	e := c.shapes[shapePlace(sql)].Load()
 	if e == nil || !e.shape.matches(sql) {
 		return nil

@@ -4,10 +4,11 @@ import "encoding/binary"
 
 // shape is a text that a template was made of, with the places of its integers. A text that is the same but for those
 // integers has the same tokens, and so the same template: the comparison takes a tenth of the time that cutting it
-// into tokens does. Clients that send simple queries mostly send texts of this kind. Immutable.
+// into tokens does. Clients that send simple queries mostly send texts of this kind, and those that send parameters the
+// very same text. Immutable.
 type shape struct {
 	text  string
-	spans []span // of the integers, in order
+	spans []span // of the integers, in order; none if the text has none
 	place uint64 // shapePlace of text
 }
 
@@ -19,15 +20,20 @@ const (
 	maxShape = 1 << 10
 	// maxShapeDigits is how many digits make an integer whatever they are: longer ones may be numeric (fitsInt4).
 	maxShapeDigits = 9
-	// shapePrefix is how many bytes of a text choose its place. Shorter texts have no shape.
+	// shapePrefix is how many bytes of a text choose its place.
 	shapePrefix = 24
 	// shapePlaces is the number of places: a power of two, four kilobytes of pointers.
 	shapePlaces = 512
 )
 
-// shapePlace chooses the place of a text of at least shapePrefix bytes. Texts that differ in a number within these
-// bytes are found by their templates.
+// shapePlace chooses the place of a text. Texts that differ in a number within the first bytes are found by their
+// templates.
 func shapePlace(text []byte) uint64 {
+	if len(text) < shapePrefix {
+		var padded [shapePrefix]byte
+		copy(padded[:], text)
+		text = padded[:]
+	}
 	const odd = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: spreads what differs anywhere over the upper bits
 	h := binary.LittleEndian.Uint64(text)
 	h = h*odd ^ binary.LittleEndian.Uint64(text[8:])
@@ -35,9 +41,9 @@ func shapePlace(text []byte) uint64 {
 	return h * odd >> 32 % shapePlaces
 }
 
-// shapeOf returns the shape of a text that has a template; nil when it has no integer or is too long or too short.
+// shapeOf returns the shape of a text that has a template; nil when it is too long.
 func shapeOf(text string) *shape {
-	if len(text) < shapePrefix || len(text) > maxShape {
+	if len(text) > maxShape {
 		return nil
 	}
 	s := &shape{text: text, place: shapePlace([]byte(text))}
@@ -45,9 +51,6 @@ func shapeOf(text string) *shape {
 	for {
 		switch t := l.next(); t.kind {
 		case tokenEnd:
-			if s.spans == nil {
-				return nil
-			}
 			return s
 		case tokenInteger:
 			if t.end-t.start <= maxShapeDigits {

@@ -32,14 +32,18 @@ func TestShapeIsTheTextButForItsIntegers(t *testing.T) {
 	}
 }
 
-func TestTextsWithoutShape(t *testing.T) {
+func TestTextWithoutIntegersIsItsOwnShape(t *testing.T) {
 	for _, text := range []string{
-		"SELECT 1", "SELECT a, b, c, d, e, f FROM t", "SELECT a, b, c, d, e, f FROM t1", "SELECT '1', '2', '3', '4', '5'",
-		"SELECT 1.5, 2.5, 3.5, 4.5, 5.5", "SELECT " + strings.Repeat("1, ", maxShape) + "1",
+		"", "BEGIN", "SELECT a, b, c, d, e, f FROM t", "SELECT a, b, c, d, e, f FROM t1", "SELECT '1', '2', '3', '4', '5'",
+		"SELECT 1.5, 2.5, 3.5, 4.5, 5.5", "UPDATE accounts SET balance = balance + $1 WHERE id = $2",
 	} {
-		if s := shapeOf(text); s != nil {
-			t.Errorf("%.60s: has the shape %+v", text, s.spans)
+		s := shapeOf(text)
+		if s == nil || len(s.spans) > 0 || !s.matches([]byte(text)) || s.matches([]byte(text+" ")) || s.matches([]byte("x"+text)) {
+			t.Errorf("%q: has the shape %+v", text, s)
 		}
+	}
+	if s := shapeOf("SELECT " + strings.Repeat("1, ", maxShape) + "1"); s != nil {
+		t.Errorf("a text of more than %d bytes has a shape", maxShape)
 	}
 }
 

@@ -10,84 +10,138 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgtier/proxy/backend"
+	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
 )
 
-// client serves one connection from hello to goodbye. A panic closes that
-// client alone.
+// client serves one connection from hello to goodbye. A panic closes that client alone. Its frame is there as long as
+// the client is, so everything that needs room on the stack is done elsewhere: an idle client then fits into 2 KiB of it.
 func (p *Proxy) client(nc net.Conn) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.log.Error("session panicked", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
-			_ = nc.Close()
-		}
-	}()
+	defer p.recovered(nc)
+	g := p.admit(nc)
+	if g == nil {
+		return
+	}
+	defer g.leave()
+	if err := g.session.Serve(); err != nil {
+		p.ended(nc, g.role, g.database, err)
+	}
+}
+
+// recovered is deferred around a client.
+func (p *Proxy) recovered(nc net.Conn) {
+	if r := recover(); r != nil {
+		p.log.Error("session panicked", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		_ = nc.Close()
+	}
+}
+
+// ended logs why a client's session is over.
+func (p *Proxy) ended(nc net.Conn, role, database string, err error) {
+	p.log.Info("client ended", zap.String("client", nc.RemoteAddr().String()), zap.String("role", role), zap.String("database", database), zap.Error(err))
+}
+
+// admit logs a client in. nil: there is nobody to serve any more, and the log knows why.
+func (p *Proxy) admit(nc net.Conn) *guest {
 	h, err := p.door.Greet(nc, p.face.Load().cfg.Pool.ClientLoginTimeout)
 	p.greeted(nc)
 	if err != nil {
 		p.loginFailed(err)
 		p.log.Info("login failed", zap.String("client", nc.RemoteAddr().String()), zap.Error(err))
-		return
+		return nil
 	}
 	if h == nil {
-		return
+		return nil
 	}
-	if err := p.welcome(h); err != nil {
-		p.log.Info("client ended", zap.String("client", nc.RemoteAddr().String()), zap.String("role", h.User),
-			zap.String("database", h.Database), zap.Error(err))
+	g, err := p.welcome(h)
+	if err != nil {
+		p.ended(nc, h.User, h.Database, err)
 	}
+	return g
 }
 
-// welcome gives an authenticated client what it asked for.
-func (p *Proxy) welcome(h *session.Hello) error {
+// guest is a client with a session, and what it holds of the proxy.
+type guest struct {
+	p              *Proxy
+	role, database string
+	pool           *pool.Pool[*backend.Conn] // attached to
+	session        *session.Session          // registered
+}
+
+// leave gives back what the client holds.
+func (g *guest) leave() {
+	if g.session != nil {
+		g.p.unregister(g.session)
+	}
+	if g.pool != nil {
+		g.pool.Detach()
+	}
+	g.p.limits.Leave(g.database, g.role)
+}
+
+// welcome gives an authenticated client what it asked for: a session for the caller to serve, or all of it.
+func (p *Proxy) welcome(h *session.Hello) (*guest, error) {
 	p.ops.logins.Add(1)
 	if isAdmin(h.Database) {
-		return p.console(h)
+		return nil, p.console(h)
 	}
 	d, err := p.find(h.Database)
 	if err != nil {
 		h.Refuse(session.AsError(err))
-		return err
+		return nil, err
 	}
 	if d.disabled.Load() {
 		e := &wire.Error{Code: wire.CodeCannotConnectNow, Message: fmt.Sprintf("database %q is disabled", d.name)}
 		h.Refuse(e)
-		return e
+		return nil, e
 	}
-	conf := &d.conf.Load().Pool
-	if err := p.limits.Admit(d.name, h.User, conf); err != nil {
+	if err := p.limits.Admit(d.name, h.User, &d.conf.Load().Pool); err != nil {
 		h.Refuse(session.AsError(err))
-		return err
+		return nil, err
 	}
-	defer p.limits.Leave(d.name, h.User)
+	g, in := &guest{p: p, role: h.User, database: d.name}, false
+	defer func() {
+		if !in {
+			g.leave()
+		}
+	}()
 	fresh := d.learn(h.User, h.Credential())
 	if h.Replication() {
-		return p.replication(d, h)
+		return nil, p.replication(d, h)
 	}
+	if err := p.open(g, d, h, fresh); err != nil {
+		return nil, err
+	}
+	in = true
+	return g, nil
+}
+
+// open gives g its session.
+func (p *Proxy) open(g *guest, d *database, h *session.Hello, fresh bool) error {
 	settings, err := h.Settings()
 	if err != nil {
 		h.Refuse(session.AsError(err))
 		return err
 	}
-	pl := p.registry.Attach(d.key(h.User), conf)
-	defer pl.Detach()
+	g.pool = p.registry.Attach(d.key(h.User), &d.conf.Load().Pool)
 	if fresh {
-		pl.Retry()
+		g.pool.Retry()
 	}
 	p.watchCatalog(d)
 	d.watchFleet()
-	s := session.New(p.env, d.shared, h, pl)
+	s := session.New(p.env, d.shared, h, g.pool)
 	if !p.register(s) {
 		h.Refuse(shutdown())
 		return errors.New("shutting down")
 	}
-	defer p.unregister(s)
+	g.session = s
 	if err := s.Open(settings, d.welcome(h.User)); err != nil {
 		h.Refuse(session.AsError(err))
 		return fmt.Errorf("open session: %w", err)
 	}
-	return s.Serve()
+	return nil
 }
 
 // replication gives a replication client a server connection of its own.

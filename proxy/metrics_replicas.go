@@ -22,7 +22,7 @@ func (c *collector) routes(s *sink) {
 			case routeRepeated:
 				s.counter("pgtier_repeated_total", "Requests sent again, because their server failed.", n, at...)
 			case routeUnproved:
-				s.counter("pgtier_unproved_reads_total", "Requests that went to a manager not yet known to show what the session had read from a replica.", n, at...)
+				s.counter("pgtier_unproved_reads_total", "Requests for which the manager was not known in time to show what the session had read from a replica: they went there nevertheless, or were refused with 57P03.", n, at...)
 			default:
 				s.counter("pgtier_routes_total", "Requests of databases with replicas, by why they went where they went; cause replica is those that replicas took.",
 					n, "database", name, "cause", r.Cause)

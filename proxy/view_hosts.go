@@ -82,7 +82,7 @@ func (p *Proxy) viewRoutes() []admin.Route {
 // The lines beside the causes of routes: what happened to requests that had been routed.
 const (
 	routeRepeated = "repeated" // sent again, because their server failed
-	routeUnproved = "unproved" // went to a manager that was not yet known to show what the session had read from a replica
+	routeUnproved = "unproved" // session.Stats.Unproved
 )
 
 func (d *database) routes() []admin.Route {

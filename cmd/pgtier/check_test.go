@@ -86,7 +86,7 @@ func TestCheckLooksAtReplicas(t *testing.T) {
 		says             []string
 	}{
 		"all is well": {good, "postgres://" + replica.Address(), 0, []string{"ok    databases.app s0-r1 postgres://postgres@" + replica.Address() + "/" + app + ": reached, has the database, and the login of postgres works",
-			"is a replica of the manager, on timeline 1", "hot_standby_feedback off", "pools of one role may open 20 of the server's"}},
+			"is a replica of the manager, on timeline 1", "s0-r1 postgres://postgres@" + replica.Address() + "/" + app + ": PostgreSQL 15", "hot_standby_feedback off", "pools of one role may open 20 of the server's"}},
 		"a role of its own":   {good, replica.URL(app, "weak", "wrong"), 0, []string{"warn  databases.app s0", "names the role weak, which is not used"}},
 		"no monitor":          {manager.URL(app, "weak", "weak"), "postgres://" + replica.Address(), 0, []string{"GRANT pg_monitor TO weak"}},
 		"no replica":          {good, "postgres://" + manager.Address(), 1, []string{"FAIL  databases.app s0-r1", "takes writes: it is no replica"}},
@@ -119,4 +119,23 @@ func TestCheckReadsCertificates(t *testing.T) {
 	}
 	wantCheck(t, fmt.Sprintf("databases: {postgres: {shards: [{manager: %q}]}}\nauth: {method: trust}\ntls: {client: {mode: require, cert: %s, key: %s}}\n",
 		cluster.Shards[0].Manager.URL("", "", ""), cert, key), 0, "tls.client.cert: "+cert+": the certificate of")
+}
+
+func TestCheckKnowsWhichVersionsServe(t *testing.T) {
+	for _, tc := range []struct {
+		number   int
+		replicas bool
+		want     verdict
+		says     string
+	}{
+		{90624, false, broken, "PostgreSQL x is too old; version 10 or newer is needed"},
+		{100000, false, doubtful, "PostgreSQL x is older than the versions tested (15)"},
+		{120022, true, broken, "PostgreSQL x is too old for a database with replicas; they need version 13 or newer on every server"},
+		{130000, true, doubtful, "PostgreSQL x is older than the versions tested (15)"},
+		{150003, true, fine, "PostgreSQL x"},
+	} {
+		if got, says := judgeVersion(tc.number, "x", tc.replicas); got != tc.want || says != tc.says {
+			t.Errorf("%d, replicas %t: got %s %q, want %s %q", tc.number, tc.replicas, got, says, tc.want, tc.says)
+		}
+	}
 }

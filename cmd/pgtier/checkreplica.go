@@ -52,6 +52,10 @@ func checkReplica(ctx context.Context, r *report, c serverCheck, m standing, max
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	r.add(fine, c.subject(), "reached, has the database, and the login of %s works", c.server.User)
+	if err := c.checkVersion(ctx, r, conn); err != nil {
+		r.add(broken, c.subject(), "ask for its version: %v", err)
+		return
+	}
 	s, err := stand(ctx, conn)
 	if err != nil {
 		r.add(broken, c.subject(), "ask where it stands: %v; grant EXECUTE on pg_control_system, pg_control_checkpoint and pg_control_recovery to %s", err, c.server.User)
@@ -63,6 +67,18 @@ func checkReplica(ctx context.Context, r *report, c serverCheck, m standing, max
 	if err := c.checkStandbySettings(ctx, r, conn); err != nil {
 		r.add(broken, c.subject(), "ask for settings: %v", err)
 	}
+}
+
+// checkVersion looks at a replica's version.
+func (c serverCheck) checkVersion(ctx context.Context, r *report, conn *pgx.Conn) error {
+	var number int
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_version')").Scan(&number, &text); err != nil {
+		return err
+	}
+	judged, words := judgeVersion(number, text, c.replicas)
+	r.add(judged, c.subject(), "%s", words)
+	return nil
 }
 
 // checkFollows compares where a replica stands with its manager, and reports whether it may follow it.

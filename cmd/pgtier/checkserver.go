@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/proxy"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/router/topology"
 )
@@ -23,12 +24,26 @@ const (
 	testedVersion = 150000
 )
 
+// judgeVersion says what comes of a server's version, its number and its text. replicas: the database has some.
+func judgeVersion(number int, text string, replicas bool) (verdict, string) {
+	switch {
+	case number < oldestVersion:
+		return broken, fmt.Sprintf("PostgreSQL %s is too old; version %d or newer is needed", text, oldestVersion/10000)
+	case replicas && number < fleet.OldestVersion:
+		return broken, fmt.Sprintf("PostgreSQL %s is too old for a database with replicas; they need version %d or newer on every server", text, fleet.OldestVersion/10000)
+	case number < testedVersion:
+		return doubtful, fmt.Sprintf("PostgreSQL %s is older than the versions tested (%d)", text, testedVersion/10000)
+	}
+	return fine, "PostgreSQL " + text
+}
+
 // serverCheck is one manager and what the configuration wants of it.
 type serverCheck struct {
 	config   proxy.Config
 	database string
 	pool     pool.Config
 	server   topology.Server
+	replicas bool // the database has some
 	// need collects the connections wanted of each server address by the databases checked so far.
 	need map[string]int
 }
@@ -139,14 +154,8 @@ func (c serverCheck) look(ctx context.Context, r *report, conn *pgx.Conn) error 
 	if err != nil {
 		return err
 	}
-	switch {
-	case version < oldestVersion:
-		r.add(broken, c.subject(), "PostgreSQL %s is too old; version 10 or newer is needed", versionText)
-	case version < testedVersion:
-		r.add(doubtful, c.subject(), "PostgreSQL %s is older than the versions tested (15)", versionText)
-	default:
-		r.add(fine, c.subject(), "PostgreSQL %s", versionText)
-	}
+	judged, words := judgeVersion(version, versionText, c.replicas)
+	r.add(judged, c.subject(), "%s", words)
 	if inRecovery {
 		r.add(broken, c.subject(), "is a replica (in recovery) and takes no writes; name its manager")
 	} else {

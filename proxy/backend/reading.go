@@ -34,11 +34,16 @@ func ReadsNames(name string) bool {
 
 // literalSettings are those that decide how PostgreSQL reads a quoted literal of some type: the input functions of
 // dates and intervals, money, arrays and XML, and the scanner itself (src/backend/utils/adt, parser/scan.l).
-var literalSettings = []string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle", "lc_monetary",
-	"standard_conforming_strings", "timezone", "timezone_abbreviations", "transform_null_equals", "xmloption"}
+func literalSettings() [11]string {
+	return [...]string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle", "lc_monetary",
+		"standard_conforming_strings", "timezone", "timezone_abbreviations", "transform_null_equals", "xmloption"}
+}
 
 // ReadsLiterals reports whether the setting of this lower-case name may decide how a quoted literal is read.
-func ReadsLiterals(name string) bool { return slices.Contains(literalSettings, name) }
+func ReadsLiterals(name string) bool {
+	names := literalSettings()
+	return slices.Contains(names[:], name)
+}
 
 // Reading is equal for sets under which a server reads the same text as the same statement. literals tells that the
 // text has quoted literals: without them fewer settings matter.
@@ -75,11 +80,14 @@ func readingValues(encoded string) (values []wire.Param) {
 
 // AppendLiteralSettings adds the question for the values of all settings that decide how literals are read, ending in
 // one Sync; Literals takes the answer's fields.
-func AppendLiteralSettings(dst []byte) []byte { return AppendCapture(dst, literalSettings) }
+func AppendLiteralSettings(dst []byte) []byte {
+	names := literalSettings()
+	return AppendCapture(dst, names[:])
+}
 
 // Literals is the set while the values asked for by AppendLiteralSettings are in force and s for the rest.
 func (s *Settings) Literals(fields [][]byte) *Settings {
-	for i, name := range literalSettings {
+	for i, name := range literalSettings() {
 		if fields[i] == nil {
 			s = s.Without(name)
 		} else {
@@ -119,7 +127,7 @@ func AppendReadUnder(dst []byte, under string, now *Settings, changed bool) []by
 		}
 	}
 	if changed {
-		for _, name := range literalSettings {
+		for _, name := range literalSettings() {
 			add(name)
 		}
 	}

@@ -79,7 +79,7 @@ func New(shard topology.Shard, cfg Config, dial Dial, log *zap.Logger) *Fleet {
 	f := &Fleet{
 		shard: shard.Name, servers: servers, index: make(map[string]int, len(servers)), cfg: cfg,
 		log: log.With(zap.String("shard", shard.Name)), loads: make([]load, len(servers)),
-		hosts: make([]known, len(servers)), roles: roles{manager: -1, last: -1}, waiters: make(map[chan struct{}]struct{}),
+		positions: newPositions(), hosts: make([]known, len(servers)), roles: roles{manager: -1, last: -1}, waiters: make(map[chan struct{}]struct{}),
 		ended: make(chan struct{}),
 	}
 	for i, s := range servers {

@@ -19,7 +19,7 @@ type monitor struct {
 	wake  chan struct{} // holds one: something may be due
 
 	urgent  atomic.Bool // look at the server at once
-	promote atomic.Bool // order it to become the manager
+	promote atomic.Bool // see whether Fleet.order is for it
 
 	// Owned by run.
 	probe    *probe // nil: not connected
@@ -179,8 +179,10 @@ func (m *monitor) act(ctx context.Context) {
 		m.urgent.Store(false)
 		m.connect(ctx)
 	case m.promote.Swap(false):
-		m.lastAsk, m.lastFull = now, now
-		f.promoted(m.index, m.probe.promote())
+		if f.takeOrder(m.index, now) {
+			m.lastAsk, m.lastFull = now, now
+			f.promoted(m.index, m.probe.promote())
+		}
 	case m.urgent.Swap(false), f.View().Manager < 0, now.Sub(m.lastFull) >= m.slow:
 		m.full(ctx)
 	default:

@@ -259,3 +259,22 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestServersTooOldAreDownAndSaySo(t *testing.T) {
+	for version, want := range map[uint64]string{90624: "is PostgreSQL 9,", 120022: "is PostgreSQL 12, and a database with replicas needs version 13 or newer on every server", 130000: "", 150003: ""} {
+		err := checkVersion(version)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%d: %v", version, err)
+			}
+			continue
+		}
+		if err == nil {
+			t.Errorf("%d is not refused", version)
+			continue
+		}
+		if got := classify(err, time.Second); got.state != balance.Down || got.closed || got.silent || !strings.HasPrefix(got.reason, want) {
+			t.Errorf("%d: got %+v, want down, %q", version, got, want)
+		}
+	}
+}

@@ -17,7 +17,10 @@ const ringSize = 256
 // positions turns tickets into positions. Questions to the manager are numbered as they are sent; a ticket is the number
 // of the first question that is sent after it, whose answer therefore covers it.
 type positions struct {
-	asked    atomic.Uint64 // the last question that was sent, or is about to be
+	// asked is the last question that was sent, or is about to be, by any of the fleets that continue each other: whoever still
+	// draws a ticket of an earlier one must not get the number of a question that a later one has asked.
+	asked    *atomic.Uint64
+	sent     atomic.Uint64 // the last of our own
 	wanted   atomic.Uint64 // the highest ticket that somebody wants answered
 	answered atomic.Uint64 // the last question that was answered
 	// slots holds, at a question's number modulo ringSize, the answer to it or to a later one. Any later answer covers what an
@@ -25,9 +28,11 @@ type positions struct {
 	slots [ringSize]atomic.Uint64
 }
 
-// continues makes all tickets of earlier ones tickets of p: whatever p is answered from now on covers them. For use before
-// p is asked anything.
-func (p *positions) continues(earlier *positions) { p.asked.Store(earlier.asked.Load() + 1) }
+func newPositions() positions { return positions{asked: new(atomic.Uint64)} }
+
+// continues makes the tickets of earlier, those it has given and those to come, tickets of p. For use before p is asked
+// anything.
+func (p *positions) continues(earlier *positions) { p.asked = earlier.asked }
 
 // next is the ticket of a write acknowledged now.
 func (p *positions) next() Ticket { return Ticket(p.asked.Load() + 1) }
@@ -46,10 +51,14 @@ func (p *positions) want(t Ticket) bool {
 }
 
 // outstanding reports whether a ticket waits for a question that has not been sent.
-func (p *positions) outstanding() bool { return p.wanted.Load() > p.asked.Load() }
+func (p *positions) outstanding() bool { return p.wanted.Load() > p.sent.Load() }
 
 // ask numbers a question that is about to be sent.
-func (p *positions) ask() uint64 { return p.asked.Add(1) }
+func (p *positions) ask() uint64 {
+	q := p.asked.Add(1)
+	raise(&p.sent, q)
+	return q
+}
 
 // answer publishes the answer to question q. One goroutine at a time.
 func (p *positions) answer(q uint64, lsn balance.LSN) {
@@ -97,7 +106,8 @@ func (d *demand) mark() (fresh bool) {
 func (d *demand) tick()        { d.before.Store(d.marked.Swap(false)) }
 func (d *demand) active() bool { return d.before.Load() || d.marked.Load() }
 
-// Continue makes f, which must not run yet, take the tickets that old has given for its own.
+// Continue makes f, which must not run yet, take the tickets of old for its own: also those that old gives later, to who has
+// not seen yet that f has taken its place.
 func (f *Fleet) Continue(old *Fleet) { f.positions.continues(&old.positions) }
 
 // Committed returns the ticket of a write that the manager has just acknowledged; call it before the client hears. It

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTicketsAreCoveredByLaterQuestionsOnly(t *testing.T) {
-	var p positions
+	p := newPositions()
 	if lsn, ok := p.position(0); lsn != 0 || !ok {
 		t.Errorf("no write: position %v, %v, want 0 at once", lsn, ok)
 	}
@@ -45,7 +45,7 @@ func TestTicketsAreCoveredByLaterQuestionsOnly(t *testing.T) {
 }
 
 func TestOldTicketsGetAPositionThatCoversThem(t *testing.T) {
-	var p positions
+	p := newPositions()
 	for i := range uint64(3 * ringSize) {
 		q := p.ask()
 		if i%7 != 3 { // some are never answered
@@ -69,7 +69,7 @@ func TestOldTicketsGetAPositionThatCoversThem(t *testing.T) {
 }
 
 func TestPositionsUnderConcurrency(t *testing.T) {
-	var p positions
+	p := newPositions()
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for range 4 {
@@ -121,5 +121,32 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(200_000, call); n != 0 {
 			t.Errorf("%s: %v allocations, want none", what, n)
 		}
+	}
+}
+
+// TestTicketsOfAFleetThatIsReplaced: who still draws from the old one gets what only later answers to the new one cover.
+func TestTicketsOfAFleetThatIsReplaced(t *testing.T) {
+	old, p := newPositions(), newPositions()
+	old.answer(old.ask(), 100)
+	before := old.next()
+	p.continues(&old)
+	for range 3 {
+		p.answer(p.ask(), 200)
+	}
+	if got, known := p.position(before); got != 200 || !known {
+		t.Errorf("a ticket from before: got %v, %v, want 200", got, known)
+	}
+	late := old.next() // of a write that is acknowledged now
+	if got, known := p.position(late); known {
+		t.Errorf("a ticket that the old one gives late is covered by an answer from before: %v", got)
+	}
+	p.want(late)
+	old.ask()
+	if !p.outstanding() {
+		t.Error("a question of the old one's counts as asked")
+	}
+	p.answer(p.ask(), 300)
+	if got, known := p.position(late); got != 300 || !known {
+		t.Errorf("the ticket given late: got %v, %v, want 300", got, known)
 	}
 }

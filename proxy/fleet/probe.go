@@ -23,7 +23,19 @@ const (
 // setup makes a monitor's connection independent of what its role and database have configured. The second statement of
 // knownStatement's round must see a newer snapshot than the first, hence read committed.
 const setup = "SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed';" +
-	" SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET application_name = 'pgtier monitor'"
+	" SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET application_name = 'pgtier monitor'; SHOW server_version_num"
+
+// OldestVersion is the least server_version_num of the servers that a Fleet can watch: xid8 and pg_current_snapshot came
+// with PostgreSQL 13.
+const OldestVersion = 130000
+
+// checkVersion refuses a server that is too old to be watched.
+func checkVersion(number uint64) error {
+	if number >= OldestVersion {
+		return nil
+	}
+	return fmt.Errorf("is PostgreSQL %d, and a database with replicas needs version %d or newer on every server", number/10000, OldestVersion/10000)
+}
 
 // positionQuery is the quick question. CASE keeps the function of the other role from running, which would fail.
 const positionQuery = "SELECT pg_is_in_recovery()," +
@@ -84,8 +96,17 @@ type probe struct {
 
 // prepare readies a new connection.
 func (p *probe) prepare() error {
-	if err := p.conn.Exec(wire.AppendQuery(nil, setup), p.limit, nil); err != nil {
+	var version uint64
+	p.msgs = wire.AppendQuery(p.msgs[:0], setup)
+	err := p.run(func(_ int, fields [][]byte) (err error) {
+		version, err = number(fields, 0)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("prepare connection: %w", err)
+	}
+	if err := checkVersion(version); err != nil {
+		return err
 	}
 	var msgs []byte
 	for _, s := range [][2]string{{positionStatement, positionQuery}, {runningStatement, runningQuery}, {knownStatement, knownQuery}} {

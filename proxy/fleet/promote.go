@@ -12,8 +12,10 @@ import (
 
 // promotion is an order to a replica to become the manager. The zero value is none.
 type promotion struct {
-	at     time.Time
+	at     time.Time // when it was given, and then when its monitor took it
 	target int
+	taken  bool // the target is told, or may have been
+	fences bool // it is what fenced the old manager; an earlier order that may have been heard is not
 }
 
 // promoteAgain is how long an order may take to show an effect: PostgreSQL's own default wait (pg_promote, wait_seconds).
@@ -25,6 +27,10 @@ func (f *Fleet) considerPromotion(now time.Time) {
 	if !f.cfg.Promote || f.roles.manager >= 0 || f.roles.last < 0 || f.lostAt.IsZero() || now.Sub(f.lostAt) < f.cfg.PromoteAfter {
 		return
 	}
+	if !f.order.at.IsZero() && !f.order.taken && !f.hosts[f.order.target].answered {
+		f.withdraw()
+		return // the old manager, if it is there, is heard first
+	}
 	if !f.order.at.IsZero() && now.Sub(f.order.at) < promoteAgain {
 		return
 	}
@@ -33,13 +39,49 @@ func (f *Fleet) considerPromotion(now time.Time) {
 		return
 	}
 	old := &f.hosts[f.roles.last]
+	f.forgetOrder()
+	f.order = promotion{at: now, target: target, fences: !old.fenced}
 	old.fenced, old.fence = true, f.roles.highest
-	f.order = promotion{at: now, target: target}
 	f.log.Warn("promoting a replica", zap.String("server", f.servers[target].Name), zap.Stringer("received", f.hosts[target].advance()),
 		zap.String("fenced", f.servers[f.roles.last].Name), zap.Duration("without_manager", now.Sub(f.lostAt)))
 	m := f.monitors[target]
 	m.promote.Store(true)
 	m.poke()
+}
+
+// takeOrder reports whether server i is still to become the manager, for its monitor, which then tells it: much may have
+// happened since the order was given if the server was lost in between. From now on the order counts as heard, and no other
+// is given for promoteAgain.
+func (f *Fleet) takeOrder(i int, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := &f.order
+	if o.at.IsZero() || o.target != i || o.taken || f.roles.manager >= 0 || now.Sub(o.at) >= promoteAgain {
+		return false
+	}
+	if target, ok := f.quorum(); !ok || target != i {
+		f.withdraw()
+		return false
+	}
+	o.at, o.taken = now, true
+	return true
+}
+
+// withdraw takes back an order that nobody was told, with the fence that it put up. f.mu is held.
+func (f *Fleet) withdraw() {
+	f.log.Warn("promotion withdrawn", zap.String("server", f.servers[f.order.target].Name))
+	if f.order.fences {
+		f.hosts[f.roles.last].fenced = false
+	}
+	f.forgetOrder()
+}
+
+// forgetOrder ends the order there is. f.mu is held.
+func (f *Fleet) forgetOrder() {
+	for _, m := range f.monitors {
+		m.promote.Store(false)
+	}
+	f.order = promotion{}
 }
 
 // quorum reports whether more than half of the servers' probes say that the manager is gone and none says otherwise, and
@@ -99,8 +141,8 @@ func (f *Fleet) promoted(i int, err error) {
 		return
 	}
 	var refusal *wire.Error
-	if errors.As(err, &refusal) && f.roles.last >= 0 {
-		f.hosts[f.roles.last].fenced = false
+	if errors.As(err, &refusal) && f.order.target == i && f.order.fences {
+		f.hosts[f.roles.last].fenced, f.order.fences = false, false
 	}
 	f.log.Error("promotion failed", zap.String("server", f.servers[i].Name), zap.Error(err))
 }

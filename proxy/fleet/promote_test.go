@@ -8,6 +8,7 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy/wire"
 	"pgtier/router/balance"
 	"pgtier/router/topology"
 
@@ -149,5 +150,112 @@ func TestUnknownOutcomeOfAPromotionLeavesTheFence(t *testing.T) {
 	f.promoted(0, errors.New("connection reset"))
 	if !f.hosts[0].fenced {
 		t.Error("the fence is lifted although the order may have been heard")
+	}
+}
+
+// TestOrderIsNotCarriedOutLater: the replica that was ordered is lost before it is told, and another becomes the manager.
+// When it is back it must stay a replica.
+func TestOrderIsNotCarriedOutLater(t *testing.T) {
+	cfg := promoting()
+	cfg.PromoteAfter = time.Hour // until the stage is set
+	r := start(t, localpg.Options{Replicas: 2}, cfg, "")
+	if err := r.shard.Manager.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both replicas have lost their streams", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.roles.manager < 0 && !r.hosts[1].status.streaming && !r.hosts[2].status.streaming
+	})
+	// It is lost with an order that its monitor will find, and the order has become too old.
+	behind, other := r.shard.Replicas[0], r.shard.Replicas[1]
+	if err := behind.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the replica is lost", func(v *View) bool { return r.is(v, behind, balance.Down) })
+	r.mu.Lock()
+	r.order = promotion{at: time.Now().Add(-promoteAgain), target: 1, taken: true}
+	r.monitors[1].promote.Store(true)
+	r.cfg.PromoteAfter = 0
+	r.mu.Unlock()
+	r.await("the other is the manager", func(v *View) bool { return v.Manager == 2 })
+	started := time.Now()
+	if err := behind.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back := r.await("it is back", func(v *View) bool { return !r.host(v, behind).Asked.Before(started) })
+	r.await("it has been a replica for a while", func(v *View) bool {
+		if r.host(v, behind).Role != Replica || v.Conflict != "" {
+			t.Fatalf("it was promoted beside %s:\n%s", other.Name, show(v))
+		}
+		return v.At.Sub(back.At) > 2*time.Second
+	})
+}
+
+func TestOrdersThatAreNotCarriedOut(t *testing.T) {
+	now := time.Now()
+	following := known{answered: true, status: status{role: Replica, timeline: 1, system: 7, received: 10}}
+	streaming := following
+	streaming.status.streaming = true
+	further := following
+	further.status.received = 11
+	for name, tc := range map[string]struct {
+		order   promotion
+		manager int
+		host    known
+		other   known
+		want    bool
+		fenced  bool // afterwards
+	}{
+		"fresh":                         {promotion{at: now, target: 1, fences: true}, -1, following, following, true, true},
+		"there is a manager":            {promotion{at: now, target: 1, fences: true}, 2, following, following, false, true},
+		"for another":                   {promotion{at: now, target: 2, fences: true}, -1, following, following, false, true},
+		"none":                          {promotion{}, -1, following, following, false, true},
+		"old":                           {promotion{at: now.Add(-promoteAgain), target: 1, fences: true}, -1, following, following, false, true},
+		"taken":                         {promotion{at: now, target: 1, fences: true, taken: true}, -1, following, following, false, true},
+		"somebody has a stream":         {promotion{at: now, target: 1, fences: true}, -1, following, streaming, false, false},
+		"another is further":            {promotion{at: now, target: 1, fences: true}, -1, following, further, false, false},
+		"another is further, old fence": {promotion{at: now, target: 1}, -1, following, further, false, true},
+	} {
+		f := New(topology.Shard{Manager: topology.Server{Name: "a"}, Replicas: []topology.Server{{Name: "b"}, {Name: "c"}}}, DefaultConfig(), nil, zap.NewNop())
+		f.roles = roles{manager: tc.manager, last: 0, system: 7, highest: 1}
+		f.hosts = []known{{fenced: true, fence: 1}, tc.host, tc.other}
+		f.order = tc.order
+		if got := f.takeOrder(1, now); got != tc.want || f.hosts[0].fenced != tc.fenced {
+			t.Errorf("%s: taken %t, want %t; fenced %t, want %t", name, got, tc.want, f.hosts[0].fenced, tc.fenced)
+		}
+	}
+}
+
+// TestRefusalOfALaterOrderLeavesTheFenceOfAnEarlierOne: nobody knows whether the earlier one was heard.
+func TestRefusalOfALaterOrderLeavesTheFenceOfAnEarlierOne(t *testing.T) {
+	f := New(topology.Shard{Manager: topology.Server{Name: "a"}, Replicas: []topology.Server{{Name: "b"}, {Name: "c"}}}, DefaultConfig(), nil, zap.NewNop())
+	f.roles.last, f.hosts[0].fenced = 0, true
+	f.order = promotion{at: time.Now(), target: 2, taken: true}
+	f.promoted(2, &wire.Error{Code: insufficientRight, Message: "permission denied"})
+	if !f.hosts[0].fenced {
+		t.Error("the fence is lifted although an earlier order may have been heard")
+	}
+}
+
+// TestOrderToALostReplicaIsWithdrawn: it was not told, so the old manager may return.
+func TestOrderToALostReplicaIsWithdrawn(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Promote = true
+	f := New(topology.Shard{Manager: topology.Server{Name: "a"}, Replicas: []topology.Server{{Name: "b"}}}, cfg, nil, zap.NewNop())
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lostAt = now.Add(-cfg.PromoteAfter)
+	f.roles = roles{manager: -1, last: 0, system: 7, highest: 1}
+	f.hosts[1] = known{answered: true, status: status{role: Replica, timeline: 1, system: 7, received: 10}}
+	f.considerPromotion(now)
+	if f.order.target != 1 || !f.hosts[0].fenced || !f.monitors[1].promote.Load() {
+		t.Fatalf("no promotion was ordered: %+v", f.order)
+	}
+	f.hosts[1].answered = false
+	f.considerPromotion(now)
+	if !f.order.at.IsZero() || f.hosts[0].fenced || f.monitors[1].promote.Load() {
+		t.Errorf("order %+v, fenced %t, flag %t; want none", f.order, f.hosts[0].fenced, f.monitors[1].promote.Load())
 	}
 }

@@ -54,7 +54,8 @@ func (f *Fleet) claim(i int) claim {
 // appeared begins a new epoch: positions of another manager, or from before a crash, compare with nothing.
 func (f *Fleet) appeared(now time.Time) {
 	m := &f.hosts[f.roles.manager]
-	f.lostAt, f.order = time.Time{}, promotion{}
+	f.lostAt = time.Time{}
+	f.forgetOrder()
 	f.history.reset()
 	f.guard.reset()
 	f.visible.Store(0)

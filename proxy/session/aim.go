@@ -342,14 +342,25 @@ func (s *Session) localTo(st *parser.Statement) string {
 	if len(st.Commands) == 0 {
 		return ""
 	}
-	switch kind := st.Commands[0].Kind; kind {
-	case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
+	r := s.db.Hazards.Reading(st)
+	if r.Verdict != catalog.Local {
 		return ""
 	}
-	if r := s.db.Hazards.Reading(st); r.Verdict == catalog.Local {
-		return r.Reason
+	said := 0
+	for i := range st.Commands {
+		switch cmd := &st.Commands[i]; cmd.Kind {
+		case parser.Show, parser.Explain, parser.Fetch, parser.Close, parser.CloseAll, parser.Set, parser.SetTransaction:
+			said++
+		default:
+			if one := s.db.Hazards.CommandReading(cmd); one.Verdict == catalog.Local {
+				return one.Reason
+			}
+		}
 	}
-	return ""
+	if said > 0 {
+		return "" // it is those that are
+	}
+	return r.Reason // of the text as a whole
 }
 
 // notHere refuses what a replica must not serve in a READ ONLY transaction that is there.

@@ -132,3 +132,16 @@ func TestAReadNeedsWhatTheSessionHasSeen(t *testing.T) {
 		t.Error("an eventual read needs a position")
 	}
 }
+
+func TestAwaitedReplicaComesWithTheViewItIsOf(t *testing.T) {
+	s := aimed("SELECT 1", catalog.Read)
+	f := s.db.Fleet.Load()
+	s.aim.level, s.behind = router.Eventual, behindMost
+	if v, _, _ := s.awaitReplica(f, &fleet.View{}); v != f.View() {
+		t.Error("hosts were looked at again, and the View from before was returned with them")
+	}
+	old := &fleet.View{}
+	if v, _, _ := s.awaitReplica(f, old); v != old {
+		t.Error("hosts were not looked at again, and another View was returned with them")
+	}
+}

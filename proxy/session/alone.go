@@ -161,6 +161,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	out = wire.End(append(out, 0), at)
 	s.relay.begin(c, replay != nil, 1)
 	s.relay.rename = renamed(query, cmd.NameStart, cmd.NameEnd, st.Name)
+	s.effects, s.restores = s.items[0].st.Effects, s.items[0].st.Restores()
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	err = s.exchange(c, out)

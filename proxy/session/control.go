@@ -32,6 +32,7 @@ func (s *Session) Cancel() {
 	c := s.server
 	switch {
 	case c != nil:
+		s.canceled = true // it may wait for something else
 		c.BeginCancel()
 	case State(s.state.Load()) == StateWaiting:
 		s.canceled = true // between the queue and the lease

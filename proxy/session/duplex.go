@@ -119,16 +119,23 @@ func (s *Session) goDuplex(d *duplex) {
 	s.dx = d
 	s.client.WatchEnd(true)
 	go func() { // ends with the last answer, or when the connection is closed
-		for r.step() { // first what is there already
-			d.err = d.c.Loop(nil, r)
-			if !errors.Is(d.err, os.ErrDeadlineExceeded) || s.isKilled() {
-				break
-			}
-			d.c.Unkick()
-		}
+		d.err = s.relayDuplex(d)
 		close(d.finished)
 		s.client.Kick()
 	}()
+}
+
+// relayDuplex carries the server's side until everything is answered.
+func (s *Session) relayDuplex(d *duplex) (err error) {
+	defer s.env.caught(&err)
+	for s.relay.step() { // first what is there already
+		err = d.c.Loop(nil, &s.relay)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || s.isKilled() {
+			break
+		}
+		d.c.Unkick()
+	}
+	return err
 }
 
 // isKilled reports whether the session's work is to end: it was killed, or taken away from its server.

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +48,17 @@ func (e *Env) limit() *Limits { return e.Limits.Load() }
 func (e *Env) Now() int64 { return e.now() }
 
 func (e *Env) now() int64 { return int64(time.Since(e.Epoch)) }
+
+// caught is deferred in goroutines beside a session's own: a panic there ends what they work for with an error, and not
+// the daemon.
+func (e *Env) caught(err *error) {
+	if r := recover(); r != nil {
+		e.Log.Error("panicked beside a session", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		*err = errPanicked
+	}
+}
+
+var errPanicked = errors.New("internal error")
 
 // Database is what all sessions of one database share.
 type Database struct {
@@ -130,7 +143,7 @@ type Stats struct {
 	Binds                 atomic.Uint64
 	ServerAssignments     atomic.Uint64
 	Repeated              atomic.Uint64                // turns sent again after their server failed
-	Unproved              atomic.Uint64                // turns on a manager not yet known to show what the session saw on a replica
+	Unproved              atomic.Uint64                // turns whose manager was not in time known to show what the session saw on a replica: sent to it, or refused
 	Routes                [router.Causes]atomic.Uint64 // turns by why they went where they went
 }
 

@@ -173,9 +173,10 @@ func (l *SharedListener) Close() {
 // Leave gives up the connection as if it had been lost: its server is not the manager any more, and may never say so.
 func (l *SharedListener) Leave() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		l.conn.Terminate()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.Terminate()
 	}
 }
 

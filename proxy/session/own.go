@@ -164,20 +164,64 @@ func (s *Session) warnOwn(r *router.Refusal) {
 // lsnWait bounds how long SHOW pgtier.lsn waits for the position of the session's last write.
 const lsnWait = 2 * time.Second
 
-// position is the session's token: whoever has seen it has seen what the session wrote and read.
-func (s *Session) position() balance.LSN {
-	f := s.db.Fleet.Load()
-	if f == nil {
-		return s.floor
+// learnToken finds the session's token, if the turn shows it: whoever has seen that position has seen what the session wrote
+// and read. The question is the manager's, so it may stay without an answer; a lower position would promise too little.
+func (s *Session) learnToken() *wire.Error {
+	s.token = s.floor
+	if s.db.Fleet.Load() == nil || s.tx == wire.TxFailed || !s.showsToken() {
+		return nil
 	}
-	deadline := time.Now().Add(lsnWait)
+	began := time.Now()
+	until, waits := began.Add(lsnWait), false
 	for {
+		f := s.db.Fleet.Load()
+		if f == nil {
+			return nil
+		}
 		at, known := f.Position(max(s.ticket, s.seen))
-		if known || time.Now().After(deadline) {
-			return max(s.floor, at)
+		now := time.Now()
+		var e *wire.Error
+		switch {
+		case known:
+			s.token = max(s.floor, at)
+			return nil
+		case !waits:
+			s.mu.Lock()
+			s.canceled = false
+			s.mu.Unlock()
+			s.enter(StateWaiting)
+			s.turnTime, waits = 0, true
+		case f.View().Manager < 0 && now.Sub(began) < s.db.Reads().Failover:
+			until = now.Add(lsnWait) // its successor will tell
+		case now.After(until):
+			e = &wire.Error{Code: wire.CodeCannotConnectNow, Message: "the position of what this session has written and read is not known yet",
+				Detail: "The manager has not answered.", Hint: "Try again; SHOW REPLICAS in the admin database tells how the servers are."}
+		}
+		if stopped := s.stopped(); stopped != nil {
+			e = stopped
+		}
+		if e != nil {
+			s.rest()
+			return e
 		}
 		time.Sleep(visiblePoll)
 	}
+}
+
+// showsToken reports whether the turn shows the session's position.
+func (s *Session) showsToken() bool {
+	for i := range s.items {
+		st := s.items[i].facts()
+		if st == nil {
+			continue
+		}
+		for j := range st.Commands {
+			if cmd := &st.Commands[j]; cmd.Kind == parser.Show && cmd.Name == router.SettingLSN {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tellOwn puts the values that the turn's SHOW asks for on the connection, behind a pending replay, which may reset them.
@@ -242,7 +286,7 @@ func (s *Session) ownValue(name string) string {
 	case router.SettingConsistency:
 		return s.level().String()
 	case router.SettingLSN:
-		return s.position().String()
+		return s.token.String()
 	case router.SettingLastRoute:
 		return s.route.String()
 	}

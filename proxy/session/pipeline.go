@@ -367,7 +367,8 @@ func (l *pipeline) borrow() (*backend.Conn, error) {
 }
 
 // serve sends what sessions submit and deals out the answers, until nobody has anything to send for a while.
-func (l *pipeline) serve(c *backend.Conn) error {
+func (l *pipeline) serve(c *backend.Conn) (err error) {
+	defer l.env.caught(&err)
 	timer := time.NewTimer(pipelineIdle)
 	defer timer.Stop()
 	c.WatchEnd(true)

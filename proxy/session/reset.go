@@ -63,7 +63,7 @@ func certain(cmd *parser.Command) bool { return !cmd.RestoresAny || !cmd.LocalsA
 // resetsEarly reports whether something in the turn may see a setting that was reset before restoreStartup has mended
 // it, and whether that is sure enough to refuse the turn where it cannot be served.
 func (s *Session) resetsEarly(pin string) (early, sure bool) {
-	if len(s.startup.All()) == 0 {
+	if len(s.startup.All()) == 0 || !s.restores && s.effects&(parser.ResetsAll|parser.DiscardsAll) == 0 && pin == "" {
 		return false, false
 	}
 	if s.discardsEarly() {

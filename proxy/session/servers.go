@@ -32,6 +32,7 @@ type servers struct {
 	inside  router.Level                         // level that the replica was chosen for
 	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
+	token   balance.LSN                          // what SHOW pgtier.lsn tells
 }
 
 // poolOf returns the pool of the session's role on the server of that name.
@@ -97,7 +98,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 	for range s.hosts {
 		i, why := s.choose(f)
 		if why == balance.AllBehind {
-			i, why = s.awaitReplica(f)
+			v, i, why = s.awaitReplica(f, v)
 		}
 		if i < 0 {
 			s.aim.refused(why)
@@ -139,19 +140,21 @@ const (
 	catchUpWait = 20 * time.Millisecond
 )
 
-// awaitReplica waits a moment for a replica if the session has been at the manager for long. It returns what choose does.
-func (s *Session) awaitReplica(f *fleet.Fleet) (int, balance.Why) {
+// awaitReplica waits a moment for a replica if the session has been at the manager for long. It returns what choose does, and
+// the View that s.hosts are of, which was v.
+func (s *Session) awaitReplica(f *fleet.Fleet, v *fleet.View) (*fleet.View, int, balance.Why) {
 	if s.behind++; s.behind <= behindMost {
-		return -1, balance.AllBehind
+		return v, -1, balance.AllBehind
 	}
 	s.behind = 0
 	for until := time.Now().Add(catchUpWait); time.Now().Before(until) && !s.isKilled(); time.Sleep(visiblePoll) {
-		s.hosts = f.Hosts(f.View(), s.hosts, time.Now())
+		v = f.View()
+		s.hosts = f.Hosts(v, s.hosts, time.Now())
 		if i, why := s.choose(f); why != balance.AllBehind {
-			return i, why
+			return v, i, why
 		}
 	}
-	return -1, balance.AllBehind
+	return v, -1, balance.AllBehind
 }
 
 // proveWait bounds the question of a new connection for its server's position.

@@ -22,6 +22,7 @@ const hazardWait = 2 * time.Second
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
 	s.effects |= st.Effects
+	s.restores = s.restores || st.Restores()
 	if s.raw {
 		s.noteRaw(st)
 		return ""
@@ -100,19 +101,13 @@ func (s *Session) noteRaw(st *parser.Statement) {
 	}
 }
 
-// watching reports whether command tags matter in this turn.
+// watching reports whether command tags matter in this turn, by what its statements were noted to do.
 func (s *Session) watching() bool {
 	if len(s.txn.unlisten) > 0 || s.commitsEarly() {
 		return true
 	}
-	for i := range s.items {
-		st := s.items[i].facts()
-		if st == nil {
-			continue
-		}
-		if st.Effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 || st.Restores() {
-			return true
-		}
+	if s.restores || s.effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 {
+		return true
 	}
 	return s.raw && s.hasBind()
 }

@@ -396,7 +396,7 @@ func largeObjectCall(frame []byte) bool {
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
-	s.harmless, s.effects = nil, 0
+	s.harmless, s.effects, s.restores = nil, 0, false
 	s.txn.reads.begin()
 	s.reparsed = false
 	for i := range s.items {

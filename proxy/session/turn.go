@@ -39,6 +39,9 @@ func (s *Session) turn(req []byte) bool {
 	if refusal == nil {
 		refusal = s.aimTurn(pin)
 	}
+	if refusal == nil {
+		refusal = s.learnToken()
+	}
 	if refusal != nil {
 		return s.refuseHere(refusal)
 	}

@@ -18,6 +18,10 @@ type Writes struct {
 	tables map[string]fleet.Ticket
 }
 
+// maxWrites bounds the tables that are remembered one by one, at about 100 bytes each. Applications have fewer, unless they
+// make and drop them; then reads of other tables too wait for the last write until now, once.
+const maxWrites = 4096
+
 // note records an acknowledged write.
 func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
 	w.mu.Lock()
@@ -32,6 +36,12 @@ func (w *Writes) note(tables []string, all bool, t fleet.Ticket) {
 	}
 	for _, name := range tables {
 		w.tables[name] = max(w.tables[name], t)
+	}
+	if len(w.tables) > maxWrites {
+		for _, of := range w.tables {
+			w.all = max(w.all, of)
+		}
+		clear(w.tables)
 	}
 }
 

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"pgtier/proxy/fleet"
+	"strconv"
 	"testing"
 
 	"pgtier/router/catalog"
@@ -26,5 +28,23 @@ func TestWritesTellTheLatestOfWhatIsRead(t *testing.T) {
 	w.note(nil, true, 7)
 	if got := w.latest(users); got != 7 {
 		t.Errorf("after a write of nobody knows what: %d, want 7", got)
+	}
+}
+
+func TestWritesAreBounded(t *testing.T) {
+	var w Writes
+	for i := range 3 * maxWrites {
+		w.note([]string{"public.t" + strconv.Itoa(i)}, false, fleet.Ticket(i+1))
+		if len(w.tables) > maxWrites {
+			t.Fatalf("%d tables are remembered, want at most %d", len(w.tables), maxWrites)
+		}
+		for _, back := range []int{0, 1, maxWrites, 2 * maxWrites} {
+			if n := i - back; n >= 0 {
+				name := "public.t" + strconv.Itoa(n)
+				if got := w.latest([]*catalog.Reading{{Tables: []string{name}}}); got < fleet.Ticket(n+1) || got > fleet.Ticket(i+1) {
+					t.Fatalf("%s, written at %d of %d: %d", name, n+1, i+1, got)
+				}
+			}
+		}
 	}
 }

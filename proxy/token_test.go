@@ -1,0 +1,102 @@
+package proxy_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgtier/proxy"
+	"pgtier/proxy/wire"
+)
+
+// TestTokenThatIsNotKnown: the manager does not answer, so nobody knows what position the session's last read stands for.
+// SHOW pgtier.lsn must not tell a lower one.
+func TestTokenThatIsNotKnown(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	serve := func(wait time.Duration) *running {
+		p := c.serve(t, func(d *proxy.Database) {
+			d.Failover.Wait, d.Reads.Consistency, d.Reads.MaxLag = wait, "eventual", 0
+		})
+		c.settle(t, p)
+		return p
+	}
+	brief, patient := serve(0), serve(limit)
+	clients := map[*running][]*pgx.Conn{}
+	for p, n := range map[*running]int{brief: 1, patient: 3} {
+		for range n {
+			conn := p.client(t)
+			mustValue(t, conn, "SELECT 1")
+			clients[p] = append(clients[p], conn)
+		}
+	}
+	if err := c.manager.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.manager.Continue() })
+	inside := func(conn *pgx.Conn) {
+		t.Helper()
+		mustValue(t, conn, "SELECT 1") // on the replica, as of a question that nobody answers
+		mustValue(t, conn, "BEGIN READ ONLY")
+		mustValue(t, conn, "SELECT 1")
+	}
+	t.Run("in a transaction on a replica", func(t *testing.T) {
+		conn := clients[brief][0]
+		inside(conn)
+		got, err := value(conn, "SHOW pgtier.lsn")
+		wantError(t, err, "57P03", "the position of what this session has written and read")
+		if state := conn.PgConn().TxStatus(); got != "" || state != 'E' {
+			t.Errorf("got %q in state %c, want nothing in state E", got, state)
+		}
+		mustValue(t, conn, "ROLLBACK")
+	})
+	t.Run("by itself", func(t *testing.T) {
+		conn := clients[brief][0]
+		mustValue(t, conn, "SELECT 1")
+		_, err := value(conn, "SHOW pgtier.lsn")
+		wantError(t, err, "57P03", "the position of what this session has written and read")
+		mustValue(t, conn, "SELECT 1")
+	})
+	t.Run("a cancel ends the wait", func(t *testing.T) {
+		for i, conn := range clients[patient][:2] {
+			last := "SELECT 1"
+			if i == 0 {
+				inside(conn)
+				last = "ROLLBACK"
+			} else {
+				mustValue(t, conn, "SELECT 1")
+			}
+			heard := later(conn, "SHOW pgtier.lsn")
+			patient.waiting(t, 1)
+			if err := conn.PgConn().CancelRequest(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, <-heard, "57014", "")
+			mustValue(t, conn, last)
+		}
+	})
+	t.Run("a kill ends the wait", func(t *testing.T) {
+		conn := clients[patient][2]
+		inside(conn)
+		heard := later(conn, "SHOW pgtier.lsn")
+		patient.waiting(t, 1)
+		for _, s := range patient.Sessions() {
+			if s.Info().State.String() == "waiting" {
+				s.Kill(&wire.Error{Severity: "FATAL", Code: "57P01", Message: "ended by the test"})
+			}
+		}
+		wantError(t, <-heard, "57P01", "ended by the test")
+	})
+	t.Run("and comes when the manager answers", func(t *testing.T) {
+		conn := clients[patient][0]
+		mustValue(t, conn, "SELECT 1")
+		heard := answer(conn, "SHOW pgtier.lsn")
+		patient.waiting(t, 1)
+		if err := c.manager.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-heard; got == "" || got == "0/0" {
+			t.Errorf("got %q, want a position", got)
+		}
+	})
+}
