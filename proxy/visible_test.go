@@ -155,3 +155,21 @@ func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenWriteHoldsUpNobody: what an open transaction has written is in the manager's log and, while nobody commits, not
+// flushed, so no replica gets it. Who has read from a replica and comes to the manager has not seen it, and need not wait.
+func TestOpenWriteHoldsUpNobody(t *testing.T) {
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = limit })
+	c.awaitStandby(t, c.shard.Replicas[0].Name)
+	c.settle(t, p)
+	writer, reader := p.client(t), p.client(t)
+	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1)")
+	wantValue(t, reader, "SELECT v FROM t", "0")
+	t.Log(mustValue(t, reader, "SHOW pgtier.last_route"))
+	began := time.Now()
+	wantValue(t, reader, "SELECT v FROM t FOR SHARE", "0")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it waited %s", took)
+	}
+	mustValue(t, writer, "COMMIT")
+}

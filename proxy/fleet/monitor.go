@@ -36,6 +36,7 @@ type monitor struct {
 	stalled   int                       // quick questions in a row that showed no progress towards target
 	target    uint64                    // the highest position that somebody waited for
 	slow      time.Duration             // Config.Slow, jittered
+	flushes   flusher
 }
 
 func newMonitor(f *Fleet, index int, dial Dial) *monitor {
@@ -125,6 +126,9 @@ func (m *monitor) wanted() time.Time {
 		}
 		next = sooner(next, sight)
 	}
+	if flush, due := m.flushDue(time.Now()); due {
+		next = sooner(next, flush)
+	}
 	return next
 }
 
@@ -186,6 +190,10 @@ func (m *monitor) act(ctx context.Context) {
 	case m.urgent.Swap(false), f.View().Manager < 0, now.Sub(m.lastFull) >= m.slow:
 		m.full(ctx)
 	default:
+		if flush, due := m.flushDue(now); due && !now.Before(flush) {
+			m.flush(ctx)
+			return
+		}
 		m.quick(ctx)
 	}
 }
