@@ -82,6 +82,28 @@ func TestFirstTurnOfALostTransaction(t *testing.T) {
 		mustValue(t, conn, "COMMIT")
 		wantValue(t, conn, "SELECT count(*) FROM t WHERE v = 20", "1")
 	})
+	t.Run("what is only prepared is prepared again", func(t *testing.T) {
+		conn := p.client(t)
+		end := lock(t)
+		repeated := stats.Repeated.Load()
+		done := make(chan error, 1)
+		go func() { // ends with the statement, which end lets go on
+			_, err := conn.Prepare(context.Background(), "insert", "INSERT INTO t VALUES (30) RETURNING v AS only_prepared")
+			done <- err
+		}()
+		// A server that says goodbye sooner may not have begun.
+		c.endBackend(t, "only_prepared", "wait_event_type = 'Lock' AND query_start < now() - interval '0.3 s'", c.manager)
+		eventually(t, "it is sent again", func() bool { return stats.Repeated.Load() > repeated })
+		end()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		var v int
+		if err := conn.QueryRow(bounded(t), "insert").Scan(&v); err != nil || v != 30 {
+			t.Errorf("got %d, %v", v, err)
+		}
+		wantValue(t, conn, "SELECT count(*) FROM t WHERE v = 30", "1")
+	})
 	for name, tc := range map[string]struct{ before, sql string }{
 		"what keeps its connection does not":        {"PREPARE own AS SELECT 1", "CREATE TEMP TABLE x AS SELECT v AS what_is_kept FROM t"},
 		"a function that may do anything does not":  {"SELECT 1", "SELECT pg_logical_emit_message(false, 'a', 'b') AS what_is_kept FROM t"},

@@ -95,6 +95,30 @@ func TestCommitThatWaitsForAStandby(t *testing.T) {
 	})
 }
 
+// TestWaitForTheManagerOutlivesIt: the manager is lost while a session waits until it shows what the session has read from a
+// replica. The new one shows it, and is the one to be asked: connections of the old one are waited for in vain.
+func TestWaitForTheManagerOutlivesIt(t *testing.T) {
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = limit })
+	c.waitForNobody(t)
+	reader, _ := c.commitThatWaits(t, p)
+	heard := answer(reader, "SELECT v FROM t FOR SHARE")
+	p.waiting(t, 1)
+	if err := c.manager.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.shard.Replicas[0].Promote(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	promoted := time.Now()
+	if got := <-heard; got != "1" {
+		t.Errorf("got %q, want 1, which the session had read before", got)
+	}
+	// pool.server_down_wait is 15 s: no other wait is as long.
+	if took := time.Since(promoted); took > 12*time.Second {
+		t.Errorf("the new manager was not asked for %s", took)
+	}
+}
+
 // TestTokenIsCarriedToAnotherProxy: a session that is given another's position through pgtier.lsn sees what that one had
 // written, or had read from a replica ahead of the manager.
 func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
@@ -130,4 +154,22 @@ func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
 			t.Errorf("got %q, want 1, which the token stands for", got)
 		}
 	})
+}
+
+// TestOpenWriteHoldsUpNobody: what an open transaction has written is in the manager's log and, while nobody commits, not
+// flushed, so no replica gets it. Who has read from a replica and comes to the manager has not seen it, and need not wait.
+func TestOpenWriteHoldsUpNobody(t *testing.T) {
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = limit })
+	c.awaitStandby(t, c.shard.Replicas[0].Name)
+	c.settle(t, p)
+	writer, reader := p.client(t), p.client(t)
+	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1)")
+	wantValue(t, reader, "SELECT v FROM t", "0")
+	t.Log(mustValue(t, reader, "SHOW pgtier.last_route"))
+	began := time.Now()
+	wantValue(t, reader, "SELECT v FROM t FOR SHARE", "0")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it waited %s", took)
+	}
+	mustValue(t, writer, "COMMIT")
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +63,10 @@ func awaitReads(t *testing.T, console, conn *pgx.Conn, database, table string) {
 	}
 }
 
+// demoLimit bounds the demo's start: initdb, a server process for each manager and replica, and the sample data. It is what
+// pgtest gives a cluster, because the machine may be busy with other packages' tests.
+const demoLimit = 2 * time.Minute
+
 // serveDemo runs the demo, checks that table holds rows in its DATABASE_URL, does what look does unless that is nil, ends it
 // and returns what it printed.
 func serveDemo(t *testing.T, flags demoFlags, table string, look func(url string, out *logBuffer)) string {
@@ -69,10 +74,21 @@ func serveDemo(t *testing.T, flags demoFlags, table string, look func(url string
 	var out logBuffer
 	signals := make(chan os.Signal, 2)
 	ended := make(chan error, 1)
-	go func() { // ends with the signal below
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with the signal below, or with the test, whose servers must not outlive it
 		ended <- runDemo(t.Context(), flags, &out, &out, signals)
-	}()
-	out.await(t, "Ctrl-C stops")
+	})
+	t.Cleanup(wg.Wait)
+	for end := time.Now().Add(demoLimit); !strings.Contains(out.String(), "Ctrl-C stops"); time.Sleep(5 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			t.Fatalf("demo: %v\n%s", err, out.String())
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the demo is not up after %s:\n%s", demoLimit, out.String())
+		}
+	}
 	url := regexp.MustCompile(`DATABASE_URL=(\S+)`).FindStringSubmatch(out.String())[1]
 	conn := connect(t, url+"?sslmode=disable")
 	var orders int

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,13 +28,15 @@ type monitor struct {
 	at       balance.LSN
 	lastAsk  time.Time // when the last question was sent, or the last attempt to connect began
 	lastFull time.Time
-	// When the running transactions were last listed, and how long that took.
+	// When the running transactions were last listed, and how long that has taken.
 	lastSight time.Time
-	sightCost time.Duration
-	pause     time.Duration // before the next attempt to connect; 0 when the last succeeded
-	stalled   int           // quick questions in a row that showed no progress towards target
-	target    uint64        // the highest position that somebody waited for
-	slow      time.Duration // Config.Slow, jittered
+	sights    int                       // listed so far
+	sightCost [sightsKept]time.Duration // of the last of them, each at its number modulo sightsKept
+	pause     time.Duration             // before the next attempt to connect; 0 when the last succeeded
+	stalled   int                       // quick questions in a row that showed no progress towards target
+	target    uint64                    // the highest position that somebody waited for
+	slow      time.Duration             // Config.Slow, jittered
+	flushes   flusher
 }
 
 func newMonitor(f *Fleet, index int, dial Dial) *monitor {
@@ -123,6 +126,9 @@ func (m *monitor) wanted() time.Time {
 		}
 		next = sooner(next, sight)
 	}
+	if flush, due := m.flushDue(time.Now()); due {
+		next = sooner(next, flush)
+	}
 	return next
 }
 
@@ -131,8 +137,14 @@ func (m *monitor) wanted() time.Time {
 // server that says how often: a twentieth of a core at most.
 const sightRest = 20
 
-// sightPause is the shortest time between two lists. One that took long by mischance does not stop them.
-func (m *monitor) sightPause() time.Duration { return min(sightRest*m.sightCost, m.fleet.cfg.Slow) }
+// sightsKept is how many lists tell what one costs: the quickest of them, for a busy machine only makes them slower, and then
+// a pause of twenty times what it made of one would be added to what sessions wait anyhow.
+const sightsKept = 8
+
+// sightPause is the shortest time between two lists; 0 until there are enough to tell.
+func (m *monitor) sightPause() time.Duration {
+	return min(sightRest*slices.Min(m.sightCost[:]), m.fleet.cfg.Slow)
+}
 
 // sighting reports whether somebody waits for the manager's running transactions.
 func (m *monitor) sighting() bool {
@@ -178,6 +190,10 @@ func (m *monitor) act(ctx context.Context) {
 	case m.urgent.Swap(false), f.View().Manager < 0, now.Sub(m.lastFull) >= m.slow:
 		m.full(ctx)
 	default:
+		if flush, due := m.flushDue(now); due && !now.Before(flush) {
+			m.flush(ctx)
+			return
+		}
 		m.quick(ctx)
 	}
 }
@@ -272,7 +288,8 @@ func (m *monitor) quick(ctx context.Context) {
 	case m.role == Manager && m.sighting() && sent.Sub(m.lastSight) >= m.sightPause():
 		var running []uint64
 		role, at, running, err = m.probe.sample()
-		m.lastSight, m.sightCost = sent, time.Since(sent)
+		m.lastSight, m.sightCost[m.sights%sightsKept] = sent, time.Since(sent)
+		m.sights++
 		report = func() { f.sampled(m.index, at, running) }
 	case m.role == Replica && f.sights.active():
 		ids, epoch := f.doubtful()

@@ -52,6 +52,12 @@ const runningQuery = "SELECT transactionid::text, pg_snapshot_xmax(pg_current_sn
 const knownQuery = "SELECT x::text FROM unnest($1::xid8[]) x WHERE CASE WHEN x >= pg_snapshot_xmax(pg_current_snapshot())" +
 	" THEN true ELSE coalesce(pg_xact_status(x) = 'in progress', false) END"
 
+// flushQuery has the manager write and flush a commit record, and with it all that is in its log before. A transaction that
+// has an id and has written nothing would not flush (RecordTransactionCommit), hence the message; it is rolled back, so that
+// nobody who decodes the log hears of it. Anybody may. A commit that is local waits for no standby.
+const flushQuery = "BEGIN; SET LOCAL synchronous_commit = 'local'; SAVEPOINT message; SELECT pg_logical_emit_message(true, 'pgtier', '');" +
+	" ROLLBACK TO SAVEPOINT message; COMMIT; SELECT pg_current_wal_flush_lsn()"
+
 // statusQuery is the full question. %s is what the control file tells.
 const statusQuery = "SELECT pg_is_in_recovery()," +
 	" CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END," +
@@ -217,6 +223,24 @@ func (p *probe) known(ids []uint64) (role Role, at balance.LSN, not []uint64, er
 		return err
 	})
 	return role, at, not, err
+}
+
+// flush makes a manager flush its log and returns how far it is flushed. refused is the server's error, after which the
+// connection is as before.
+func (p *probe) flush() (at balance.LSN, refused, err error) {
+	last := strings.Count(flushQuery, ";") // flushQuery's last statement, from 0
+	p.msgs = wire.AppendQuery(p.msgs[:0], flushQuery)
+	err = p.run(func(statement int, fields [][]byte) (err error) {
+		if statement == last {
+			at, err = position(fields, 0)
+		}
+		return err
+	})
+	if sqlState(err) != "" {
+		p.msgs = wire.AppendQuery(p.msgs[:0], "ROLLBACK")
+		return 0, err, p.run(nil)
+	}
+	return at, nil, err
 }
 
 func (p *probe) execute(dst []byte, statement string, params []*string) []byte {

@@ -18,12 +18,13 @@ import (
 // maxTries bounds how often a turn is sent.
 const maxTries = 4
 
-// repeatable reports whether the turn may be sent again if its server fails: all of it is proved to read only, and
-// nothing in it names what an answer has made true.
+// repeatable reports whether the turn may be sent again if its server fails: all of it is proved to read only or is only
+// prepared, and nothing in it names what an answer has made true.
 func (s *Session) repeatable() bool {
 	if s.tx != wire.TxIdle || s.begun || s.raw || s.pin != "" {
 		return false
 	}
+	executes := s.executes()
 	for i := range s.items {
 		it := &s.items[i]
 		switch it.typ {
@@ -41,11 +42,23 @@ func (s *Session) repeatable() bool {
 		if st == nil && it.typ == wire.MsgBind {
 			continue // of what a Parse of this turn makes, or of nothing
 		}
-		if st == nil || !s.reads(st) {
+		if st == nil || executes && !s.reads(st) {
 			return false
 		}
 	}
 	return true
+}
+
+// executes reports whether the turn runs anything. One of Parse and Describe alone does not: it leaves a statement behind on
+// a connection that is lost.
+func (s *Session) executes() bool {
+	return slices.ContainsFunc(s.items, func(it item) bool {
+		switch it.typ {
+		case wire.MsgQuery, wire.MsgFunction, wire.MsgBind, wire.MsgExecute:
+			return true
+		}
+		return false
+	})
 }
 
 // reads reports whether a statement of the turn is proved to read only, or was when the turn was aimed: the proof is good

@@ -269,6 +269,9 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		if err := s.awaitVisible(f); err != nil {
 			return nil, err
 		}
+		if now := f.View(); now.Epoch != v.Epoch || now.Manager != v.Manager {
+			continue // while it waited; those who waited for the old one's connections were told to go before it came
+		}
 		p := s.poolOf(v.Hosts[v.Manager].Name)
 		c, err := p.Acquire(s.waiter, want)
 		if err == nil {
