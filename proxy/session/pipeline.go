@@ -475,7 +475,7 @@ const paceSmoothing = 8
 func (l *pipeline) worth() int {
 	n := l.sent - l.head
 	if n <= fewUnderWay {
-		n -= n / 4
+		n -= (n + 3) / 4
 	} else {
 		n /= 2
 	}
