@@ -138,8 +138,10 @@ func (l *pipeline) answered(e *entry, tail []byte) {
 		return
 	}
 	s := e.s
-	took := l.env.now() - e.began
-	e.rec.note(time.Duration(took), len(tail))
+	now := l.env.now()
+	took := now - e.began
+	e.rec.note(time.Duration(now-max(e.began, l.last)), len(tail)) // what waited for others before it was not its own time
+	l.last = now
 	s.answeredPiped(e, took, len(tail))
 	n, whole, err := s.client.TryWrite(tail)
 	if err == nil && whole {
@@ -189,7 +191,7 @@ func (l *pipeline) evict(now int64, slow time.Duration) {
 		return
 	}
 	head := l.queue[l.head]
-	if now-head.began >= evictAfter*int64(slow) {
+	if l.atHead(now) >= evictAfter*int64(slow) {
 		l.sendElsewhere()
 	}
 	if l.head >= l.sent || head.state.Load() == entryWaiting {
@@ -216,6 +218,5 @@ func (l *pipeline) sendElsewhere() {
 	}
 }
 
-// evictAfter is how many times slow a head may take before those behind it are sent elsewhere: a full pipeline on a busy
-// machine takes about as long as slow itself.
+// evictAfter is how many times slow a head may take before those behind it are sent elsewhere, who would have to start anew.
 const evictAfter = 4

@@ -58,7 +58,7 @@ type pipeline struct {
 	c      *backend.Conn   // nil before it is open and when it is given back; set by its goroutine, which reads it without mu
 	params *backend.Params // what c reports
 	orphan *entry          // the head when the sweeper saw last that nobody waits for it
-	pace   pace            // of the answers
+	dealt  int64           // env clock when the last answers were dealt out: since then the head is being worked on; written by its goroutine
 	quit   bool            // what the server does is of no use to anybody: leave it
 	queue  []*entry        // sent, or in out; the head is being answered
 	head   int
@@ -72,7 +72,7 @@ type pipeline struct {
 
 	// Owned by its goroutine.
 	in        wire.Input
-	dealt     int64  // env clock when answers were last dealt out, or sent for by an idle pipeline
+	last      int64  // env clock when the last answer was given
 	answering *entry // being answered now
 	stale     bool   // the server's settings have changed: what it answers has to be read elsewhere
 	err       error
@@ -189,7 +189,7 @@ func (p *Pipelines) find(s *Session, to *pipedTo, depth, lanes int, slow time.Du
 		}
 		l.mu.Unlock()
 	}
-	if (best == nil || best.len() >= best.pace.depth(depth, slow)/2) && p.count[key.pool] < lanes && !p.closed.Load() {
+	if (best == nil || best.len() >= depth/2) && p.count[key.pool] < lanes && !p.closed.Load() {
 		p.start(key, s)
 	}
 	return best
@@ -197,7 +197,7 @@ func (p *Pipelines) find(s *Session, to *pipedTo, depth, lanes int, slow time.Du
 
 // takes reports whether s may join now; mu is held.
 func (l *pipeline) takes(s *Session, to *pipedTo, depth int, slow time.Duration) bool {
-	if !l.open || l.c == nil || l.len() >= l.pace.depth(depth, slow) || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
+	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
 		return false
 	}
 	if !to.before.IsZero() && !l.c.CreatedAt().Before(to.before) {
@@ -209,8 +209,11 @@ func (l *pipeline) takes(s *Session, to *pipedTo, depth int, slow time.Duration)
 		}
 		s.params = l.params
 	}
-	return l.len() == 0 || s.turnTime-l.queue[l.head].began < int64(slow)
+	return l.len() == 0 || l.atHead(s.turnTime) < int64(slow)
 }
+
+// atHead is how long the head has been worked on at the time now, in nanoseconds; mu is held.
+func (l *pipeline) atHead(now int64) int64 { return now - max(l.queue[l.head].began, l.dealt) }
 
 // len is the number of requests under way; mu is held.
 func (l *pipeline) len() int { return len(l.queue) - l.head }
@@ -256,7 +259,7 @@ func (p *Pipelines) Leave(server string, now int64, patience time.Duration) {
 		}
 		for _, l := range of {
 			l.mu.Lock()
-			if waits := l.c != nil && l.len() > 0; waits && (patience == 0 || now-l.queue[l.head].began >= int64(patience)) {
+			if waits := l.c != nil && l.len() > 0; waits && (patience == 0 || l.atHead(now) >= int64(patience)) {
 				l.open, l.quit = false, true
 				l.c.Kick()
 			} else if patience == 0 {
@@ -405,13 +408,15 @@ func (l *pipeline) serve(c *backend.Conn) (err error) {
 		l.open = l.open && !wanted
 		out := l.take()
 		low := l.worth()
+		if out != nil {
+			l.dealt = l.env.now()
+		}
 		if l.idle = out == nil; l.idle && !l.open {
 			l.mu.Unlock()
 			return nil
 		}
 		l.mu.Unlock()
 		if out != nil {
-			l.dealt = l.env.now()
 			l.await(low)
 			if err := l.exchange(c, out); err != nil {
 				return err
@@ -442,32 +447,6 @@ func (l *pipeline) take() []byte {
 	l.owner.Batches.Add(1)
 	return out
 }
-
-// pace is how long a pipeline's server takes for an answer, in nanoseconds: a moving average, 0 before the first.
-type pace int64
-
-// note adds n answers that came within took nanoseconds.
-func (p *pace) note(n int, took int64) {
-	if n == 0 {
-		return
-	}
-	each := pace(took) / pace(n)
-	if *p == 0 {
-		*p = each
-	}
-	*p += (each - *p) / paceSmoothing
-}
-
-// depth is how many requests a pipeline takes at once, at most most: so many that the last is answered within slow.
-func (p pace) depth(most int, slow time.Duration) int {
-	if p <= 0 {
-		return most
-	}
-	return max(1, int(min(int64(most), int64(slow)/int64(p))))
-}
-
-// paceSmoothing is the weight of the past: a change is followed within about eight wake-ups.
-const paceSmoothing = 8
 
 // worth is how many bytes of answers are worth waking up for: those of half the requests that the server has, or of three
 // quarters where they are few; mu is held. Each wake-up costs as much as dealing out several answers, and the server goes
@@ -581,7 +560,6 @@ func (l *pipeline) Readable() bool {
 	if l.err = err; err != nil {
 		return false
 	}
-	now := l.env.now()
 	wanted := l.key.pool.Wants(c)
 	if c.Behind() && l.drained() {
 		// The server has answered all of it, so the rest is off already: nothing else would wake us for what came meanwhile.
@@ -591,8 +569,9 @@ func (l *pipeline) Readable() bool {
 	}
 	l.mu.Lock()
 	l.open = l.open && !wanted && !l.stale
-	l.pace.note(answered, now-l.dealt)
-	l.dealt = now
+	if answered > 0 {
+		l.dealt = l.env.now()
+	}
 	var out []byte
 	if !c.Behind() { // else with the next answer
 		out = l.take()
