@@ -661,13 +661,13 @@ func TestRecordsOfStatementsAreBounded(t *testing.T) {
 		mustValue(t, c, text(i))
 	}
 	before := heap()
-	const more = 400
+	const more = 150
 	for i := range more {
 		mustValue(t, c, text(50+i))
 	}
 	grown := int64(heap()) - int64(before)
 	t.Logf("%d statements of %d KB: the heap grows by %d KB", more, len(text(0))>>10, grown>>10)
-	if grown > 4<<20 {
+	if grown > 2<<20 {
 		t.Errorf("%d KB are kept for statements that the cache of 1 MB has forgotten", grown>>10)
 	}
 }
