@@ -231,10 +231,10 @@ func (s *Session) takeBack(e *entry) int32 {
 		s.forget(s.piped.old.old)
 		s.piped.old = expectation{}
 	}
-	if cap(s.piped.req) > keptRequest {
-		s.piped.req = s.piped.req[:len(s.piped.req):len(s.piped.req)]
-	}
 	state := e.state.Load()
+	if state != entryRepeat && cap(s.piped.req) > keptRequest {
+		s.piped.req = nil
+	}
 	if state == entryDone || state == entrySpilled {
 		s.pipedSaw(e)
 		if cap(e.buf) > wire.TinyBuffer {

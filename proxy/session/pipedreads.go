@@ -6,7 +6,6 @@ import (
 	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
-	"pgtier/router"
 	"pgtier/router/balance"
 )
 
@@ -27,8 +26,7 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 	}
 	v := f.View()
 	if !s.aim.replica {
-		mustShow := (s.seenOn != "" || s.floorDue) && s.aim.level != router.Eventual && !s.aim.blind
-		if v.Manager < 0 || mustShow {
+		if v.Manager < 0 || s.sawAhead() {
 			return to, false
 		}
 		return pipedTo{pool: s.poolOf(v.Hosts[v.Manager].Name), fleet: f}, true

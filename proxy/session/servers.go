@@ -352,12 +352,18 @@ func noManager(v *fleet.View) string {
 // is longer than what a change of synchronous_standby_names takes to be known.
 const visibleWait = 2500 * time.Millisecond
 
+// sawAhead reports whether the turn may have to wait until the manager shows what the session, or the one whose token it was
+// given, has seen on a replica.
+func (s *Session) sawAhead() bool {
+	return (s.seenOn != "" || s.floorDue) && s.aim.level != router.Eventual && !s.aim.blind
+}
+
 // awaitVisible has the manager show what the session has seen on a replica: that can be ahead, because a commit is
 // replicated before it is visible where it was made. Without synchronous standbys that is a matter of microseconds, so a
 // proof that does not come, because a long transaction runs and no replica can be asked about it, is not waited for any
 // longer. With them a commit may wait for hours: then the session gets an error rather than an older answer.
 func (s *Session) awaitVisible(f *fleet.Fleet) error {
-	if s.seenOn == "" && !s.floorDue || s.aim.level == router.Eventual || s.aim.blind {
+	if !s.sawAhead() {
 		return nil
 	}
 	began := time.Now()
