@@ -130,7 +130,7 @@ func (p *Proxy) open(g *guest, d *database, h *session.Hello, fresh bool) error 
 		g.pool.Retry()
 	}
 	p.watchCatalog(d)
-	d.watchFleet()
+	d.watchFleets()
 	s := session.New(p.env, d.shared, h, g.pool)
 	if !p.register(s) {
 		h.Refuse(shutdown())

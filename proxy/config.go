@@ -208,6 +208,11 @@ func (s Shard) name(position int) string {
 	return "s" + strconv.Itoa(position)
 }
 
+// homeOf is the index of the shard that holds what is not sharded: the first unless the configuration names one.
+func (d *Database) homeOf(shards []topology.Shard) int {
+	return max(0, slices.IndexFunc(shards, func(s topology.Shard) bool { return s.Name == d.Sharding.Home }))
+}
+
 // ParseListen splits a listen entry into what net.Listen wants.
 func ParseListen(entry string) (network, address string, err error) {
 	dir, isUnix := strings.CutPrefix(entry, "unix:")

@@ -12,7 +12,6 @@ import (
 
 	"pgtier/proxy/auth"
 	"pgtier/proxy/backend"
-	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
@@ -24,24 +23,23 @@ import (
 // configuration, and what its sessions share.
 type database struct {
 	name   string
-	shared *session.Database
+	shared *session.Database // of the home shard, the only one of most databases
 	log    *zap.Logger
 
 	conf     atomic.Pointer[Database]
 	reads    atomic.Pointer[session.Reads]
 	servers  atomic.Pointer[topology.Database]
+	parts    atomic.Pointer[[]*part] // one a shard, in the order of servers
 	disabled atomic.Bool
+	stats    session.Stats
 
 	mu       sync.Mutex
 	creds    map[string]auth.Credential // by role: what its last login proved
 	welcomes map[string]*session.Welcomes
 	listener *session.SharedListener
 
-	fleets    sync.WaitGroup // goroutines of fleets
-	stopFleet context.CancelFunc
-	lastFleet *fleet.Fleet // in force, or before there were no replicas any more
-	startOnce func()       // starts the fleet in force, once somebody's login gives a role to ask as
-	served    bool         // that was so
+	fleets sync.WaitGroup // goroutines of fleets
+	served bool           // a client's login has given a role to ask as
 
 	// The catalog is watched from the first client on; stop ends that.
 	catalog  *catalog.Watcher
@@ -80,24 +78,30 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.querier = &catalogQuerier{dial: func(ctx context.Context) (*backend.Conn, error) { return p.dialAs(ctx, d, d.ownRole()) }}
 	d.catalog = catalog.NewWatcher(d.querier, catalogInterval, d.log)
-	d.shared = &session.Database{
-		Name:       name,
-		Statements: backend.NewStatements(int64(p.face.Load().cfg.Limits.PreparedStatements)),
+	d.shared = d.newShared(p, backend.NewStatements(int64(p.face.Load().cfg.Limits.PreparedStatements)))
+	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
+		return p.dialAs(ctx, d, d.ownRole())
+	}, d.log)
+	d.shared.Listener = d.listener
+	d.configureParts(p)
+	return d
+}
+
+// newShared is what sessions share of d on one shard.
+func (d *database) newShared(p *Proxy, statements *backend.Statements) *session.Database {
+	return &session.Database{
+		Name:       d.name,
+		Statements: statements,
 		Hazards:    d.catalog,
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
 		OnDDL:      d.catalog.Touch,
 		Redial:     p.redial,
 		Reads:      func() *session.Reads { return d.reads.Load() },
+		Stats:      &d.stats,
 		Attach: func(role, server string) *pool.Pool[*backend.Conn] {
 			return p.registry.Attach(pool.Key{Database: d.name, Role: role, Server: server}, &d.conf.Load().Pool)
 		},
 	}
-	d.listener = session.NewSharedListener(p.env, d.shared, func(ctx context.Context) (*backend.Conn, error) {
-		return p.dialAs(ctx, d, d.ownRole())
-	}, d.log)
-	d.shared.Listener = d.listener
-	d.configureFleet(p)
-	return d
 }
 
 // configure puts conf in force and reports whether the servers changed.
@@ -113,7 +117,7 @@ func (d *database) configure(conf Database) (moved bool) {
 	}
 	old := d.servers.Swap(&servers)
 	d.conf.Store(&conf)
-	return old != nil && !sameServers(old.Shards[0], servers.Shards[0])
+	return old != nil && !slices.EqualFunc(old.Shards, servers.Shards, sameServers)
 }
 
 func pointers(servers []topology.Server) (out []*topology.Server) {
@@ -125,18 +129,11 @@ func pointers(servers []topology.Server) (out []*topology.Server) {
 
 // sameServers reports whether two shards are at the same places, by the same names.
 func sameServers(a, b topology.Shard) bool {
-	return a.Manager == b.Manager && slices.Equal(a.Replicas, b.Replicas)
+	return a.Name == b.Name && a.Manager == b.Manager && slices.Equal(a.Replicas, b.Replicas)
 }
 
-// manager is the server that takes writes: the configured one, until another is seen to.
-func (d *database) manager() topology.Server {
-	if f := d.shared.Fleet.Load(); f != nil {
-		if v := f.View(); v.Manager >= 0 {
-			return *v.Hosts[v.Manager].Server
-		}
-	}
-	return d.servers.Load().Shards[0].Manager
-}
+// manager is the server that takes writes on the home shard.
+func (d *database) manager() topology.Server { return d.home().manager() }
 
 // all are the servers of the configuration.
 func (d *database) all() (servers []topology.Server) {
@@ -187,10 +184,10 @@ func (d *database) learn(role string, cred auth.Credential) (fresh bool) {
 	return fresh
 }
 
-// credential is what to log in to the manager with as role.
-func (d *database) credential(role string) auth.Credential {
-	if m := d.manager(); m.User == role && !m.Password.IsZero() {
-		return auth.PasswordCredential(m.Password.Reveal())
+// credential is what to log in with as role, to a server of the shard of that manager.
+func (d *database) credential(manager topology.Server, role string) auth.Credential {
+	if manager.User == role && !manager.Password.IsZero() {
+		return auth.PasswordCredential(manager.Password.Reveal())
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -219,7 +216,9 @@ func (d *database) forgetWelcomes() {
 
 func (d *database) close() {
 	d.stop()
-	d.shared.Pipelines.Close()
+	for _, part := range *d.parts.Load() {
+		part.shared.Pipelines.Close()
+	}
 	d.fleets.Wait()
 	d.querier.Close()
 	d.listener.Close()
@@ -249,7 +248,7 @@ func (p *Proxy) warm() {
 		if role == "" {
 			continue
 		}
-		d.watchFleet() // so that the first client finds it done
+		d.watchFleets() // so that the first client finds it done
 		if d.conf.Load().Pool.MinIdle == 0 {
 			continue
 		}
@@ -283,7 +282,7 @@ func (p *Proxy) redial(ctx context.Context, c *backend.Conn, params []wire.Param
 func (p *Proxy) target(d *database, m topology.Server, role string, params []wire.Param) backend.Target {
 	network, address := m.Address()
 	t := backend.Target{Name: m.Name, Network: network, Address: address, Host: m.Host, Database: m.Database,
-		User: role, Protocol: wire.Protocol32, Credential: d.credential(role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
+		User: role, Protocol: wire.Protocol32, Credential: d.credential(d.partOf(m.Name).manager(), role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
 	if m.TLS.Mode != "" {
 		t.TLS.Mode = m.TLS.Mode
 	}
@@ -315,7 +314,7 @@ func (p *Proxy) querySecret(ctx context.Context, name, user string) (auth.Secret
 		role = d.manager().User
 	}
 	if u, ok := p.face.Load().auth.Users().Lookup(role); ok {
-		if cred, ok := u.Secret.Credential(); ok && d.credential(role).Zero() {
+		if cred, ok := u.Secret.Credential(); ok && d.credential(d.manager(), role).Zero() {
 			d.learn(role, cred)
 		}
 	}

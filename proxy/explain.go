@@ -39,7 +39,7 @@ func (p *Proxy) explain(ctx context.Context, name, sql string) ([]router.Fact, e
 			"Its URL names no role, so pgtier logs in with that of its first client; or name one in the URL.")
 	}
 	p.watchCatalog(d)
-	d.watchFleet()
+	d.watchFleets()
 	ctx, stop := context.WithTimeout(ctx, askTimeout)
 	defer stop()
 	if err := d.catalog.Wait(ctx); err != nil {

@@ -17,49 +17,57 @@ import (
 	"pgtier/router/topology"
 )
 
-// configureFleet has the servers of d watched that its configuration names now, if there are replicas among them. The
-// watch before it ends. It begins with d's first client, whose login gives a role to ask as.
-func (d *database) configureFleet(p *Proxy) {
+// configureFleets has the servers of d's shards watched that its configuration names now, where there are replicas among
+// them. The watches before end. They begin with d's first client, whose login gives a role to ask as.
+func (d *database) configureFleets(p *Proxy) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	conf, shard := d.conf.Load(), d.servers.Load().Shards[0]
-	d.readsOf(conf, p.face.Load().cfg.Zone)
-	if d.stopFleet != nil {
-		d.stopFleet()
-		d.stopFleet = nil
-	}
-	if len(shard.Replicas) == 0 {
-		d.shared.Fleet.Store(nil)
-		d.startOnce = nil
-		return
-	}
-	f := fleet.New(shard, fleetConfig(conf), func(ctx context.Context, server topology.Server) (*backend.Conn, error) {
-		return p.dialer.Dial(ctx, p.target(d, server, d.ownRole(), nil))
-	}, d.log)
-	if d.lastFleet != nil {
-		f.Continue(d.lastFleet) // sessions and Writes hold its tickets
-	}
-	d.lastFleet = f
-	ctx, stop := context.WithCancel(d.ctx)
-	d.stopFleet = stop
-	d.startOnce = sync.OnceFunc(func() {
-		d.fleets.Go(func() { f.Run(ctx) })          // ends with ctx; close waits
-		d.fleets.Go(func() { p.follow(ctx, d, f) }) // ends with ctx; close waits
-	})
-	d.shared.Fleet.Store(f)
-	if d.served {
-		d.startOnce()
+	d.readsOf(d.conf.Load(), p.face.Load().cfg.Zone)
+	for _, part := range *d.parts.Load() {
+		d.configureFleet(p, part)
 	}
 }
 
-// watchFleet starts the watch of d's servers unless it runs.
-func (d *database) watchFleet() {
+// configureFleet is configureFleets for one shard. d.mu is held.
+func (d *database) configureFleet(p *Proxy, part *part) {
+	part.endFleet()
+	shard := part.servers.Load()
+	if len(shard.Replicas) == 0 {
+		part.shared.Fleet.Store(nil)
+		return
+	}
+	f := fleet.New(*shard, fleetConfig(d.conf.Load()), func(ctx context.Context, server topology.Server) (*backend.Conn, error) {
+		return p.dialer.Dial(ctx, p.target(d, server, d.ownRoleOn(part), nil))
+	}, d.log)
+	if part.lastFleet != nil {
+		f.Continue(part.lastFleet) // sessions and Writes hold its tickets
+	}
+	part.lastFleet = f
+	ctx, stop := context.WithCancel(d.ctx)
+	part.stopFleet = stop
+	part.startOnce = sync.OnceFunc(func() {
+		d.fleets.Go(func() { f.Run(ctx) })                // ends with ctx; close waits
+		d.fleets.Go(func() { p.follow(ctx, d, part, f) }) // ends with ctx; close waits
+	})
+	part.shared.Fleet.Store(f)
+	if d.served {
+		part.startOnce()
+	}
+}
+
+// watchFleets starts the watch of d's servers unless it runs.
+func (d *database) watchFleets() {
 	d.mu.Lock()
 	d.served = true
-	start := d.startOnce
+	var start []func()
+	for _, part := range *d.parts.Load() {
+		if part.startOnce != nil {
+			start = append(start, part.startOnce)
+		}
+	}
 	d.mu.Unlock()
-	if start != nil {
-		start()
+	for _, begin := range start {
+		begin()
 	}
 }
 
@@ -79,9 +87,9 @@ func fleetConfig(conf *Database) fleet.Config {
 // followEvery is how late a change of the manager may be noticed by those who wait for the old one.
 const followEvery = 20 * time.Millisecond
 
-// follow acts on changes of d's manager until ctx ends: nobody waits for the old one any more, and what still runs there
+// follow acts on changes of part's manager until ctx ends: nobody waits for the old one any more, and what still runs there
 // is ended, because what it writes would be lost.
-func (p *Proxy) follow(ctx context.Context, d *database, f *fleet.Fleet) {
+func (p *Proxy) follow(ctx context.Context, d *database, part *part, f *fleet.Fleet) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	manager, epoch := -1, uint64(0)
@@ -89,12 +97,12 @@ func (p *Proxy) follow(ctx context.Context, d *database, f *fleet.Fleet) {
 		v := f.View()
 		if v.Manager >= 0 && v.Epoch != epoch {
 			if manager >= 0 && manager != v.Manager {
-				p.leaveManager(d, v.Hosts[manager].Name, v.Hosts[v.Manager].Name)
+				p.leaveManager(d, part, v.Hosts[manager].Name, v.Hosts[v.Manager].Name)
 			}
 			manager, epoch = v.Manager, v.Epoch
 		}
 		if ticks%silentEvery == 0 {
-			p.leaveSilent(d, v)
+			p.leaveSilent(d, part, v)
 		}
 		select {
 		case <-ctx.Done():
@@ -109,27 +117,30 @@ const silentEvery = int(time.Second / followEvery)
 
 // leaveSilent takes reads away from replicas that do not answer. What waits for a silent manager goes on waiting: it may be
 // done all the same, and until there is another manager nothing is gained by not knowing.
-func (p *Proxy) leaveSilent(d *database, v *fleet.View) {
+func (p *Proxy) leaveSilent(d *database, part *part, v *fleet.View) {
 	for i := range v.Hosts {
 		if h := &v.Hosts[i]; h.Silent && h.Role == fleet.Replica {
 			for _, s := range p.Sessions() {
 				s.LeaveSilent(d.name, h.Name, fleet.DefaultConfig().Silence)
 			}
-			d.shared.Pipelines.Leave(h.Name, p.env.Now(), fleet.DefaultConfig().Silence)
+			part.shared.Pipelines.Leave(h.Name, p.env.Now(), fleet.DefaultConfig().Silence)
 		}
 	}
 }
 
-// leaveManager ends the use of a server as d's manager.
-func (p *Proxy) leaveManager(d *database, old, next string) {
+// leaveManager ends the use of a server as part's manager.
+func (p *Proxy) leaveManager(d *database, part *part, old, next string) {
 	d.log.Warn("another server is the manager now", zap.String("was", old), zap.String("is", next))
 	d.forgetWelcomes()
 	for _, s := range p.Sessions() {
 		s.Leave(d.name, old, &wire.Error{Severity: "FATAL", Code: wire.CodeConnectionFailure,
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
-	d.shared.Pipelines.Leave(old, p.env.Now(), 0)
+	part.shared.Pipelines.Leave(old, p.env.Now(), 0)
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
+	if part != d.home() {
+		return
+	}
 	d.listener.Leave()
 	d.fleets.Go(d.querier.Leave) // ends when the question under way does, which it ends
 	d.catalog.Touch()

@@ -62,7 +62,7 @@ func (h *history) begin() moment {
 func (p *Proxy) totals() map[string]admin.Totals {
 	out := map[string]admin.Totals{}
 	for name, d := range p.listed() {
-		out[name] = totalsOf(&d.shared.Stats)
+		out[name] = totalsOf(&d.stats)
 	}
 	return out
 }

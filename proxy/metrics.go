@@ -213,7 +213,7 @@ func (p *Proxy) boundedTotals() (totals map[string]admin.Totals, prepared map[st
 		if len(totals) >= maxSeries {
 			name = others
 		}
-		totals[name] = totals[name].Add(totalsOf(&d.shared.Stats))
+		totals[name] = totals[name].Add(totalsOf(&d.stats))
 		prepared[name] += d.shared.Statements.Bytes()
 	}
 	return totals, prepared

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"pgtier/proxy/admin"
+	"pgtier/proxy/fleet"
 )
 
 // routes counts where requests went, for every database; those beyond maxSeries are one.
@@ -42,24 +43,36 @@ func addRoutes(a, b []admin.Route) []admin.Route {
 	return a
 }
 
-// servers tells of the servers of databases with replicas, up to maxSeries of these.
+// servers tells of the servers of shards with replicas, up to maxSeries databases of these.
 func (c *collector) servers(s *sink) {
 	now, databases := time.Now(), 0
-	for name, d := range c.proxy.listed() {
-		f := d.shared.Fleet.Load()
-		if f == nil || databases >= maxSeries {
+	for _, d := range c.proxy.listed() {
+		if !d.watched() || databases >= maxSeries {
 			continue
 		}
 		databases++
-		v := f.View()
-		s.counter("pgtier_failovers_total", "Times that a manager appeared after the first: another server, or the same after it was lost.",
-			float64(max(v.Epoch, 1)-1), "database", name)
-		s.gauge("pgtier_manager_conflict", "1 while more than one server claims to be the manager; SHOW REPLICAS says which.",
-			truth(v.Conflict != ""), "database", name)
-		s.gauge("pgtier_manager_up", "1 while there is a server that takes writes.", truth(v.Manager >= 0), "database", name)
-		for i := range v.Hosts {
-			c.server(s, d.host(f, v, i, now))
+		for _, part := range *d.parts.Load() {
+			if f := part.shared.Fleet.Load(); f != nil {
+				c.shard(s, d, part, f, now)
+			}
 		}
+	}
+}
+
+// shard tells of one shard's servers.
+func (c *collector) shard(s *sink, d *database, part *part, f *fleet.Fleet, now time.Time) {
+	v := f.View()
+	at := []string{"database", d.name}
+	if part.shared.Cluster != nil {
+		at = append(at, "shard", part.name())
+	}
+	s.counter("pgtier_failovers_total", "Times that a manager appeared after the first: another server, or the same after it was lost.",
+		float64(max(v.Epoch, 1)-1), at...)
+	s.gauge("pgtier_manager_conflict", "1 while more than one server claims to be the manager; SHOW REPLICAS says which.",
+		truth(v.Conflict != ""), at...)
+	s.gauge("pgtier_manager_up", "1 while there is a server that takes writes.", truth(v.Manager >= 0), at...)
+	for i := range v.Hosts {
+		c.server(s, d.host(f, v, i, now))
 	}
 }
 

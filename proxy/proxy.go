@@ -281,7 +281,7 @@ func (p *Proxy) Reads() (proved, replicas uint64) {
 
 // proved is Reads for one database.
 func (d *database) proved() (all, replicas uint64) {
-	routes := &d.shared.Stats.Routes
+	routes := &d.stats.Routes
 	for _, cause := range []router.Cause{router.ToReplica, router.AsAsked, router.Behind, router.Lagging, router.NoReplica, router.SentAgain} {
 		all += routes[cause].Load()
 	}

@@ -49,8 +49,11 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 		}
 		before := d.conf.Load()
 		moved := d.configure(conf)
-		if moved || fleetConfig(before) != fleetConfig(&conf) {
-			d.configureFleet(p)
+		switch {
+		case moved:
+			d.configureParts(p)
+		case fleetConfig(before) != fleetConfig(&conf):
+			d.configureFleets(p)
 		}
 		d.readsOf(&conf, cfg.Zone)
 		if moved {

@@ -23,7 +23,9 @@ func (p *Proxy) sweep(ctx context.Context) {
 			s.KeepLimits()
 		}
 		for _, d := range p.allDatabases() {
-			d.shared.Pipelines.Tend(p.env.Now(), d.conf.Load().Pool.Pipeline.Slow)
+			for _, part := range *d.parts.Load() {
+				part.shared.Pipelines.Tend(p.env.Now(), d.conf.Load().Pool.Pipeline.Slow)
+			}
 		}
 	}
 }

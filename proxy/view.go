@@ -260,14 +260,21 @@ func (p *Proxy) viewPipelines() []admin.Pipeline {
 	all := p.listed()
 	var out []admin.Pipeline
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		out = append(out, pipelinesOf(name, &all[name].shared.Pipelines))
+		out = append(out, all[name].pipelines())
 	}
 	return out
 }
 
-func pipelinesOf(database string, l *session.Pipelines) admin.Pipeline {
-	return admin.Pipeline{Database: database, Open: l.Open(), UnderWay: l.Depth.Load(), Requests: l.Requests.Load(), Batches: l.Batches.Load(),
-		SentAgain: l.Replays.Load(), Evicted: l.Evictions.Load()}
+// pipelines sums those of the shards.
+func (d *database) pipelines() admin.Pipeline {
+	sum := admin.Pipeline{Database: d.name}
+	for _, part := range *d.parts.Load() {
+		l := &part.shared.Pipelines
+		sum.Open, sum.UnderWay = sum.Open+l.Open(), sum.UnderWay+l.Depth.Load()
+		sum.Requests, sum.Batches = sum.Requests+l.Requests.Load(), sum.Batches+l.Batches.Load()
+		sum.SentAgain, sum.Evicted = sum.SentAgain+l.Replays.Load(), sum.Evicted+l.Evictions.Load()
+	}
+	return sum
 }
 
 // Pipelines shows a database's pipelines, as SHOW PIPELINES does.
@@ -276,5 +283,5 @@ func (p *Proxy) Pipelines(database string) admin.Pipeline {
 	if err != nil {
 		return admin.Pipeline{Database: database}
 	}
-	return pipelinesOf(database, &d.shared.Pipelines)
+	return d.pipelines()
 }

@@ -26,8 +26,17 @@ func (p *Proxy) viewHosts() []admin.Host {
 
 // hosts are the servers of d as they are known now.
 func (d *database) hosts(now time.Time) []admin.Host {
-	shard := d.servers.Load().Shards[0]
-	f := d.shared.Fleet.Load()
+	var out []admin.Host
+	for _, part := range *d.parts.Load() {
+		out = append(out, d.hostsOf(part, now)...)
+	}
+	return out
+}
+
+// hostsOf are the servers of one shard.
+func (d *database) hostsOf(part *part, now time.Time) []admin.Host {
+	shard := part.servers.Load()
+	f := part.shared.Fleet.Load()
 	if f == nil {
 		m := &shard.Manager
 		return []admin.Host{{Database: d.name, Shard: shard.Name, Name: m.Name, Addr: m.Host, Port: int(m.Port), Zone: m.Zone,
@@ -71,7 +80,7 @@ func (p *Proxy) viewRoutes() []admin.Route {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		d := all[name]
 		for _, r := range d.routes() {
-			if r.Count > 0 || d.shared.Fleet.Load() != nil {
+			if r.Count > 0 || d.watched() {
 				out = append(out, r)
 			}
 		}
@@ -86,11 +95,16 @@ const (
 )
 
 func (d *database) routes() []admin.Route {
-	st := &d.shared.Stats
+	st := &d.stats
 	var out []admin.Route
 	for c := router.ToReplica; c < router.Causes; c++ {
 		out = append(out, admin.Route{Database: d.name, Cause: c.String(), Count: st.Routes[c].Load()})
 	}
 	return append(out, admin.Route{Database: d.name, Cause: routeRepeated, Count: st.Repeated.Load()},
 		admin.Route{Database: d.name, Cause: routeUnproved, Count: st.Unproved.Load()})
+}
+
+// watched reports whether a shard of d has replicas.
+func (d *database) watched() bool {
+	return slices.ContainsFunc(*d.parts.Load(), func(part *part) bool { return part.shared.Fleet.Load() != nil })
 }

@@ -60,9 +60,12 @@ func (e *Env) caught(err *error) {
 
 var errPanicked = errors.New("internal error")
 
-// Database is what all sessions of one database share.
+// Database is what all sessions of one database share; of a sharded one, what they share on one shard.
 type Database struct {
-	Name       string
+	Name string
+	// Shard is the shard's name, and Cluster what it is a part of; "" and nil where there are no shards.
+	Shard   string
+	Cluster *Cluster
 	Statements *backend.Statements
 	Listener   Listener
 	Hazards    Hazards
@@ -89,7 +92,8 @@ type Database struct {
 	OnDDL func()
 	// Redial opens another connection like c whose own defaults are params, as PostgreSQL makes those of a startup packet.
 	Redial func(ctx context.Context, c *backend.Conn, params []wire.Param) (*backend.Conn, error)
-	Stats  Stats
+	// Stats are those of the whole database.
+	Stats *Stats
 	// Notifiers maps a server process to the client process number of the session
 	// that last ran NOTIFY there, so that clients recognise their own notifications.
 	Notifiers sync.Map
