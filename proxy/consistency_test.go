@@ -217,7 +217,7 @@ func levelsHold(t *testing.T, options ...proxy.Option) *running {
 		}
 		t.Error(v)
 	}
-	stats := &p.SharedOf(p.database).Stats
+	stats := p.SharedOf(p.database).Stats
 	t.Logf("%d reads, %d writes, %d violations; %d READ ONLY transactions lost their replica", reads, writes, len(found), broken)
 	for cause := router.Cause(0); cause < router.Causes; cause++ {
 		t.Logf("turns by cause %-12s %d", cause, stats.Routes[cause].Load())

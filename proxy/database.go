@@ -32,6 +32,8 @@ type database struct {
 	parts    atomic.Pointer[[]*part] // one a shard, in the order of servers
 	disabled atomic.Bool
 	stats    session.Stats
+	inDoubt  atomic.Int64 // transactions over several shards that were prepared when somebody last looked
+	cluster  *cluster     // what its shards share
 
 	mu       sync.Mutex
 	creds    map[string]auth.Credential // by role: what its last login proved
@@ -83,6 +85,7 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 		return p.dialAs(ctx, d, d.ownRole())
 	}, d.log)
 	d.shared.Listener = d.listener
+	d.cluster = newCluster(p, d)
 	d.configureParts(p)
 	return d
 }
@@ -216,6 +219,7 @@ func (d *database) forgetWelcomes() {
 
 func (d *database) close() {
 	d.stop()
+	d.cluster.running.Wait()
 	for _, part := range *d.parts.Load() {
 		part.shared.Pipelines.Close()
 	}

@@ -144,7 +144,7 @@ func TestScriptsPrintTheSameOverReplicas(t *testing.T) {
 			t.Errorf("%s differs in %s", filepath.Base(script), firstDifference(want, got))
 		}
 	}
-	stats := &p.SharedOf(p.database).Stats
+	stats := p.SharedOf(p.database).Stats
 	for cause := router.Cause(0); cause < router.Causes; cause++ {
 		t.Logf("turns by cause %-12s %d", cause, stats.Routes[cause].Load())
 	}

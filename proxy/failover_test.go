@@ -256,7 +256,7 @@ func testFailover(t *testing.T, how failover) {
 		}
 	}
 	working := func() { // for a while
-		stats := &p.SharedOf(p.database).Stats
+		stats := p.SharedOf(p.database).Stats
 		before := stats.Transactions.Load()
 		eventually(t, "the load goes on", func() bool { return stats.Transactions.Load() > before+300 })
 	}

@@ -50,7 +50,7 @@ func TestFirstTurnOfALostTransaction(t *testing.T) {
 		}
 		return func() { mustValue(t, conn, "COMMIT") }
 	}
-	stats := &p.SharedOf(p.database).Stats
+	stats := p.SharedOf(p.database).Stats
 
 	t.Run("a read on a replica runs again", func(t *testing.T) {
 		conn := p.client(t)

@@ -63,7 +63,7 @@ func (c *collector) servers(s *sink) {
 func (c *collector) shard(s *sink, d *database, part *part, f *fleet.Fleet, now time.Time) {
 	v := f.View()
 	at := []string{"database", d.name}
-	if part.shared.Cluster != nil {
+	if len(*d.parts.Load()) > 1 {
 		at = append(at, "shard", part.name())
 	}
 	s.counter("pgtier_failovers_total", "Times that a manager appeared after the first: another server, or the same after it was lost.",

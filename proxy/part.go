@@ -104,6 +104,8 @@ func (d *database) configureParts(p *Proxy) {
 			delete(old, at.name())
 		}
 		at.servers.Store(&shards[i])
+		at.shared.Shard = shards[i].Name
+		at.shared.Manager = func() string { return at.manager().Name }
 		parts[i] = at
 	}
 	d.parts.Store(&parts)
@@ -114,4 +116,5 @@ func (d *database) configureParts(p *Proxy) {
 		gone.shared.Pipelines.Close()
 	}
 	d.configureFleets(p)
+	d.cluster.configure()
 }

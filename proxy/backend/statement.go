@@ -82,7 +82,7 @@ func (s *Statements) Acquire(key StatementKey, facts *parser.Statement) *Stateme
 	s.lastID++
 	st := &Statement{
 		ID: s.lastID, Name: "pgtier_" + strconv.FormatUint(s.lastID, 10),
-		Text: append([]byte(nil), key.Text...), Types: decodeOIDs(key.Types), SQL: key.SQL, Under: key.Under, Owner: key.Owner,
+		Text: append([]byte(nil), key.Text...), Types: DecodeOIDs(key.Types), SQL: key.SQL, Under: key.Under, Owner: key.Owner,
 		Facts: facts, Runs: runs(key, facts), hash: h, epoch: s.epoch.Load(), refs: 1,
 	}
 	st.bytes = int64(len(st.Text)+4*len(st.Types)+len(st.Name)+len(st.Under)) + int64(unsafe.Sizeof(*st)) + 64
@@ -217,7 +217,7 @@ func (st *Statement) OIDs() []byte {
 	return out
 }
 
-func decodeOIDs(b []byte) []uint32 {
+func DecodeOIDs(b []byte) []uint32 {
 	var out []uint32
 	for i := range len(b) / 4 {
 		out = append(out, oidAt(b, i))

@@ -64,7 +64,7 @@ func (s *Session) executes() bool {
 // reads reports whether a statement of the turn is proved to read only, or was when the turn was aimed: the proof is good
 // until the turn is over, though the catalog is being read again by now.
 func (s *Session) reads(st *parser.Statement) bool {
-	return s.aim.proved || s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.db.distrusted(st)
+	return s.aim.proved || s.db.Hazards.Reading(st).Verdict == catalog.Read && !s.at.distrusted(st)
 }
 
 // startable reports whether the turn may be sent again if its server ended the session before it began: one statement,
@@ -141,7 +141,7 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	default:
 		return false
 	}
-	if f := s.db.Fleet.Load(); f != nil {
+	if f := s.at.Fleet.Load(); f != nil {
 		if lost {
 			f.Lost(s.pool.Key().Server, firstError(err, r.err))
 		} else {

@@ -72,7 +72,7 @@ func (s *Session) level() router.Level {
 // aimTurn decides where the statements of s.items go. pin is why the session must keep the connection. A refusal is for
 // the client.
 func (s *Session) aimTurn(pin string) *wire.Error {
-	if s.db.Fleet.Load() == nil {
+	if s.at.Fleet.Load() == nil {
 		if s.aim.replica || s.aim.proved { // of a turn before a reload: it says nothing of this one
 			s.aim = aim{readings: s.aim.readings[:0]}
 		}
@@ -214,7 +214,7 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 		a.manager(router.ServerLocal, r.Reason)
 	case r.Verdict != catalog.Read:
 		a.manager(router.NotProved, r.Reason)
-	case s.db.distrusted(st):
+	case s.at.distrusted(st):
 		a.manager(router.NotProved, "a replica has refused it as a write")
 	default:
 		a.reason = r.Reason
@@ -225,7 +225,7 @@ func (s *Session) aimReading(a *aim, st *parser.Statement, r *catalog.Reading) {
 // readOnly reports whether a transaction that asks for t can be served by a replica whole.
 func (s *Session) readOnly(t *parser.Transaction) bool {
 	isolation, set := s.settings.Value("default_transaction_isolation")
-	if !set && s.db.serializable.Load() {
+	if !set && s.at.serializable.Load() {
 		isolation = "serializable"
 	}
 	on, _ := s.settings.Value("default_transaction_read_only")
@@ -246,7 +246,7 @@ func (s *Session) serializable() bool {
 	if isolation, ok := s.settings.Value("default_transaction_isolation"); ok {
 		return isolation == "serializable"
 	}
-	return s.db.serializable.Load()
+	return s.at.serializable.Load()
 }
 
 // aimInside refuses what a replica would silently answer otherwise, in a READ ONLY transaction that it serves. What may
@@ -374,7 +374,7 @@ const codeReadOnly = "25006"
 
 // routed records where the turn goes, for the metrics and for SHOW pgtier.last_route, which does not tell of itself.
 func (s *Session) routed() {
-	if s.db.Fleet.Load() == nil {
+	if s.at.Fleet.Load() == nil {
 		return
 	}
 	s.db.Stats.Routes[s.aim.cause].Add(1)
@@ -405,7 +405,7 @@ func (r route) String() string {
 
 // aimExecute decides where EXECUTE in the text st goes; reading is of what was prepared as prepared.
 func (s *Session) aimExecute(st *parser.Statement, prepared *backend.Statement, reading *catalog.Reading) *wire.Error {
-	if s.db.Fleet.Load() == nil {
+	if s.at.Fleet.Load() == nil {
 		return nil
 	}
 	a := &s.aim

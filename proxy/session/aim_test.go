@@ -33,14 +33,14 @@ func aimed(sql string, verdict catalog.Verdict) *Session {
 	db.Reads = func() *Reads { return reads }
 	db.Fleet.Store(fleet.New(topology.Shard{Name: "s0", Manager: topology.Server{Name: "s0"},
 		Replicas: []topology.Server{{Name: "s0-r1"}, {Name: "s0-r2"}}}, fleet.DefaultConfig(), nil, zap.NewNop()))
-	s := &Session{db: db, tx: wire.TxIdle, items: []item{{typ: wire.MsgQuery, end: true, st: parser.NewCache(1 << 20).Statement([]byte(sql))}}}
+	s := &Session{db: db, at: db, tx: wire.TxIdle, items: []item{{typ: wire.MsgQuery, end: true, st: parser.NewCache(1 << 20).Statement([]byte(sql))}}}
 	s.hosts = []balance.Host{{Name: "s0-r1", State: balance.Up, Replayed: 10}, {Name: "s0-r2", State: balance.Up, Replayed: 10}}
 	return s
 }
 
 func TestAimingAllocatesNothing(t *testing.T) {
 	s := aimed("SELECT abalance FROM pgbench_accounts WHERE aid = 1", catalog.Read)
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	n := testing.AllocsPerRun(1000, func() {
 		if e := s.aimTurn(""); e != nil || !s.aim.replica {
 			t.Fatalf("aimed at the manager: %s (%v)", s.aim.reason, e)
@@ -56,7 +56,7 @@ func TestAimingAllocatesNothing(t *testing.T) {
 
 func BenchmarkAim(b *testing.B) {
 	s := aimed("SELECT abalance FROM pgbench_accounts WHERE aid = 1", catalog.Read)
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	for b.Loop() {
 		s.aimTurn("")
 		s.choose(f)
@@ -84,7 +84,7 @@ func TestTurnsAreAimedByWhatIsProved(t *testing.T) {
 		"a held BEGIN READ ONLY decides": {sql: "SELECT 1", verdict: catalog.Read, cause: router.ToReplica,
 			change: func(s *Session) { s.opening, s.openingReadOnly = []byte{1}, true }},
 		"a statement that a replica refused": {sql: "SELECT 1", verdict: catalog.Read, cause: router.NotProved,
-			change: func(s *Session) { s.db.distrusts(s.items[0].st) }},
+			change: func(s *Session) { s.at.distrusts(s.items[0].st) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := aimed(tc.sql, tc.verdict)
@@ -106,7 +106,7 @@ func TestTurnsAreAimedByWhatIsProved(t *testing.T) {
 
 func TestAReadNeedsWhatTheSessionHasSeen(t *testing.T) {
 	s := aimed("SELECT 1", catalog.Read)
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	if e := s.aimTurn(""); e != nil {
 		t.Fatal(e)
 	}
@@ -135,7 +135,7 @@ func TestAReadNeedsWhatTheSessionHasSeen(t *testing.T) {
 
 func TestAwaitedReplicaComesWithTheViewItIsOf(t *testing.T) {
 	s := aimed("SELECT 1", catalog.Read)
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	s.aim.level, s.behind = router.Eventual, behindMost
 	if v, _, _ := s.awaitReplica(f, &fleet.View{}); v != f.View() {
 		t.Error("hosts were looked at again, and the View from before was returned with them")

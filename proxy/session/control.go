@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
 
@@ -29,24 +30,36 @@ func (s *Session) Cancel() {
 		return
 	}
 	s.mu.Lock()
-	c := s.server
+	leased := s.leased()
 	switch {
-	case c != nil:
+	case len(leased) > 0:
 		s.canceled = true // it may wait for something else
-		c.BeginCancel()
+		for _, c := range leased {
+			c.BeginCancel()
+		}
 	case State(s.state.Load()) == StateWaiting:
 		s.canceled = true // between the queue and the lease
 		s.endWait(canceled())
 	}
 	s.mu.Unlock()
-	if c == nil {
-		return
-	}
 	ctx, stop := context.WithTimeout(context.Background(), s.cancelWait())
 	defer stop()
-	if err := c.Cancel(ctx); err != nil {
-		s.log.Warn("cancel failed", zap.Error(err))
+	for _, c := range leased {
+		if err := c.Cancel(ctx); err != nil {
+			s.log.Warn("cancel failed", zap.Error(err))
+		}
 	}
+}
+
+// leased are the server connections that the session has now. mu is held.
+func (s *Session) leased() (out []*backend.Conn) {
+	if s.server != nil {
+		out = append(out, s.server)
+	}
+	for _, b := range s.branches {
+		out = append(out, b.c)
+	}
+	return out
 }
 
 // canceled is what a client is told whose statement was cancelled before any server saw it.
@@ -75,17 +88,23 @@ func (s *Session) LeaveSilent(database, server string, patience time.Duration) {
 func (s *Session) loseServer(database, server string) (holds, active bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.server == nil || s.server.Target().Name != server || s.db.Name != database {
+	if s.db.Name != database {
 		return false, false
 	}
-	switch State(s.state.Load()) {
-	case StateActive, StateWaiting: // the latter has its connection and is about to use it
-	default:
-		return true, false
+	for _, c := range s.leased() {
+		if c.Target().Name != server {
+			continue
+		}
+		switch State(s.state.Load()) {
+		case StateActive, StateWaiting: // the latter has its connection and is about to use it
+		default:
+			return true, false
+		}
+		s.left = true
+		_ = c.SetDeadline(time.Unix(1, 0))
+		return true, true
 	}
-	s.left = true
-	_ = s.server.SetDeadline(time.Unix(1, 0))
-	return true, true
+	return false, false
 }
 
 // AtRest reports whether the session is between requests, outside a transaction.
@@ -149,8 +168,10 @@ func (s *Session) probe(rested time.Duration) {
 func (s *Session) nudgeServer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.server != nil && s.server.PeerGone() {
-		s.server.Kick()
+	for _, c := range s.leased() {
+		if c.PeerGone() {
+			c.Kick()
+		}
 	}
 }
 

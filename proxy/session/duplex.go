@@ -13,6 +13,7 @@ import (
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
+	"pgtier/router/plan"
 )
 
 // duplex is the way to relay when a request cannot be sent whole before its
@@ -49,6 +50,9 @@ func (d *duplex) answered(r *relay) (stop bool) {
 
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
+	if cluster := s.db.Cluster.Load(); cluster != nil && s.server == nil && !s.raw {
+		return s.serveAhead(cluster)
+	}
 	s.other(router.NotProved, "messages that come without Sync")
 	s.unread = false
 	if s.openingFailed {
@@ -309,6 +313,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		if text, ok := queryText(frame); ok {
 			it.st = s.facts(text)
 			s.pumpOwn(refused(router.CheckOwn(it.st)))
+			s.pumpShards(it.st, plan.Values{SQL: text, Known: true})
 			s.pumpInside(d, it.st, true)
 			d.waits = d.ended
 			why := s.note(it.st)
@@ -340,6 +345,9 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			}
 			if st != nil {
 				s.pumpOwn(checkBound(st.Facts, frame))
+				if b, whole := splitBound(frame, st.Types, nil); whole {
+					s.pumpShards(st.Facts, plan.Values{SQL: st.Text, Params: b.params, Known: true})
+				}
 				s.pumpInside(d, st.Facts, true)
 				why := s.note(st.Facts)
 				s.keepFor(why)
@@ -361,6 +369,28 @@ func (s *Session) pumpOwn(e *wire.Error) {
 	if e != nil {
 		e.Severity = "FATAL"
 		s.Kill(e)
+	}
+}
+
+// pumpShards ends a session whose pipeline comes to a statement for another shard than it is at: within a pipeline no
+// answer can be put in the place of the server's.
+func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
+	cluster := s.db.Cluster.Load()
+	if cluster == nil || s.tx == wire.TxFailed {
+		return
+	}
+	l, err := cluster.Layout()
+	if err != nil {
+		s.pumpOwn(asError(err))
+		return
+	}
+	v := survey{at: -1}
+	s.surveyStatement(l, &v, st, values.SQL, values)
+	switch {
+	case v.refusal != nil:
+		s.pumpOwn(v.refusal)
+	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
+		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
 	}
 }
 

@@ -63,15 +63,18 @@ var errPanicked = errors.New("internal error")
 // Database is what all sessions of one database share; of a sharded one, what they share on one shard.
 type Database struct {
 	Name string
-	// Shard is the shard's name, and Cluster what it is a part of; "" and nil where there are no shards.
-	Shard   string
-	Cluster *Cluster
+	// Shard is the shard's name.
+	Shard string
+	// Cluster is what the shards share, nil where nothing is sharded. Sessions look at that of the home shard.
+	Cluster atomic.Pointer[Cluster]
 	Statements *backend.Statements
 	Listener   Listener
 	Hazards    Hazards
 	Config     func() *pool.Config
 	// Fleet watches the servers of a database with replicas; nil where there is a manager alone.
 	Fleet atomic.Pointer[fleet.Fleet]
+	// Manager is the name of the server that takes writes where Fleet is nil.
+	Manager func() string
 	// Reads is the configuration in force for replicas.
 	Reads func() *Reads
 	// Attach returns role's pool on a server of that name, with the caller counted in.

@@ -174,6 +174,7 @@ func mayBeUndone(frame []byte, first bool) bool {
 
 // partial decides when the input ends inside a message.
 func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool) (int, gathered) {
+	limit := s.env.limit()
 	if whole > 0 {
 		s.items = s.items[:wholeItems]
 		return whole, gatherServe
@@ -185,6 +186,12 @@ func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool)
 				return 0, gatherDuplex
 			}
 		}
+	}
+	if s.db.Cluster.Load() != nil && s.server == nil { // it must be whole to be understood
+		if sized && size > limit.SessionMemory {
+			return 0, s.tooLong(size)
+		}
+		return 0, gatherMore
 	}
 	long := sized && size > maxBatch && typ != wire.MsgQuery && typ != wire.MsgParse
 	if long || s.in.Len() >= maxBatch && typ != wire.MsgQuery && typ != wire.MsgParse {

@@ -20,7 +20,7 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 	if s.openingFailed {
 		return s.inFailed()
 	}
-	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.db.Fleet.Load() == nil {
+	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.at.Fleet.Load() == nil && s.db.Cluster.Load() == nil {
 		return false, true
 	}
 	st := s.items[0].st

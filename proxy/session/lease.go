@@ -44,7 +44,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 		want.Prefer = s.last // currval and lastval may be asked there
 	}
 	var atHand bool
-	if s.db.Fleet.Load() == nil {
+	if s.at.Fleet.Load() == nil {
 		s.pool, s.replica = s.home, ""
 		c, atHand = s.home.TryAcquire(s.waiter, want)
 	}
@@ -64,7 +64,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 		return nil, nil, killed
 	}
 	if replay, err = s.adopt(c); err != nil && gone(err) && !s.killedNow() {
-		if f := s.db.Fleet.Load(); f != nil {
+		if f := s.at.Fleet.Load(); f != nil {
 			f.Lost(s.pool.Key().Server, err)
 		}
 		err = fmt.Errorf("%w: %w", errGone, err)

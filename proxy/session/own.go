@@ -168,13 +168,13 @@ const lsnWait = 2 * time.Second
 // and read. The question is the manager's, so it may stay without an answer; a lower position would promise too little.
 func (s *Session) learnToken() *wire.Error {
 	s.token = s.floor
-	if s.db.Fleet.Load() == nil || s.tx == wire.TxFailed || !s.showsToken() {
+	if s.at.Fleet.Load() == nil || s.tx == wire.TxFailed || !s.showsToken() {
 		return nil
 	}
 	began := time.Now()
 	until, waits := began.Add(lsnWait), false
 	for {
-		f := s.db.Fleet.Load()
+		f := s.at.Fleet.Load()
 		if f == nil {
 			return nil
 		}

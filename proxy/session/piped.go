@@ -43,12 +43,12 @@ func (s *Session) pipe(req []byte) bool {
 	if !ok {
 		return false
 	}
-	l := s.db.Pipelines.find(s, &to, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
+	l := s.at.Pipelines.find(s, &to, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
 	if l == nil {
 		return false
 	}
 	s.submit(l, &to, req, rec)
-	s.db.Pipelines.Requests.Add(1)
+	s.at.Pipelines.Requests.Add(1)
 	return true
 }
 
@@ -116,7 +116,7 @@ func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
 	if s.db.Hazards.Reading(st).Verdict != catalog.Read {
 		return nil
 	}
-	rec := s.db.Pipelines.records.find(st)
+	rec := s.at.Pipelines.records.find(st)
 	if rec.count.Load() < recordEnough && !s.env.EagerPipelines || rec.took.Load() >= int64(cfg.Slow) || rec.size.Load() > int64(cfg.MaxResult) {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (s *Session) answeredPiped(e *entry, took int64, size int) {
 	s.db.Stats.Transactions.Add(1)
 	s.queries.Add(1)
 	e.answered = e.began + took
-	if f := s.db.Fleet.Load(); f != nil { // a reload may have brought it meanwhile, or another
+	if f := s.at.Fleet.Load(); f != nil { // a reload may have brought it meanwhile, or another
 		e.ticket, e.shown = f.Now(), true
 	}
 	if e.replica != "" {
@@ -308,7 +308,7 @@ func (s *Session) learn(req []byte, took time.Duration) {
 		return
 	}
 	if st, _ := s.pipedStatement(req); st != nil && selects(st) {
-		s.db.Pipelines.records.find(st).note(took, s.relay.total)
+		s.at.Pipelines.records.find(st).note(took, s.relay.total)
 	}
 }
 

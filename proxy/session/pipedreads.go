@@ -20,7 +20,7 @@ type pipedTo struct {
 // pipedTarget chooses the server for the turn as acquire would, but waits for nothing: ok is false where that may be
 // needed.
 func (s *Session) pipedTarget() (to pipedTo, ok bool) {
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	if f == nil {
 		return pipedTo{pool: s.home}, true
 	}

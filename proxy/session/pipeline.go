@@ -220,7 +220,7 @@ func (l *pipeline) len() int { return len(l.queue) - l.head }
 
 // start opens a pipeline like s's connections would be. p.mu is held.
 func (p *Pipelines) start(key pipelineKey, s *Session) {
-	l := &pipeline{owner: p, key: key, settings: s.settings, env: s.env, db: s.db, log: s.env.Log, wake: make(chan struct{}, 1)}
+	l := &pipeline{owner: p, key: key, settings: s.settings, env: s.env, db: s.at, log: s.env.Log, wake: make(chan struct{}, 1)}
 	if p.all == nil {
 		p.all, p.count = make(map[pipelineKey][]*pipeline), make(map[*pool.Pool[*backend.Conn]]int)
 	}

@@ -417,12 +417,12 @@ func (r *relay) skipToSync() {
 func (r *relay) refusedByReplica(code string, frame []byte) bool {
 	again, distrust := refusedByReplica(code, frame)
 	if again && distrust && bytes.Contains(frame, []byte(refusesSerializable)) {
-		r.s.db.serializable.Store(true) // of the server's own configuration: ours would have been seen
+		r.s.at.serializable.Store(true) // of the server's own configuration: ours would have been seen
 		distrust = false
 	}
 	for i := range r.s.items {
 		if st := r.s.items[i].facts(); again && distrust && st != nil {
-			r.s.db.distrusts(st)
+			r.s.at.distrusts(st)
 		}
 	}
 	return again

@@ -23,7 +23,8 @@ func relayAll(answer []byte, step int) (sent []byte, err error) {
 	client := &sink{}
 	env := &Env{Bufs: wire.NewBuffers()}
 	env.Limits.Store(&Limits{MaxMessage: 1 << 30, MaxQuery: 1 << 20, SessionMemory: 1 << 20})
-	s := &Session{env: env, client: wire.NewConn(client), db: &Database{Statements: backend.NewStatements(1 << 20)}, tx: wire.TxIdle}
+	db := &Database{Statements: backend.NewStatements(1 << 20), Stats: &Stats{}}
+	s := &Session{env: env, client: wire.NewConn(client), db: db, at: db, tx: wire.TxIdle}
 	r := &s.relay
 	r.s = s
 	r.begin(&backend.Conn{}, false, 1)

@@ -65,7 +65,7 @@ var errReplaced = errors.New("other servers are watched now")
 // acquire borrows a connection of the server that the turn was aimed at.
 func (s *Session) acquire(want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	for {
-		c, err := s.acquireOf(s.db.Fleet.Load(), want)
+		c, err := s.acquireOf(s.at.Fleet.Load(), want)
 		if !errors.Is(err, errReplaced) {
 			return c, err
 		}
@@ -194,7 +194,7 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.
 func (s *Session) choose(f *fleet.Fleet) (int, balance.Why) {
 	reads := s.db.Reads()
-	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.aim.draw(s.db)}
+	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.aim.draw(s.at)}
 	if s.aim.level == router.Eventual {
 		return balance.Choose(s.hosts, ask)
 	}
@@ -246,9 +246,9 @@ func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
 // written is the ticket of the last write that the turn may see.
 func (s *Session) written() fleet.Ticket {
 	if s.aim.begins {
-		return s.db.Writes.last() // its later statements are not known
+		return s.at.Writes.last() // its later statements are not known
 	}
-	return s.db.Writes.latest(s.aim.readings)
+	return s.at.Writes.latest(s.aim.readings)
 }
 
 // acquireManager borrows from the manager, waiting for one if there is none.
@@ -320,7 +320,7 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 		return nil, told
 	}
 	for errors.Is(err, fleet.ErrEnded) && time.Now().Before(until) { // its successor comes at once, unless the proxy ends
-		if s.db.Fleet.Load() != f {
+		if s.at.Fleet.Load() != f {
 			return nil, errReplaced
 		}
 		if e := s.stopped(); e != nil {
@@ -379,7 +379,7 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		if e := s.stopped(); e != nil {
 			return e
 		}
-		if s.db.Fleet.Load() != f {
+		if s.at.Fleet.Load() != f {
 			return errReplaced
 		}
 		v := f.View()

@@ -20,6 +20,7 @@ import (
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 	"pgtier/router/balance"
+	"pgtier/router/plan"
 )
 
 // Session is one logged-in client. Its fields belong to the goroutine in Serve
@@ -41,6 +42,13 @@ type Session struct {
 	local    string // our end of its connection
 	appName  string // application_name of the startup packet
 
+	at             *Database          // the shard of the turn under way; db where there are none
+	spots          []spot             // what is known of shards that were gone to before
+	wide           *wide              // what is under way on several shards
+	story          story              // of the transaction under way, for shards that join it later
+	bound0         []plan.Param       // reused
+	circumstance   plan.Circumstances // reused
+	circumstanceOf *backend.Params    // that it was made of
 	servers
 	aim             aim
 	route           route
@@ -96,6 +104,7 @@ type Session struct {
 	// Shared: guarded by mu.
 	mu       sync.Mutex
 	server   *backend.Conn // leased now
+	branches []*branch     // with those leased on several shards
 	pin      string
 	pinTime  time.Time   // when pin was set
 	canceled bool        // a cancel came between the queue and the lease
@@ -285,9 +294,9 @@ func (s *Session) Kill(e *wire.Error) {
 		s.killed = e
 		s.messages.Store(true)
 	}
-	if s.server != nil {
+	for _, c := range s.leased() {
 		// Under mu: the connection is still this session's, and unlease lifts the deadline.
-		_ = s.server.SetDeadline(time.Unix(1, 0))
+		_ = c.SetDeadline(time.Unix(1, 0))
 	}
 	s.endWait(e)
 	s.mu.Unlock()
@@ -345,7 +354,7 @@ func (s *Session) deliver() {
 	s.mailbox = nil
 	s.messages.Store(s.killed != nil)
 	s.mu.Unlock()
-	if f := s.db.Fleet.Load(); f != nil && len(msgs) > 0 {
+	if f := s.at.Fleet.Load(); f != nil && len(msgs) > 0 {
 		s.ticket = f.Now() // whoever is told of a change finds it
 	}
 	s.send(msgs)
@@ -388,6 +397,9 @@ func (s *Session) facts(sql []byte) *parser.Statement { return s.env.Parser.Stat
 func (s *Session) close() {
 	s.abortDuplex()
 	s.dropPiped()
+	if s.wide != nil {
+		s.wide.close()
+	}
 	s.dropServer()
 	for _, st := range s.names {
 		s.db.Statements.Release(st)

@@ -1,4 +1,97 @@
 package session
 
-// Cluster is what the shards of one database share.
-type Cluster struct{}
+import (
+	"slices"
+	"time"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
+	"pgtier/router/plan"
+)
+
+// A sharded database has a Database for each shard. What goes to one shard runs as it does without shards: the session
+// moves to that shard's Database first, and everything else is as ever (survey.go decides). What goes to several is
+// the business of wide.
+
+// Cluster is what the shards of one database share. Safe for concurrent use.
+type Cluster struct {
+	// Layout returns the shards and the planner in force. The error is for the client.
+	Layout func() (*Layout, error)
+	// Unsettled is told that a transaction prepared on several shards may be left for recovery.
+	Unsettled func()
+	// Decision is the statement by which a transaction's anchor decides that it is committed.
+	Decision func(gid string) string
+	// Identity names the database in the identifiers of prepared transactions.
+	Identity string
+}
+
+// Layout is a sharded database as it is now. Immutable.
+type Layout struct {
+	Schema *plan.Schema
+	// Shards are by the planner's indexes; Home is the index of the one that holds what is not sharded.
+	Shards []*Database
+	Home   int
+	// shapes remembers what the answers of statements look like.
+	shapes shapes
+}
+
+// named reports whether there is a shard of that name.
+func (l *Layout) named(name string) bool {
+	return slices.ContainsFunc(l.Shards, func(db *Database) bool { return db.Shard == name })
+}
+
+// index is the place of db, -1 if it has gone.
+func (l *Layout) index(db *Database) int {
+	for i := range l.Shards {
+		if l.Shards[i] == db {
+			return i
+		}
+	}
+	return -1
+}
+
+// spot is what a session knows of a shard that it is not at.
+type spot struct {
+	db     *Database
+	home   *pool.Pool[*backend.Conn]
+	ticket fleet.Ticket
+	seen   fleet.Ticket
+	seenOn string
+	seenAt time.Time
+	behind int
+}
+
+// moveTo makes the next turn one for db's servers. The session holds no connection.
+func (s *Session) moveTo(db *Database) {
+	if s.db == db {
+		s.moveHome()
+		return
+	}
+	now := spot{db: s.db, home: s.home, ticket: s.ticket, seen: s.seen, seenOn: s.seenOn, seenAt: s.seenAt, behind: s.behind}
+	next := spot{db: db}
+	for i := range s.spots {
+		if s.spots[i].db == db {
+			next = s.spots[i]
+			s.spots[i] = now
+			now.db = nil
+			break
+		}
+	}
+	if now.db != nil {
+		s.spots = append(s.spots, now)
+	}
+	s.mu.Lock()
+	s.db = db
+	s.mu.Unlock()
+	s.ticket, s.seen, s.seenOn, s.seenAt, s.behind = next.ticket, next.seen, next.seenOn, next.seenAt, next.behind
+	s.home = next.home
+	s.moveHome()
+}
+
+// moveHome makes the pool of the shard's manager the one that is used where no fleet chooses.
+func (s *Session) moveHome() {
+	if name := s.db.Manager(); s.home == nil || s.home.Key().Server != name {
+		s.home = s.poolOf(name)
+	}
+}

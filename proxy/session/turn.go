@@ -18,7 +18,13 @@ func (s *Session) serve(req []byte) bool {
 	if s.piped.entry != nil && !s.collect() {
 		return false
 	}
-	if s.db.Fleet.Load() != nil || s.openingFailed { // that outlives a reload
+	cluster := s.db.Cluster.Load()
+	if cluster != nil || s.at != s.db || s.wide != nil {
+		if done, ok := s.serveSharded(cluster, req); done {
+			return ok
+		}
+	}
+	if s.at.Fleet.Load() != nil || cluster != nil || s.openingFailed { // that outlives a reload
 		if done, ok := s.hold(req); done {
 			return ok
 		}
@@ -137,7 +143,7 @@ func (s *Session) follows(c *backend.Conn) {
 		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
 	}
 	if s.notifies {
-		s.db.notifier(c.PID(), s.key.PID)
+		s.at.notifier(c.PID(), s.key.PID)
 		s.notifies = false
 	}
 	if s.raw && s.rawListens && s.hasBind() {
@@ -383,7 +389,7 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	if killed != nil && killed.Code == wire.CodeConnectionFailure && code == codeFateUnknown {
 		killed = fateUnknown() // nobody knows whether it was committed
 	}
-	if f := s.db.Fleet.Load(); f != nil {
+	if f := s.at.Fleet.Load(); f != nil {
 		f.Lost(s.pool.Key().Server, err)
 	}
 	if s.replica != "" {

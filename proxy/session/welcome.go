@@ -156,7 +156,7 @@ func (w *Welcomes) Forget() {
 // New makes the session of an authenticated client. The client is welcomed by Open.
 func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session {
 	s := &Session{
-		id: env.ids.Add(1), env: env, db: db, role: h.User, client: h.Conn, began: time.Now(),
+		id: env.ids.Add(1), env: env, db: db, at: db, role: h.User, client: h.Conn, began: time.Now(),
 		protocol: h.Version, addr: peer(h.Conn), servers: servers{home: p, pool: p}, local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
 	}
 	if state, ok := h.Conn.TLS(); ok {

@@ -103,14 +103,14 @@ func (w *written) note(h Hazards, st *parser.Statement) {
 
 // noteWrites follows what a statement may change.
 func (s *Session) noteWrites(st *parser.Statement) {
-	if s.db.Fleet.Load() != nil {
+	if s.at.Fleet.Load() != nil {
 		s.txn.wrote.note(s.db.Hazards, st)
 	}
 }
 
 // mayWriteAll notes that what runs is not known.
 func (s *Session) mayWriteAll() {
-	if s.db.Fleet.Load() != nil {
+	if s.at.Fleet.Load() != nil {
 		s.txn.wrote.all, s.txn.wrote.any = true, true
 	}
 }
@@ -119,8 +119,8 @@ func (s *Session) mayWriteAll() {
 // what has not been committed yet: that is noted again when it is.
 func (s *Session) acknowledged() {
 	w := &s.txn.wrote
-	if f := s.db.Fleet.Load(); f != nil && w.any && s.replica == "" {
-		s.db.Writes.note(w.tables, w.all, f.Committed())
+	if f := s.at.Fleet.Load(); f != nil && w.any && s.replica == "" {
+		s.at.Writes.note(w.tables, w.all, f.Committed())
 	}
 }
 
@@ -152,7 +152,7 @@ func (s *Session) chains() bool {
 
 // seeing raises what the session must see from now on, before the client hears of the transaction's end.
 func (s *Session) seeing(w *written) {
-	f := s.db.Fleet.Load()
+	f := s.at.Fleet.Load()
 	if f == nil {
 		return
 	}
@@ -161,7 +161,7 @@ func (s *Session) seeing(w *written) {
 		s.seen, s.seenOn, s.seenAt = f.Now(), s.replica, time.Now()
 	case w.any:
 		s.ticket = f.Committed()
-		s.db.Writes.note(w.tables, w.all, s.ticket)
+		s.at.Writes.note(w.tables, w.all, s.ticket)
 	default:
 		s.ticket = f.Now()
 	}

@@ -1,0 +1,197 @@
+package session
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+)
+
+// branch is one shard's part of what a session does on several. It holds a server connection that no other part of the
+// session knows of.
+type branch struct {
+	index   int // of the shard
+	db      *Database
+	c       *backend.Conn
+	pool    *pool.Pool[*backend.Conn]
+	replica string
+	fleet   *fleet.Fleet
+	inside  router.Level
+
+	in     wire.Input
+	tx     byte        // as of the last ReadyForQuery
+	wrote  bool        // it may have changed rows
+	busy   bool        // an answer is under way
+	failed *wire.Error // what the server refused in the answer under way
+	fields []field     // of the answer under way
+	tag    string      // what completed it
+	// described is the RowDescription of the answer under way.
+	described []byte
+}
+
+// field is a column of a RowDescription.
+type field struct {
+	oid    uint32
+	typmod int32
+	format int16
+}
+
+// suspend takes the session's server connection over into a branch.
+func (s *Session) suspend(index int) *branch {
+	b := &branch{index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, tx: s.tx}
+	s.mu.Lock()
+	b.c, s.server = s.server, nil
+	s.branches = append(s.branches, b)
+	s.mu.Unlock()
+	s.replica = ""
+	return b
+}
+
+// resume gives a branch's connection back to the session, for all that works on the one that it has leased.
+func (s *Session) resume(b *branch) {
+	s.moveTo(b.db)
+	s.pool, s.replica, s.fleet, s.inside, s.tx = b.pool, b.replica, b.fleet, b.inside, b.tx
+	s.mu.Lock()
+	s.server = b.c
+	for i, other := range s.branches {
+		if other == b {
+			s.branches = append(s.branches[:i:i], s.branches[i+1:]...)
+			break
+		}
+	}
+	s.mu.Unlock()
+}
+
+// errSessionEnds ends what a session does on several shards because it was killed or taken away from a server.
+var errSessionEnds = errors.New("the session is to end")
+
+// maxBranchFrame bounds one message of an answer that is put together here, in bytes: it is held whole, once for each
+// shard.
+const maxBranchFrame = 64 << 20
+
+// send sends messages that end in one Sync or Query.
+func (b *branch) send(msgs []byte) error {
+	b.busy, b.failed, b.fields, b.tag = true, nil, nil, ""
+	b.c.Resume(&b.in)
+	if err := b.c.Write(msgs); err != nil {
+		b.c.Spoil("lost: " + err.Error())
+		return fmt.Errorf("send to server: %w", err)
+	}
+	return nil
+}
+
+// next reads the next message of the answer under way that is not for the connection alone; done with the
+// ReadyForQuery that ends it. A refusal is kept in b.failed. notice sees the server's notices.
+func (b *branch) next(s *Session, notice func([]byte)) (f wire.Frame, done bool, err error) {
+	for {
+		f, err := b.in.ReadFrame(b.c, s.env.Bufs, maxBranchFrame)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if s.isKilled() {
+				return f, false, errSessionEnds
+			}
+			b.c.Unkick()
+			continue
+		case errors.Is(err, wire.ErrTooLong):
+			b.c.Spoil("a message is too long")
+			return f, false, &wire.Error{Code: wire.CodeLimitExceeded, Message: "a row is too long to be put together from several shards",
+				Detail: err.Error(), Hint: "Ask for it by the key of its table, so that one shard answers."}
+		case err != nil:
+			b.c.Spoil("lost: " + err.Error())
+			return f, false, fmt.Errorf("read from server: %w", err)
+		case !wire.BackendType(f.Type):
+			b.c.Spoil("invalid message")
+			return f, false, errGarbage
+		}
+		switch f.Type {
+		case wire.MsgParameterStatus:
+			if p, err := wire.ParseParameterStatus(f.Body()); err == nil {
+				b.c.SetParam(p)
+			}
+		case wire.MsgNotification:
+		case wire.MsgNoticeResponse:
+			notice(f.Raw)
+		case wire.MsgErrorResponse:
+			if b.failed == nil {
+				b.failed = wire.ParseError(f.Body())
+			}
+			if b.failed.Severity == "FATAL" || b.failed.Severity == "PANIC" {
+				b.c.Spoil("the server ended the session")
+				return f, false, b.failed
+			}
+		case wire.MsgReadyForQuery:
+			if len(f.Body()) != 1 {
+				b.c.Spoil("invalid message")
+				return f, false, errGarbage
+			}
+			b.tx, b.busy = f.Body()[0], false
+			b.c.Afterwards(b.in.Bytes())
+			b.in.Drop()
+			return f, true, nil
+		case wire.MsgCommandComplete:
+			b.tag = string(f.Body()[:max(0, len(f.Body())-1)])
+			return f, false, nil
+		case wire.MsgRowDescription:
+			if b.fields, err = describedFields(f.Body()); err != nil {
+				b.c.Spoil("invalid message")
+				return f, false, errGarbage
+			}
+			return f, false, nil
+		default:
+			return f, false, nil
+		}
+	}
+}
+
+// drain reads the answer under way to its end.
+func (b *branch) drain(s *Session) error {
+	for b.busy {
+		if _, _, err := b.next(s, func([]byte) {}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exec sends messages and reads their whole answer. A refusal of the server is returned as *wire.Error, and is in
+// b.failed too.
+func (b *branch) exec(s *Session, msgs []byte) error {
+	if err := b.send(msgs); err != nil {
+		return err
+	}
+	if err := b.drain(s); err != nil {
+		return err
+	}
+	if b.failed != nil {
+		return b.failed
+	}
+	return nil
+}
+
+// describedFields reads a RowDescription.
+func describedFields(body []byte) ([]field, error) {
+	if len(body) < 2 {
+		return nil, errGarbage
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	if len(body) < 19*n {
+		return nil, errGarbage
+	}
+	out := make([]field, n)
+	for i := range out {
+		_, rest, ok := cutZero(body)
+		if !ok || len(rest) < 18 {
+			return nil, errGarbage
+		}
+		out[i] = field{oid: binary.BigEndian.Uint32(rest[6:]), typmod: int32(binary.BigEndian.Uint32(rest[12:])), format: int16(binary.BigEndian.Uint16(rest[16:]))}
+		body = rest[18:]
+	}
+	return out, nil
+}

@@ -1,0 +1,94 @@
+package session
+
+import (
+	"pgtier/parser"
+	"pgtier/proxy/wire"
+)
+
+// story is what a transaction has done that a shard which joins it later must be told: settings and savepoints. The zero
+// value is a transaction that has done nothing of the kind.
+type story struct {
+	begin  string   // what began it
+	told   []string // statements to repeat, in order
+	bytes  int
+	untold string // why it cannot be repeated; "" if it can
+	wrote  bool   // rows may have changed
+}
+
+// maxStory bounds the statements kept of a transaction, in bytes.
+const maxStory = 64 << 10
+
+func (t *story) clear() { *t = story{told: t.told[:0]} }
+
+// add notes a statement of the transaction under way that was sent, or is about to be.
+func (t *story) add(st *parser.Statement, text []byte) {
+	repeats, changes := false, false
+	for i := range st.Commands {
+		switch cmd := &st.Commands[i]; cmd.Kind {
+		case parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints,
+			parser.Savepoint, parser.RollbackTo, parser.Release:
+			repeats = true
+		default:
+			changes = changes || cmd.Effects&(parser.ChangesSettings|parser.RunsOpaqueCode|parser.UsesCursor|parser.LocksTransaction) != 0 || len(cmd.Locals) > 0
+		}
+	}
+	switch {
+	case changes:
+		t.untold = "It has run " + st.Commands[0].Kind.String() + " that may have changed settings, or made a cursor or a lock."
+	case !repeats:
+	case len(st.Commands) > 1:
+		t.untold = "It has changed settings or made savepoints in a request of several statements."
+	case t.bytes+len(text) > maxStory:
+		t.untold = "It has changed settings or made savepoints too often."
+	default:
+		t.told = append(t.told, string(text))
+		t.bytes += len(text)
+	}
+}
+
+// tell notes what the turn under way does on one shard, for others that may join. It runs before the turn is sent.
+func (s *Session) tell(req []byte, wrote bool) {
+	inside := s.tx == wire.TxActive || s.opening != nil
+	if !inside {
+		s.story.clear()
+	}
+	s.story.wrote = s.story.wrote || wrote
+	if s.opening != nil {
+		text, _ := queryText(s.opening)
+		s.story.begin = string(text)
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		st := it.facts()
+		if st == nil {
+			continue
+		}
+		text := s.textOf(it, req[it.off:it.off+it.size])
+		if st.Effects&parser.BeginsTransaction != 0 && len(st.Commands) == 1 {
+			s.story.clear()
+			s.story.begin = string(text)
+			continue
+		}
+		if it.typ != wire.MsgParse {
+			s.story.add(st, text)
+		}
+	}
+}
+
+// textOf is the text that a message runs or prepares; nil if it is not known.
+func (s *Session) textOf(it *item, frame []byte) []byte {
+	switch it.typ {
+	case wire.MsgQuery:
+		text, _ := queryText(frame)
+		return text
+	case wire.MsgParse:
+		if p, ok := splitParse(frame); ok {
+			return p.text
+		}
+	case wire.MsgBind:
+		if it.own != nil {
+			return it.own.Text
+		}
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package session
+
+import (
+	"fmt"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/plan"
+)
+
+// survey is what the requests under way need of the shards.
+type survey struct {
+	at     int  // the one shard that they go to; -1: any
+	wide   bool // several
+	writes bool
+	why    string
+	// refusal is for the client.
+	refusal *wire.Error
+	params  []plan.Param
+}
+
+// serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
+func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
+	if s.wide != nil {
+		return true, s.serveWide(s.wide, req)
+	}
+	if cluster == nil { // since a reload
+		if s.server == nil {
+			s.moveTo(s.db)
+		}
+		return false, true
+	}
+	l, err := cluster.Layout()
+	if err != nil {
+		return true, s.refuseHere(asError(err))
+	}
+	if s.openingFailed {
+		return false, true
+	}
+	v := s.survey(l, req)
+	kept := s.server != nil || s.raw || s.pinned() != ""
+	switch {
+	case v.refusal != nil:
+		return true, s.refuseHere(v.refusal)
+	case s.raw || s.pinned() != "":
+		if at := l.index(s.at); v.wide || v.at >= 0 && v.at != at {
+			return true, s.refuseHere(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the session keeps its connection to shard " + s.at.Shard + " and can use no other",
+				Detail: "It keeps it for: " + s.pinned() + ".", Hint: "DISCARD ALL ends that."})
+		}
+	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
+		return true, s.serveWide(s.goWide(cluster, l), req)
+	case !kept && v.at >= 0:
+		s.moveTo(l.Shards[v.at])
+	case !kept && l.index(s.at) < 0:
+		s.moveTo(l.Shards[l.Home])
+	case !kept:
+		s.moveTo(s.at)
+	}
+	s.tell(req, v.writes)
+	return false, true
+}
+
+// survey plans every statement that the requests run.
+func (s *Session) survey(l *Layout, req []byte) survey {
+	v := survey{at: -1}
+	if s.tx == wire.TxFailed {
+		return v // only errors, and the end
+	}
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		switch it.typ {
+		case wire.MsgQuery:
+			text, _ := queryText(frame)
+			s.surveyStatement(l, &v, it.st, text, plan.Values{SQL: text, Known: true})
+		case wire.MsgBind:
+			s.surveyBind(l, &v, i, req)
+		case wire.MsgFunction:
+			v.to(l.Home)
+		}
+		if v.refusal != nil {
+			return v
+		}
+	}
+	return v
+}
+
+// to notes that a statement goes to one shard.
+func (v *survey) to(shard int) {
+	v.wide = v.wide || v.at >= 0 && v.at != shard
+	v.at = shard
+}
+
+// surveyBind plans the statement that the i-th message of the requests binds.
+func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
+	it := &s.items[i]
+	frame := req[it.off : it.off+it.size]
+	facts, text, types := s.boundText(i, req)
+	if facts == nil {
+		return // the server says that there is none
+	}
+	b, ok := splitBound(frame, types, s.bound0[:0])
+	if !ok {
+		return
+	}
+	s.bound0 = b.params
+	s.surveyStatement(l, v, facts, text, plan.Values{SQL: text, Params: b.params, Known: true})
+}
+
+// boundText is the statement that a Bind binds: what the session has prepared, or a Parse of the same requests.
+func (s *Session) boundText(i int, req []byte) (facts *parser.Statement, text []byte, types []uint32) {
+	it := &s.items[i]
+	_, name, _, ok := splitBind(req[it.off : it.off+it.size])
+	if !ok {
+		return nil, nil, nil
+	}
+	for j := i - 1; j >= 0; j-- {
+		parse := &s.items[j]
+		if parse.typ != wire.MsgParse {
+			continue
+		}
+		frame := req[parse.off : parse.off+parse.size]
+		if u := s.unnamed; len(name) == 0 && u != nil && u.IsParse(frame) {
+			return u.Facts, u.Text, u.Types
+		}
+		if p, ok := splitParse(frame); ok && string(p.name) == string(name) {
+			return s.facts(p.text), p.text, backend.DecodeOIDs(p.types)
+		}
+	}
+	st := s.unnamed
+	if len(name) > 0 {
+		st = s.names[string(name)]
+	}
+	if st == nil {
+		return nil, nil, nil
+	}
+	return st.Runs, st.Text, st.Types
+}
+
+// surveyStatement plans one statement.
+func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, text []byte, values plan.Values) {
+	if len(st.Commands) == 0 && !st.Unparsed {
+		return
+	}
+	if e := s.surveyOwn(l, st); e != nil {
+		v.refusal = e
+		return
+	}
+	p := s.planOf(l, st, text, &values)
+	v.writes = v.writes || p.Write
+	v.why = p.Reason
+	switch p.Kind {
+	case plan.Refused:
+		v.refusal = planRefusal(p.Refusal)
+	case plan.One:
+		v.to(p.Shard)
+	case plan.Scatter, plan.Spread, plan.Everywhere, plan.CopyIn, plan.CopyOut:
+		v.wide = true
+	case plan.Session:
+		if st.Effects&(parser.Listens|parser.Unlistens|parser.Notifies) != 0 {
+			v.to(l.Home)
+		}
+	}
+}
+
+// planOf plans one statement as the session's settings have it.
+func (s *Session) planOf(l *Layout, st *parser.Statement, text []byte, values *plan.Values) plan.Plan {
+	return l.Schema.Statement(st, text).Route(values, s.circumstances())
+}
+
+// circumstances are what a plan depends on beside the statement and its values. The result is valid until the next call.
+func (s *Session) circumstances() *plan.Circumstances {
+	c := &s.circumstance
+	c.Shard, _ = s.settings.Value(router.SettingShard)
+	c.ShardingKey, _ = s.settings.Value(router.SettingShardingKey)
+	if now := s.params; now != s.circumstanceOf {
+		s.circumstanceOf = now
+		c.ASCII = now.Value("client_encoding") != now.Value("server_encoding")
+		c.Backslashes = now.Value("standard_conforming_strings") == "off"
+	}
+	return c
+}
+
+// surveyOwn refuses what is not served where there are shards, and what the session's settings cannot take.
+func (s *Session) surveyOwn(l *Layout, st *parser.Statement) *wire.Error {
+	if st.Effects&(parser.SQLPrepare|parser.SQLExecute) != 0 && !s.raw {
+		return notWide("PREPARE and EXECUTE as statements", "Use the driver's prepared statements, which go through the protocol.")
+	}
+	if pin := st.Pin; pin != "" && !s.raw && !s.onOneShard() {
+		return notWide(fmt.Sprintf("a statement that needs a connection of its own (%s)", pin), "SET pgtier.shard names one shard for the session.")
+	}
+	for i := range st.Commands {
+		a := &st.Commands[i].Assigned
+		if a.Name != router.SettingShard && a.Name != router.SettingShardingKey {
+			continue
+		}
+		switch {
+		case s.tx != wire.TxIdle || s.opening != nil || len(st.Commands) > 1:
+			return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("setting %q cannot be set inside a transaction", a.Name),
+				Hint: "SET it before BEGIN, or begin a statement with /* pgtier: … */."}
+		case s.raw:
+			return notWide("a change of "+a.Name+" in a session that keeps its connection", "DISCARD ALL ends that.")
+		case a.Name == router.SettingShard && a.Value != "" && !l.named(a.Value):
+			return &wire.Error{Code: wire.CodeInvalidParameter, Message: fmt.Sprintf("invalid value for setting %q: %q", a.Name, a.Value), Hint: "SHOW SHARDS in the admin database lists them."}
+		}
+	}
+	return nil
+}
+
+// onOneShard reports whether the session's own settings name a shard for everything it does.
+func (s *Session) onOneShard() bool {
+	name, _ := s.settings.Value(router.SettingShard)
+	return name != ""
+}

@@ -1,0 +1,393 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"pgtier/parser"
+	"pgtier/proxy/merge"
+	"pgtier/proxy/wire"
+	"pgtier/router/catalog"
+	"pgtier/router/plan"
+)
+
+// job is one statement to run on several shards.
+type job struct {
+	st    *parser.Statement
+	text  []byte
+	types []uint32 // of parameters, as declared
+	// head are the parameters as they stand in a Bind; params the same taken apart.
+	head     []byte
+	params   []plan.Param
+	formats  []byte // of results, as they stand in a Bind
+	describe bool   // the client wants to hear of the columns
+	extended bool   // it came by the extended protocol
+	plan     plan.Plan
+}
+
+// resultFormats are the formats that the client asks for.
+func (j *job) resultFormats() []int16 {
+	out := make([]int16, len(j.formats)/2)
+	for i := range out {
+		out[i] = formatOf(j.formats[2*i:2*i+2], 0)
+	}
+	return out
+}
+
+// part are the messages for the i-th of j's shards, whose text may mention fewer parameters.
+func (j *job) part(i int, text []byte, formats []int16) []byte {
+	if j.plan.Parts == nil {
+		return appendJob(nil, j, text, formats)
+	}
+	unused := j.plan.Parts.Unused(i)
+	if len(unused) == 0 {
+		return appendJob(nil, j, text, formats)
+	}
+	fewer := *j
+	fewer.types = make([]uint32, len(j.params))
+	copy(fewer.types, j.types)
+	params := slices.Clone(j.params)
+	for _, n := range unused {
+		if n >= 1 && n <= len(params) {
+			fewer.types[n-1], params[n-1] = textOID, plan.Param{Null: true}
+		}
+	}
+	fewer.head = appendParams(nil, params)
+	return appendJob(nil, &fewer, text, formats)
+}
+
+// textOID is the type that is declared for parameters which a text does not mention.
+const textOID = 25
+
+// number takes the values of a sequence that an INSERT without its key needs, from the home shard, and plans again.
+func (x *wide) number(j *job) (refusal *wire.Error, err error) {
+	if j.plan.Needs == nil {
+		return nil, nil
+	}
+	n := j.plan.Needs
+	b, err := x.branch(x.l.Home, true)
+	if err != nil {
+		return asRefusal(err)
+	}
+	var numbers []int64
+	sql := fmt.Sprintf("SELECT pg_catalog.nextval(%s) FROM pg_catalog.generate_series(1, %d)", quoteLiteral(n.Sequence), n.Count)
+	if err := b.send(wire.AppendQuery(nil, sql)); err != nil {
+		return nil, err
+	}
+	for {
+		f, done, err := b.next(x.s, func([]byte) {})
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			break
+		}
+		if f.Type != wire.MsgDataRow {
+			continue
+		}
+		if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
+			v, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+			numbers = append(numbers, v)
+		}
+	}
+	if b.failed != nil {
+		return b.failed, nil
+	}
+	if len(numbers) != n.Count {
+		return nil, errGarbage
+	}
+	values := plan.Values{SQL: j.text, Params: j.params, Known: true}
+	j.plan = x.l.Schema.Statement(j.st, j.text).Numbered(&values, x.s.circumstances(), numbers)
+	if j.plan.Kind == plan.Refused {
+		return planRefusal(j.plan.Refusal), nil
+	}
+	return nil, nil
+}
+
+// appendJob appends the messages that run text with j's parameters.
+func appendJob(dst []byte, j *job, text []byte, formats []int16) []byte {
+	dst = wire.AppendParse(dst, "", text, j.types)
+	dst = appendBound(dst, j.head, formats)
+	dst = appendDescribePortal(dst)
+	return wire.AppendSync(wire.AppendExecute(dst))
+}
+
+func appendDescribePortal(dst []byte) []byte {
+	return append(dst, wire.MsgDescribe, 0, 0, 0, 6, 'P', 0)
+}
+
+func appendDescribeStatement(dst []byte) []byte {
+	return append(dst, wire.MsgDescribe, 0, 0, 0, 6, 'S', 0)
+}
+
+// statement plans and runs one statement. A refusal is for the client and leaves the session; an error ends it.
+func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
+	if done, refusal, err := x.control(j); done {
+		return refusal, err
+	}
+	if x.failed {
+		return failedTransaction(), nil
+	}
+	if j.st.Effects&(parser.CopyIn|parser.CopyOut) != 0 {
+		return notWide("COPY inside a transaction over several shards", "Run it by itself."), nil
+	}
+	j.plan = x.s.planOf(x.l, j.st, j.text, &plan.Values{SQL: j.text, Params: j.params, Known: true})
+	switch {
+	case j.plan.Kind == plan.Refused:
+		return planRefusal(j.plan.Refusal), nil
+	case j.plan.Kind == plan.Session, j.plan.Kind == plan.Any:
+		j.plan.Kind, j.plan.Shard = plan.One, x.anyShard()
+	case j.plan.Mixed:
+		return notWide("several statements with transaction control in one request", "Send them one by one."), nil
+	}
+	if pin := x.s.note(j.st); pin != "" {
+		return notWide("a statement that needs a connection of its own ("+pin+")", "SET pgtier.shard names one shard for the session."), nil
+	}
+	if refusal, err = x.number(j); refusal != nil || err != nil {
+		return refusal, err
+	}
+	x.s.story.add(j.st, j.text)
+	for tries := 1; ; tries++ {
+		refusal, err = x.run(j)
+		if err == nil || !x.repeats(j, err) || tries >= maxTries {
+			return refusal, err
+		}
+		x.close()
+		x.s.wideRests()
+	}
+}
+
+// repeats reports whether a statement whose server was lost may be sent again: a read by itself of which the client has heard
+// nothing.
+func (x *wide) repeats(j *job, err error) bool {
+	return x.bare(j) && !x.told && !errors.Is(err, errSessionEnds) && !errors.Is(err, errClientGone)
+}
+
+// anyShard is one of those that take part, or the home shard.
+func (x *wide) anyShard() int {
+	if len(x.branches) > 0 {
+		return x.branches[0].index
+	}
+	return x.l.Home
+}
+
+// bare reports whether j needs no transaction: it is a read, and the only statement of its request.
+func (x *wide) bare(j *job) bool {
+	return !x.explicit && x.single && !j.plan.Write && x.s.db.Hazards.Reading(j.st).Verdict == catalog.Read
+}
+
+// shards are those that j goes to.
+func (x *wide) shards(j *job) []int {
+	switch j.plan.Kind {
+	case plan.One:
+		return []int{j.plan.Shard}
+	case plan.Everywhere:
+		all := make([]int, len(x.l.Shards))
+		for i := range all {
+			all[i] = i
+		}
+		return all
+	}
+	return j.plan.Shards
+}
+
+// run sends j to its shards and makes one answer of theirs.
+func (x *wide) run(j *job) (refusal *wire.Error, err error) {
+	x.told = false
+	mark := len(x.out)
+	begins := !x.bare(j)
+	writes := j.plan.Write || x.s.db.Hazards.Reading(j.st).Verdict != catalog.Read
+	shards := x.shards(j)
+	taking := make([]*branch, len(shards))
+	for i, index := range shards {
+		if taking[i], err = x.branch(index, begins); err != nil {
+			return asRefusal(err)
+		}
+		taking[i].wrote = taking[i].wrote || writes
+	}
+	refusal, err = x.answer(j, taking)
+	if err == nil && refusal != nil {
+		err = x.stopOthers()
+		if !x.told {
+			x.out = x.out[:mark]
+		}
+	}
+	return refusal, err
+}
+
+// answer makes one answer of those of the branches.
+func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error) {
+	shape, err := x.shape(j, taking[0])
+	if err != nil {
+		return asRefusal(err)
+	}
+	for i, b := range taking {
+		text := j.text
+		if j.plan.Parts != nil {
+			if text, err = j.plan.Parts.Text(i, j.text); err != nil {
+				return asRefusal(err)
+			}
+		}
+		b.c.SetUnnamed(nil)
+		if err := b.send(j.part(i, text, shape.formats)); err != nil {
+			return nil, err
+		}
+	}
+	var rows int64
+	returns := false
+	for i, b := range taking {
+		if refusal, err = x.head(b); refusal != nil || err != nil {
+			return refusal, err
+		}
+		returns = returns || i == 0 && b.fields != nil
+	}
+	if returns {
+		if rows, err = x.merge(j, taking, shape); err != nil {
+			return asRefusal(err)
+		}
+	} else if j.describe && j.extended {
+		x.out = wire.AppendEmpty(x.out, wire.MsgNoData)
+	}
+	for _, b := range taking {
+		if err := b.drain(x.s); err != nil {
+			return nil, err
+		}
+		if b.failed != nil {
+			return b.failed, nil
+		}
+	}
+	tag, refusal := j.tag(taking, rows, returns)
+	if refusal != nil {
+		return refusal, nil
+	}
+	if tag != "" {
+		x.complete(tag)
+	} else {
+		x.out = wire.AppendEmpty(x.out, wire.MsgEmptyQueryResponse)
+	}
+	return nil, nil
+}
+
+// head reads a branch's answer up to the description of its columns, or to its end.
+func (x *wide) head(b *branch) (refusal *wire.Error, err error) {
+	for {
+		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		switch {
+		case err != nil:
+			return nil, err
+		case b.failed != nil:
+			return b.failed, b.drain(x.s)
+		case done, f.Type == wire.MsgRowDescription, f.Type == wire.MsgNoData:
+			if f.Type == wire.MsgRowDescription {
+				b.described = append(b.described[:0], f.Raw...)
+			}
+			return nil, nil
+		}
+	}
+}
+
+// tag is what completes the answer: counts of rows are added up, and reference tables must agree.
+func (j *job) tag(taking []*branch, rows int64, returns bool) (string, *wire.Error) {
+	first := taking[0].tag
+	if len(taking) == 1 {
+		return first, nil
+	}
+	if j.plan.Kind == plan.Everywhere {
+		for _, b := range taking[1:] {
+			if b.tag != first {
+				return "", &wire.Error{Code: "XX001", Message: "shards do not agree on a table of which each has a whole copy",
+					Detail: fmt.Sprintf("%s answers %q, %s answers %q.", taking[0].db.Shard, first, b.db.Shard, b.tag), Hint: "pgtier check compares them."}
+			}
+		}
+		return first, nil
+	}
+	word, _, _ := strings.Cut(first, " ")
+	if word == "SELECT" && returns {
+		return "SELECT " + strconv.FormatInt(rows, 10), nil
+	}
+	sum := int64(0)
+	for _, b := range taking {
+		if at := strings.LastIndexByte(b.tag, ' '); at >= 0 {
+			n, err := strconv.ParseInt(b.tag[at+1:], 10, 64)
+			if err != nil {
+				return b.tag, nil
+			}
+			sum += n
+		}
+	}
+	at := strings.LastIndexByte(first, ' ')
+	if at < 0 {
+		return first, nil
+	}
+	return first[:at+1] + strconv.FormatInt(sum, 10), nil
+}
+
+// rowSource gives a branch's rows to a merge.
+type rowSource struct {
+	x *wide
+	b *branch
+}
+
+// Next is the next row; io.EOF ends them. A refusal of the server is the error.
+func (r *rowSource) Next() ([]byte, error) {
+	for r.b.busy {
+		f, done, err := r.b.next(r.x.s, func(raw []byte) {})
+		switch {
+		case err != nil:
+			return nil, err
+		case r.b.failed != nil:
+			if err := r.b.drain(r.x.s); err != nil {
+				return nil, err
+			}
+			return nil, r.b.failed
+		case done:
+			return nil, io.EOF
+		case f.Type == wire.MsgDataRow:
+			return f.Body(), nil
+		case f.Type == wire.MsgCopyOutResponse, f.Type == wire.MsgCopyInResponse:
+			return nil, errGarbage
+		}
+	}
+	return nil, io.EOF
+}
+
+// merge makes one answer of the rows.
+func (x *wide) merge(j *job, taking []*branch, shape *shape) (rows int64, err error) {
+	sources := make([]merge.Source, len(taking))
+	for i, b := range taking {
+		sources[i] = &rowSource{x, b}
+	}
+	if j.plan.Kind == plan.Everywhere {
+		sources = sources[:1]
+	}
+	in, out, description, err := shape.columns(taking[0])
+	if err != nil {
+		return 0, err
+	}
+	spec := j.plan.Merge
+	if spec == nil {
+		spec = &merge.Spec{}
+	}
+	m, err := merge.New(spec, in, out, x.mergeConfig())
+	if err != nil {
+		return 0, err
+	}
+	if j.describe {
+		x.out = append(x.out, description...)
+	}
+	return m.Run(sources, func(row []byte) error {
+		var at int
+		x.out, at = wire.Begin(x.out, wire.MsgDataRow)
+		x.out = wire.End(append(x.out, row...), at)
+		return x.flush()
+	})
+}
+
+// planRefusal tells a client of a plan that is none.
+func planRefusal(r *plan.Refusal) *wire.Error {
+	return &wire.Error{Code: r.Code, Message: r.Message, Detail: r.Detail, Hint: r.Hint}
+}

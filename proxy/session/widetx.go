@@ -1,0 +1,373 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"pgtier/parser"
+	"pgtier/proxy/wire"
+)
+
+// control serves what begins and ends transactions, and what has to be done on all their shards. done is false for other
+// statements.
+func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
+	if len(j.st.Commands) != 1 {
+		return false, nil, nil
+	}
+	cmd := &j.st.Commands[0]
+	switch cmd.Kind {
+	case parser.Begin:
+		if x.explicit {
+			x.warn("25001", "there is already a transaction in progress")
+		} else {
+			x.explicit, x.begin = true, string(j.text)
+		}
+		x.complete("BEGIN")
+		return true, nil, nil
+	case parser.Commit, parser.Rollback:
+		refusal, err = x.end(cmd)
+		return true, refusal, err
+	case parser.PrepareTransaction:
+		return true, notWide("PREPARE TRANSACTION", "Only pgtier prepares transactions of a sharded database."), nil
+	case parser.Savepoint, parser.Release, parser.RollbackTo, parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints:
+		refusal, err = x.everyBranch(j, cmd)
+		return true, refusal, err
+	}
+	return false, nil, nil
+}
+
+// notWide refuses what cannot be done on several shards.
+func notWide(what, hint string) *wire.Error {
+	return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: what + " is not supported across shards", Hint: hint}
+}
+
+func (x *wide) complete(tag string) { x.out = wire.AppendCommandComplete(x.out, tag) }
+
+func (x *wide) warn(code, message string) {
+	x.out = (&wire.Error{Severity: "WARNING", Code: code, Message: message}).AppendNotice(x.out)
+}
+
+// end serves COMMIT and ROLLBACK.
+func (x *wide) end(cmd *parser.Command) (refusal *wire.Error, err error) {
+	tag := "COMMIT"
+	if cmd.Kind == parser.Rollback {
+		tag = "ROLLBACK"
+	}
+	if !x.explicit {
+		if cmd.Chain {
+			return &wire.Error{Code: "25P01", Message: tag + " AND CHAIN can only be used in transaction blocks"}, nil
+		}
+		x.warn("25P01", "there is no transaction in progress")
+	}
+	if cmd.Kind == parser.Rollback || x.failed {
+		tag = "ROLLBACK"
+		err = x.rollback()
+	} else {
+		refusal, err = x.commit()
+	}
+	x.failed = false
+	x.explicit = cmd.Chain && refusal == nil
+	if !x.explicit {
+		x.begin = ""
+	}
+	if refusal == nil && err == nil {
+		x.complete(tag)
+	}
+	return refusal, err
+}
+
+// everyBranch runs a statement on all branches that take part, and notes it for those to come.
+func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, err error) {
+	if x.failed && cmd.Kind != parser.RollbackTo {
+		return failedTransaction(), nil
+	}
+	if pin := x.s.note(j.st); pin != "" {
+		return notWide(cmd.Kind.String()+" that needs a connection of its own ("+pin+")", ""), nil
+	}
+	if len(x.branches) == 0 { // somebody must say whether it is right
+		if _, err := x.branch(x.l.Home, true); err != nil {
+			return asRefusal(err)
+		}
+	}
+	for _, b := range x.branches {
+		if err := b.send(appendJob(nil, j, j.text, j.resultFormats())); err != nil {
+			return nil, err
+		}
+	}
+	for i, b := range x.branches {
+		if err := x.pass(b, j, i == 0); err != nil {
+			return nil, err
+		}
+		if refusal == nil {
+			refusal = b.failed
+		}
+	}
+	if refusal != nil {
+		return refusal, nil
+	}
+	x.s.story.add(j.st, j.text)
+	if cmd.Kind == parser.RollbackTo {
+		x.failed = false
+	}
+	x.complete(x.branches[0].tag)
+	return nil, nil
+}
+
+// pass reads a branch's answer to its end; shown is what the client gets of it.
+func (x *wide) pass(b *branch, j *job, shown bool) error {
+	for {
+		f, done, err := b.next(x.s, func(raw []byte) {
+			if shown {
+				x.out = append(x.out, raw...)
+			}
+		})
+		if done || err != nil {
+			return err
+		}
+		if shown && (f.Type == wire.MsgDataRow || f.Type == wire.MsgRowDescription && j.describe) {
+			x.out = append(x.out, f.Raw...)
+			if err := x.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func failedTransaction() *wire.Error {
+	return &wire.Error{Code: codeFailedTransaction, Message: "current transaction is aborted, commands ignored until end of transaction block"}
+}
+
+// asRefusal tells errors for the client from those that end the session.
+func asRefusal(err error) (*wire.Error, error) {
+	var e *wire.Error
+	if errors.As(err, &e) && e.Severity != "FATAL" && e.Severity != "PANIC" {
+		return e, nil
+	}
+	return nil, err
+}
+
+// rollback undoes the transaction on all branches and gives them back.
+func (x *wide) rollback() error {
+	for _, b := range x.branches {
+		if b.tx == wire.TxIdle {
+			continue
+		}
+		if err := b.exec(x.s, wire.AppendQuery(nil, "ROLLBACK")); err != nil {
+			b.c.Spoil("rollback failed: " + err.Error())
+		}
+	}
+	return x.release()
+}
+
+// commit makes the transaction durable on all branches or on none, and gives them back. A refusal means none.
+func (x *wide) commit() (refusal *wire.Error, err error) {
+	var writers, readers []*branch
+	for _, b := range x.branches {
+		switch {
+		case b.tx == wire.TxIdle:
+		case b.wrote:
+			writers = append(writers, b)
+		default:
+			readers = append(readers, b)
+		}
+	}
+	for _, b := range readers {
+		if refusal == nil {
+			refusal, err = x.commitOne(b)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case refusal != nil:
+	case len(writers) == 1:
+		refusal, err = x.commitOne(writers[0])
+	case len(writers) > 1:
+		refusal, err = x.commitSeveral(writers)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if refusal != nil {
+		return refusal, x.rollback()
+	}
+	return nil, x.release()
+}
+
+// commitOne commits on one branch.
+func (x *wide) commitOne(b *branch) (refusal *wire.Error, err error) {
+	err = b.exec(x.s, wire.AppendQuery(nil, "COMMIT"))
+	switch {
+	case b.failed != nil && b.c.Spoiled() == "":
+		return b.failed, nil
+	case err != nil && b.wrote:
+		return nil, fateUnknown()
+	case err != nil:
+		return nil, err
+	case b.tag == "ROLLBACK":
+		return failedTransaction(), nil
+	}
+	return nil, nil
+}
+
+// commitSeveral commits in two phases, without a log of its own: all but one branch prepare, then the anchor commits its
+// data together with the row that says so, then the others carry it out. Whoever finds one of them prepared later asks
+// the anchor's row.
+func (x *wide) commitSeveral(writers []*branch) (refusal *wire.Error, err error) {
+	anchor, others := x.anchor(writers)
+	gid := x.identifier(anchor)
+	if refusal, err = x.prepare(others, gid); refusal != nil || err != nil {
+		return refusal, err
+	}
+	decided := anchor.exec(x.s, append(wire.AppendQuery(nil, x.cluster.Decision(gid)+"; COMMIT"), nil...))
+	switch {
+	case anchor.failed != nil && anchor.c.Spoiled() == "":
+		x.finish(others, "ROLLBACK PREPARED", gid)
+		return anchor.failed, nil
+	case decided != nil:
+		x.cluster.Unsettled()
+		return nil, fateUnknown()
+	}
+	x.finish(others, "COMMIT PREPARED", gid)
+	return nil, nil
+}
+
+// anchor chooses the branch that decides: one that cannot prepare if there is one.
+func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
+	anchor = writers[0]
+	for _, b := range writers {
+		if b.index == x.l.Home && x.s.txn.notified {
+			anchor = b
+		}
+	}
+	for _, b := range writers {
+		if b != anchor {
+			others = append(others, b)
+		}
+	}
+	return anchor, others
+}
+
+// identifier names a prepared transaction so that another process knows where it was decided.
+func (x *wide) identifier(anchor *branch) string {
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard, id)
+}
+
+// quoteLiteral writes text as a string literal.
+func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+
+// prepare prepares branches. On a refusal those that have are rolled back again.
+func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err error) {
+	msgs := wire.AppendQuery(nil, "PREPARE TRANSACTION "+quoteLiteral(gid))
+	for _, b := range branches {
+		if err := b.send(msgs); err != nil {
+			x.cluster.Unsettled()
+			return nil, err
+		}
+	}
+	var prepared []*branch
+	for _, b := range branches {
+		switch lost := b.drain(x.s); {
+		case lost != nil:
+			x.cluster.Unsettled()
+			err = lost
+		case b.failed != nil:
+			refusal = b.failed
+		case b.tag != "PREPARE TRANSACTION":
+			refusal = failedTransaction()
+		default:
+			prepared = append(prepared, b)
+		}
+	}
+	if refusal != nil || err != nil {
+		x.finish(prepared, "ROLLBACK PREPARED", gid)
+	}
+	if refusal != nil && refusal.Code == "55000" {
+		refusal.Hint = "Set max_prepared_transactions on every shard; pgtier check says to how much."
+	}
+	return refusal, err
+}
+
+// finish carries out what was decided. What cannot be done now is left to recovery.
+func (x *wide) finish(branches []*branch, act, gid string) {
+	var left []string
+	for _, b := range branches {
+		if err := b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(gid))); err != nil {
+			continue
+		}
+	}
+	for _, b := range branches {
+		if b.busy {
+			_ = b.drain(x.s)
+		}
+		if b.failed != nil || b.c.Spoiled() != "" {
+			left = append(left, b.db.Shard)
+			b.c.Spoil("the second phase of a commit failed")
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	x.s.log.Warn("a transaction over several shards is left to recovery", zap.String("gid", gid), zap.Strings("shards", left))
+	x.cluster.Unsettled()
+	if act == "COMMIT PREPARED" {
+		x.warn("01000", "the transaction is committed, but is not visible yet on "+strings.Join(left, ", "))
+	}
+}
+
+// release gives all branches back, in the settings that the transaction has left.
+func (x *wide) release() error {
+	s := x.s
+	branches := slices.Clone(x.branches)
+	x.branches = nil
+	var err error
+	for i, b := range branches {
+		s.resume(b)
+		s.tx = b.tx
+		if i == 0 && b.c.Spoiled() == "" {
+			err = x.settle(b)
+		} else if b.c.Spoiled() == "" {
+			b.c.SettingsAre(s.settings)
+		}
+		s.tx = wire.TxIdle
+		wrote := s.txn.wrote
+		if b.wrote {
+			wrote.any = true
+		}
+		s.seeing(&wrote)
+		s.release(b.c)
+	}
+	s.txn.clear()
+	s.story.clear()
+	s.db.Stats.Transactions.Add(1)
+	return err
+}
+
+// settle reads back what the transaction has left in the session, from one branch for all.
+func (x *wide) settle(b *branch) error {
+	s := x.s
+	notified := s.txn.notified
+	s.txn.wrote = written{}
+	if !s.txn.empty() {
+		if err := s.readBack(b.c); err != nil {
+			b.c.Spoil("settings could not be read back")
+			return err
+		}
+	}
+	s.txn.reads = reading{}
+	if notified && len(s.listens) > 0 {
+		ctx, stop := context.WithTimeout(context.Background(), readBackTimeout)
+		defer stop()
+		_ = s.db.Listener.Barrier(ctx)
+	}
+	return nil
+}

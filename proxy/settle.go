@@ -1,0 +1,236 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy/backend"
+	"pgtier/proxy/wire"
+)
+
+// A transaction over several shards is decided by a row that its anchor commits together with its own data (see
+// session.commitSeveral). What was prepared and not carried out, because the proxy or a server went away between, is
+// settled here, by any proxy: it asks the anchor for the row, and where there is none it writes one that says "abort".
+// The row's primary key makes that a race which one side loses: a coordinator that is only slow then cannot commit.
+
+const (
+	// settleEvery is how often the shards are asked for transactions that are left over.
+	settleEvery = 10 * time.Second
+	// settleAfter is how long a transaction may be prepared before it is looked into: its coordinator needs milliseconds.
+	settleAfter = 3 * time.Second
+	// settleAlarm is the age from which one that cannot be settled is reported as an error: it holds locks and keeps vacuum back.
+	settleAlarm = time.Minute
+	// settleKeep is how long decisions are kept that nobody has to ask for any more. It is longer than any transaction that
+	// may still be decided against one.
+	settleKeep = 7 * 24 * time.Hour
+)
+
+// prefix begins the identifiers of d's transactions, as session.identifier makes them.
+func (d *database) prefix() string { return "pgtier:" + d.name + ":" }
+
+// settler settles the transactions of one database.
+type settler struct {
+	p *Proxy
+	d *database
+	// nudge wakes it up.
+	nudge chan struct{}
+	conns map[string]*backend.Conn // by shard and role; owned by run
+}
+
+func newSettler(p *Proxy, d *database) *settler {
+	return &settler{p: p, d: d, nudge: make(chan struct{}, 1), conns: map[string]*backend.Conn{}}
+}
+
+// Nudge tells that there may be something to settle. Safe for concurrent use.
+func (t *settler) Nudge() {
+	select {
+	case t.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// run settles at once, then regularly, until ctx ends.
+func (t *settler) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			t.hangUp()
+			return
+		case <-t.nudge:
+			timer.Reset(settleAfter + 100*time.Millisecond)
+			continue
+		case <-timer.C:
+		}
+		left, err := t.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			t.d.log.Warn("transactions over several shards could not all be settled", zap.Error(err))
+		}
+		t.hangUp()
+		timer.Reset(settleEvery)
+		if left > 0 {
+			timer.Reset(settleAfter)
+		}
+	}
+}
+
+// inDoubt is a transaction that is prepared on a shard.
+type inDoubt struct {
+	part  *part
+	gid   string
+	owner string
+	age   time.Duration
+}
+
+// round settles what is old enough, and returns how many transactions are left.
+func (t *settler) round(ctx context.Context) (left int, err error) {
+	var all []inDoubt
+	whole := true // every shard has answered
+	for _, part := range *t.d.parts.Load() {
+		found, failed := t.list(ctx, part)
+		if failed != nil {
+			whole = false
+			err = errors.Join(err, fmt.Errorf("shard %s: %w", part.name(), failed))
+		}
+		all = append(all, found...)
+	}
+	t.d.inDoubt.Store(int64(len(all)))
+	for _, x := range all {
+		if x.age < settleAfter {
+			left++
+			continue
+		}
+		if failed := t.settle(ctx, x); failed != nil {
+			left++
+			err = errors.Join(err, fmt.Errorf("%s on shard %s: %w", x.gid, x.part.name(), failed))
+			if x.age > settleAlarm {
+				t.d.log.Error("a prepared transaction cannot be settled; it holds locks and keeps vacuum back", zap.String("gid", x.gid),
+					zap.String("shard", x.part.name()), zap.Duration("age", x.age), zap.Error(failed))
+			}
+		}
+	}
+	if whole {
+		err = errors.Join(err, t.forget(ctx, all))
+	}
+	return left, err
+}
+
+// list asks a shard for its prepared transactions.
+func (t *settler) list(ctx context.Context, part *part) (found []inDoubt, err error) {
+	sql := "SELECT gid, owner, EXTRACT(epoch FROM pg_catalog.now() - prepared)::pg_catalog.text FROM pg_catalog.pg_prepared_xacts" +
+		" WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, " + literal(t.d.prefix()) + ")"
+	err = t.ask(ctx, part, t.d.ownRoleOn(part), sql, func(fields [][]byte) {
+		seconds, _ := strconv.ParseFloat(string(fields[2]), 64)
+		found = append(found, inDoubt{part: part, gid: string(fields[0]), owner: string(fields[1]), age: time.Duration(seconds * float64(time.Second))})
+	})
+	return found, err
+}
+
+// settle carries one transaction out, or undoes it.
+func (t *settler) settle(ctx context.Context, x inDoubt) error {
+	shard, _, _ := strings.Cut(strings.TrimPrefix(x.gid, t.d.prefix()), ":")
+	parts := *t.d.parts.Load()
+	i := slices.IndexFunc(parts, func(p *part) bool { return p.name() == shard })
+	if i < 0 {
+		return fmt.Errorf("its anchor %q is not in the configuration; add the shard again, or settle it by hand", shard)
+	}
+	decision, err := t.decide(ctx, parts[i], x.gid)
+	if err != nil {
+		return fmt.Errorf("ask its anchor %s: %w", shard, err)
+	}
+	act := "ROLLBACK PREPARED "
+	if decision == "commit" {
+		act = "COMMIT PREPARED "
+	}
+	own := t.d.ownRoleOn(x.part)
+	err = t.ask(ctx, x.part, own, act+literal(x.gid), nil)
+	var refusal *wire.Error
+	if errors.As(err, &refusal) && refusal.Code == "42501" && own != x.owner { // only its owner may, and a superuser
+		err = t.ask(ctx, x.part, x.owner, act+literal(x.gid), nil)
+	}
+	if errors.As(err, &refusal) && refusal.Code == "42704" {
+		return nil // somebody else was quicker
+	}
+	if err == nil {
+		t.d.log.Info("settled a transaction over several shards", zap.String("gid", x.gid), zap.String("shard", x.part.name()), zap.String("decision", decision))
+	}
+	return err
+}
+
+// decide returns what the anchor has decided, deciding itself where it has not.
+func (t *settler) decide(ctx context.Context, anchor *part, gid string) (decision string, err error) {
+	role := t.d.ownRoleOn(anchor)
+	// A transaction that has written its row and is about to commit is waited for here.
+	if err := t.ask(ctx, anchor, role, decisionOf(gid, "abort")+" ON CONFLICT DO NOTHING", nil); err != nil {
+		return "", err
+	}
+	err = t.ask(ctx, anchor, role, "SELECT decision FROM pgtier.xact WHERE gid = "+literal(gid), func(fields [][]byte) { decision = string(fields[0]) })
+	if err == nil && decision == "" {
+		err = errors.New("it has no row")
+	}
+	return decision, err
+}
+
+// decisionOf is the statement by which a transaction is decided.
+func decisionOf(gid, decision string) string {
+	return "INSERT INTO pgtier.xact (gid, decision) VALUES (" + literal(gid) + ", " + literal(decision) + ")"
+}
+
+// forget drops old decisions that no prepared transaction waits for.
+func (t *settler) forget(ctx context.Context, all []inDoubt) (err error) {
+	sql := fmt.Sprintf("DELETE FROM pgtier.xact WHERE at < pg_catalog.now() - interval '%d seconds' AND pg_catalog.starts_with(gid, %s)", int(settleKeep.Seconds()), literal(t.d.prefix()))
+	for _, x := range all {
+		sql += " AND gid <> " + literal(x.gid)
+	}
+	for _, part := range *t.d.parts.Load() {
+		if failed := t.ask(ctx, part, t.d.ownRoleOn(part), sql, nil); failed != nil {
+			err = errors.Join(err, fmt.Errorf("shard %s: forget old decisions: %w", part.name(), failed))
+		}
+	}
+	return err
+}
+
+// ask runs one statement on a shard's manager.
+func (t *settler) ask(ctx context.Context, part *part, role, sql string, visit func(fields [][]byte)) error {
+	key := part.name() + " " + role
+	c := t.conns[key]
+	if c == nil {
+		var err error
+		if c, err = t.p.dialer.Dial(ctx, t.p.target(t.d, part.manager(), role, nil)); err != nil {
+			return err
+		}
+		t.conns[key] = c
+	}
+	err := c.Exec(wire.AppendQuery(nil, sql), askTimeout, func(f wire.Frame) {
+		if f.Type != wire.MsgDataRow || visit == nil {
+			return
+		}
+		if fields, err := wire.RowFields(f.Body()); err == nil {
+			visit(fields)
+		}
+	})
+	if c.Spoiled() != "" {
+		c.Terminate()
+		delete(t.conns, key)
+	}
+	return err
+}
+
+// hangUp closes the connections of a round.
+func (t *settler) hangUp() {
+	for key, c := range t.conns {
+		c.Terminate()
+		delete(t.conns, key)
+	}
+}
+
+// literal writes text as a string literal, for names that hold no backslash.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
