@@ -27,6 +27,7 @@ type wide struct {
 	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
 	portals  map[string]*portal
+	copying  *copyIn // a COPY FROM STDIN that takes rows
 	out      []byte // for the client
 }
 
@@ -88,18 +89,28 @@ func (s *Session) serveWide(x *wide, req []byte) bool {
 			return x.lost(err)
 		}
 	}
-	if x.open {
+	if x.open && x.copying == nil {
 		if err := x.idle(); err != nil {
 			return x.lost(err)
 		}
 	}
+	if x.copying != nil {
+		ok := s.send(x.out)
+		x.out = nil
+		return ok && s.checkKilled() == nil
+	}
+	s.account(began, ends)
+	return s.endWide(x)
+}
+
+// endWide sends what is left of an answer, and lets go of the shards where nothing is under way. false ends the session.
+func (s *Session) endWide(x *wide) bool {
 	if !x.explicit && !x.open {
 		s.wide = nil
 	}
 	ok := s.send(x.out)
 	x.out = nil
 	s.rest()
-	s.account(began, ends)
 	if s.wide == nil {
 		s.deliver()
 	}
@@ -189,7 +200,7 @@ func (x *wide) query(it *item, frame []byte) error {
 	if err == nil && refusal != nil {
 		err = x.refuse(refusal)
 	}
-	if err != nil {
+	if err != nil || x.copying != nil {
 		return err
 	}
 	return x.sync()

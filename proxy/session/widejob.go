@@ -132,9 +132,6 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if x.failed {
 		return failedTransaction(), nil
 	}
-	if j.st.Effects&(parser.CopyIn|parser.CopyOut) != 0 {
-		return notWide("COPY inside a transaction over several shards", "Run it by itself."), nil
-	}
 	j.plan = x.s.planOf(x.l, j.st, j.text, &plan.Values{SQL: j.text, Params: j.params, Known: true})
 	switch {
 	case j.plan.Kind == plan.Refused:
@@ -151,6 +148,15 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		return refusal, err
 	}
 	x.s.story.add(j.st, j.text)
+	switch j.plan.Kind {
+	case plan.CopyIn:
+		return x.beginCopy(j)
+	case plan.CopyOut:
+		return x.copyOut(j)
+	}
+	if j.st.Effects&(parser.CopyIn|parser.CopyOut) != 0 {
+		return notWide("this COPY inside a transaction over several shards", "Run it by itself."), nil
+	}
 	for tries := 1; ; tries++ {
 		refusal, err = x.run(j)
 		if err == nil || !x.repeats(j, err) || tries >= maxTries {

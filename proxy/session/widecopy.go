@@ -1,0 +1,347 @@
+package session
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"pgtier/proxy/copyrows"
+	"pgtier/proxy/wire"
+	"pgtier/router/plan"
+)
+
+// copyIn is a COPY FROM STDIN under way whose rows go to the shards of their keys.
+type copyIn struct {
+	plan    *plan.Copy
+	cutter  *copyrows.Cutter
+	taking  []*branch
+	bufs    [][]byte // by branch: rows to send
+	rows    int64
+	ended   bool // its end marker has come
+	failure *wire.Error
+}
+
+// copyFlush is how much is gathered for a shard before it is sent, in bytes.
+const copyFlush = 32 << 10
+
+// cutFormat is the format of a COPY as rows are cut by it.
+func cutFormat(f *plan.CopyFormat) copyrows.Format {
+	out := copyrows.Format{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null, Header: f.Header}
+	switch f.Name {
+	case "csv":
+		out.Kind = copyrows.CSV
+	case "binary":
+		out.Kind = copyrows.Binary
+	}
+	return out
+}
+
+// embedsASCII are client encodings in which a byte of another character may look like an ASCII one (PG_ENCODING_IS_CLIENT_ONLY
+// in src/include/mb/pg_wchar.h).
+var embedsASCII = map[string]bool{"SJIS": true, "BIG5": true, "GBK": true, "UHC": true, "GB18030": true, "JOHAB": true, "SHIFT_JIS_2004": true}
+
+// beginCopy has all shards begin a COPY FROM STDIN, and the client send its rows.
+func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
+	if j.extended {
+		return notWide("COPY FROM STDIN by the extended protocol", "Send it as a simple query."), nil
+	}
+	if embedsASCII[x.s.params.Value("client_encoding")] {
+		return notWide("COPY in client_encoding "+x.s.params.Value("client_encoding"), "SET client_encoding = 'UTF8'."), nil
+	}
+	c := &copyIn{plan: j.plan.Copy, cutter: copyrows.New(cutFormat(&j.plan.Copy.Format), j.plan.Copy.Key)}
+	for i := range x.l.Shards {
+		b, err := x.branch(i, true)
+		if err != nil {
+			return asRefusal(err)
+		}
+		b.wrote = true
+		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
+			return nil, err
+		}
+		c.taking = append(c.taking, b)
+	}
+	c.bufs = make([][]byte, len(c.taking))
+	for i, b := range c.taking {
+		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		switch {
+		case err != nil:
+			return nil, err
+		case b.failed != nil || done:
+			return x.endCopies(c.taking, b.failed)
+		case f.Type != wire.MsgCopyInResponse:
+			b.c.Spoil("no answer to COPY")
+			return nil, errGarbage
+		case i == 0:
+			x.out = append(x.out, f.Raw...)
+		}
+	}
+	x.copying = c
+	return nil, nil
+}
+
+// endCopies ends copies that have begun on some shards because it could not on another.
+func (x *wide) endCopies(taking []*branch, refusal *wire.Error) (*wire.Error, error) {
+	for _, b := range taking {
+		if !b.busy {
+			continue
+		}
+		if err := b.c.Write(appendCopyFail(nil, "another shard has refused")); err != nil {
+			return nil, err
+		}
+		if err := b.drain(x.s); err != nil {
+			return nil, err
+		}
+	}
+	return refusal, nil
+}
+
+func appendCopyFail(dst []byte, why string) []byte {
+	dst, at := wire.Begin(dst, wire.MsgCopyFail)
+	return wire.End(wire.AppendString(dst, why), at)
+}
+
+func appendCopyData(dst, data []byte) []byte {
+	dst, at := wire.Begin(dst, wire.MsgCopyData)
+	return wire.End(append(dst, data...), at)
+}
+
+// copyMore takes what the client has sent into a COPY. false ends the session.
+func (s *Session) copyMore() bool {
+	x := s.wide
+	for s.in.Len() > 0 && x.copying != nil {
+		b := s.in.Bytes()
+		size, ok := wire.FrameSize(b)
+		if ok && (size == 0 || size > s.env.limit().MaxMessage || size > copyrows.MaxRow) {
+			s.refuse("invalid message length")
+			return false
+		}
+		if !ok || len(b) < size {
+			return true
+		}
+		done, err := x.copyMessage(b[:size])
+		s.in.Skip(size)
+		if err != nil {
+			return x.lost(err)
+		}
+		if done {
+			return s.endWide(x)
+		}
+	}
+	return true
+}
+
+// copyMessage serves one message of a COPY. done tells that the query is answered.
+func (x *wide) copyMessage(frame []byte) (done bool, err error) {
+	c := x.copying
+	switch frame[0] {
+	case wire.MsgCopyData:
+		if c.failure == nil && !c.ended {
+			c.cutter.Add(frame[wire.HeaderBytes:])
+			c.failure, err = x.copyRows(c)
+		}
+		return false, err
+	case wire.MsgFlush, wire.MsgSync:
+		return false, nil // a server that copies ignores them
+	case wire.MsgCopyDone:
+		if c.failure == nil {
+			if piece, part := c.cutter.Rest(); len(piece) > 0 && !c.ended {
+				c.failure = x.copyPiece(c, piece, part)
+			}
+		}
+		return true, x.finishCopy(c, "")
+	case wire.MsgCopyFail:
+		why, _, _ := cutZero(frame[wire.HeaderBytes:])
+		return true, x.finishCopy(c, "COPY from stdin failed: "+string(why))
+	}
+	return true, x.finishCopy(c, fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", frame[0]))
+}
+
+// copyRows hands whole rows out.
+func (x *wide) copyRows(c *copyIn) (refusal *wire.Error, err error) {
+	for refusal == nil && !c.ended {
+		piece, part, failed := c.cutter.Next()
+		if failed != nil {
+			return &wire.Error{Code: "22P04", Message: failed.Error()}, nil
+		}
+		if piece == nil {
+			break
+		}
+		refusal = x.copyPiece(c, piece, part)
+	}
+	for i, b := range c.taking {
+		if len(c.bufs[i]) < copyFlush {
+			continue
+		}
+		if err := x.copySend(b, &c.bufs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return refusal, nil
+}
+
+// copySend sends a shard the rows gathered for it. A server that has refused some already reads on, and says so at the end.
+func (x *wide) copySend(b *branch, buf *[]byte) error {
+	err := b.c.Write(appendCopyData(nil, *buf))
+	*buf = (*buf)[:0]
+	return err
+}
+
+// copyPiece keeps a piece of the stream for the shards that it is for.
+func (x *wide) copyPiece(c *copyIn, piece []byte, part copyrows.Part) *wire.Error {
+	if part != copyrows.Row {
+		c.ended = part == copyrows.End
+		for i := range c.bufs {
+			c.bufs[i] = append(c.bufs[i], piece...)
+		}
+		return nil
+	}
+	c.rows++
+	fields := c.cutter.Fields()
+	key := make([]plan.CopyField, len(fields))
+	for i, f := range fields {
+		if !f.Given { // the server says that the row is too short
+			c.bufs[0] = append(c.bufs[0], piece...)
+			return nil
+		}
+		key[i] = plan.CopyField{Null: f.Null, Value: f.Value}
+	}
+	at, ok := c.plan.Shard(key)
+	if !ok {
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("the key of row %d of COPY is NULL or cannot be read for certain", c.rows),
+			Hint: "Write dates and numbers in their plain forms (2024-01-31, -12.5); a key cannot be NULL."}
+	}
+	c.bufs[at] = append(c.bufs[at], piece...)
+	if n := len(piece); n > 0 && part == copyrows.Row && c.plan.Format.Name != "binary" && piece[n-1] != '\n' {
+		c.bufs[at] = append(c.bufs[at], '\n') // the last line, behind which another shard's may come
+	}
+	return nil
+}
+
+// finishCopy ends the COPY on all shards; why it fails, "" if it does not.
+func (x *wide) finishCopy(c *copyIn, why string) error {
+	x.copying = nil
+	refusal := c.failure
+	if refusal == nil && why != "" {
+		refusal = &wire.Error{Code: "57014", Message: why}
+	}
+	for i, b := range c.taking {
+		end := append([]byte(nil), wire.MsgCopyDone, 0, 0, 0, 4)
+		if refusal != nil {
+			end = appendCopyFail(nil, refusal.Message)
+		} else if len(c.bufs[i]) > 0 {
+			end = append(appendCopyData(nil, c.bufs[i]), end...)
+		}
+		if err := b.c.Write(end); err != nil {
+			return err
+		}
+	}
+	sum := int64(0)
+	for _, b := range c.taking {
+		if err := b.drain(x.s); err != nil {
+			return err
+		}
+		if b.failed != nil && refusal == nil {
+			refusal = b.failed
+		}
+		n, _ := strconv.ParseInt(strings.TrimPrefix(b.tag, "COPY "), 10, 64)
+		sum += n
+	}
+	if refusal != nil {
+		if err := x.refuse(refusal); err != nil {
+			return err
+		}
+	} else {
+		x.complete("COPY " + strconv.FormatInt(sum, 10))
+	}
+	return x.sync()
+}
+
+// copyOut sends the client the rows of a COPY TO STDOUT, of one shard after the other.
+func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
+	if j.extended {
+		return notWide("COPY TO STDOUT by the extended protocol", "Send it as a simple query."), nil
+	}
+	begins := !x.bare(j)
+	var taking []*branch
+	for i, index := range j.plan.Shards {
+		b, err := x.branch(index, begins)
+		if err != nil {
+			return asRefusal(err)
+		}
+		text := j.text
+		if j.plan.Parts != nil {
+			if text, err = j.plan.Parts.Text(i, j.text); err != nil {
+				return asRefusal(err)
+			}
+		}
+		b.c.SetUnnamed(nil)
+		if err := b.send(wire.AppendQuery(nil, string(text))); err != nil {
+			return nil, err
+		}
+		taking = append(taking, b)
+	}
+	rows := int64(0)
+	for i, b := range taking {
+		if err := x.copyFrom(j.plan.Copy, b, i == 0, i == len(taking)-1); err != nil {
+			return nil, err
+		}
+		if b.failed != nil {
+			return b.failed, x.stopOthers()
+		}
+		n, _ := strconv.ParseInt(strings.TrimPrefix(b.tag, "COPY "), 10, 64)
+		rows += n
+	}
+	x.out = wire.AppendEmpty(x.out, wire.MsgCopyDone)
+	x.complete("COPY " + strconv.FormatInt(rows, 10))
+	return nil, nil
+}
+
+// copyFrom sends the client one shard's rows. What begins and ends a stream is taken from the first and the last shard.
+func (x *wide) copyFrom(c *plan.Copy, b *branch, first, last bool) error {
+	head := c != nil && (c.Format.Header || c.Format.Name == "binary")
+	for {
+		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		if done || err != nil {
+			return err
+		}
+		switch f.Type {
+		case wire.MsgCopyOutResponse:
+			if first {
+				x.out = append(x.out, f.Raw...)
+			}
+			continue
+		case wire.MsgCopyData:
+		default:
+			continue
+		}
+		raw := f.Raw
+		switch binary := c != nil && c.Format.Name == "binary"; {
+		case head && !first && binary: // the header may stand before the first row in one message, as the server sends it
+			raw = withoutHead(raw)
+			head = false
+		case head && !first:
+			raw, head = nil, false
+		}
+		if c != nil && c.Format.Name == "binary" && !last && bytes.HasSuffix(raw, []byte{0xff, 0xff}) && len(raw) == wire.HeaderBytes+2 {
+			raw = nil
+		}
+		if len(raw) > wire.HeaderBytes {
+			x.out = append(x.out, raw...)
+		}
+		if err := x.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// binaryHead is the size of the header of a binary COPY, whose extension servers leave empty.
+const binaryHead = 19
+
+// withoutHead is a CopyData without the header of a binary COPY.
+func withoutHead(raw []byte) []byte {
+	if len(raw) < wire.HeaderBytes+binaryHead {
+		return nil
+	}
+	return appendCopyData(nil, raw[wire.HeaderBytes+binaryHead:])
+}

@@ -1,0 +1,334 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgtier/cmd/localpg"
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
+)
+
+// spread is a database over three shards that one test has for itself.
+type spread struct{ *rig }
+
+const spreadSQL = `CREATE TABLE accounts (id bigint PRIMARY KEY, owner text, balance bigint NOT NULL CHECK (balance >= 0));
+CREATE TABLE rates (name text PRIMARY KEY, rate numeric);
+CREATE TABLE notes (id int PRIMARY KEY, body text);
+CREATE SCHEMA IF NOT EXISTS pgtier;
+CREATE TABLE IF NOT EXISTS pgtier.xact (gid text PRIMARY KEY, decision text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+GRANT USAGE ON SCHEMA pgtier TO PUBLIC; GRANT INSERT ON pgtier.xact TO PUBLIC;`
+
+// newSpread starts three shards, and a proxy over them.
+func newSpread(t testing.TB) (*spread, *running) {
+	t.Helper()
+	cluster := pgtest.Start(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}})
+	s := &spread{&rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: "bank"}}
+	for _, shard := range cluster.Shards {
+		pgtest.Exec(t, shard.Manager, "postgres", "CREATE DATABASE bank")
+		pgtest.Exec(t, shard.Manager, "bank", spreadSQL)
+	}
+	p := s.start(t, s.config(t))
+	c := p.client(t)
+	for id := range 30 {
+		mustExec(t, c, fmt.Sprintf("INSERT INTO accounts VALUES (%d, 'a%d', 100)", id, id%7))
+	}
+	return s, p
+}
+
+func (s *spread) config(t testing.TB) proxy.Config {
+	cfg := s.rig.config(t, nil)
+	d := cfg.Databases[s.database]
+	at := d.Shards[0].Manager
+	d.Shards = nil
+	for _, shard := range s.cluster.Shards {
+		at.Port = uint16(shard.Manager.Port)
+		d.Shards = append(d.Shards, proxy.Shard{Name: shard.Name, Manager: at})
+	}
+	d.Sharding.Tables = map[string]proxy.Table{"accounts": {Key: []string{"id"}}}
+	d.Sharding.Reference = []string{"rates"}
+	cfg.Databases[s.database] = d
+	return cfg
+}
+
+// on runs sql on one shard and returns its first value.
+func (s *spread) on(t testing.TB, shard int, sql string) string {
+	t.Helper()
+	return pgtest.Value(t, s.cluster.Shards[shard].Manager, s.database, sql)
+}
+
+// prepared counts the prepared transactions of all shards.
+func (s *spread) prepared(t testing.TB) (n int) {
+	t.Helper()
+	for i := range s.cluster.Shards {
+		if s.on(t, i, "SELECT count(*) FROM pg_prepared_xacts") != "0" {
+			n++
+		}
+	}
+	return n
+}
+
+func mustExec(t testing.TB, c *pgx.Conn, sql string, args ...any) string {
+	t.Helper()
+	tag, err := c.Exec(bounded(t), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return tag.String()
+}
+
+// apart returns two accounts on different shards.
+func (s *spread) apart(t testing.TB) (a, b int) {
+	t.Helper()
+	var on [3]string
+	for i := range on {
+		on[i] = s.on(t, i, "SELECT min(id) FROM accounts")
+	}
+	_, _ = fmt.Sscan(on[0], &a)
+	_, _ = fmt.Sscan(on[1], &b)
+	return a, b
+}
+
+func TestRowsLiveOnTheShardOfTheirKey(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	c := p.client(t)
+	total := 0
+	for i := range s.cluster.Shards {
+		n := 0
+		_, _ = fmt.Sscan(s.on(t, i, "SELECT count(*) FROM accounts"), &n)
+		if n == 0 {
+			t.Errorf("shard %d has no row", i)
+		}
+		total += n
+	}
+	if total != 30 {
+		t.Errorf("%d rows on all shards, want 30", total)
+	}
+	for id := range 30 {
+		wantValue(t, c, fmt.Sprintf("SELECT owner FROM accounts WHERE id = %d", id), fmt.Sprintf("a%d", id%7))
+		var owner string
+		if err := c.QueryRow(bounded(t), "SELECT owner FROM accounts WHERE id = $1", id).Scan(&owner); err != nil || owner != fmt.Sprintf("a%d", id%7) {
+			t.Errorf("account %d: got %q, %v", id, owner, err)
+		}
+	}
+	wantValue(t, c, "SELECT count(*) FROM accounts", "30")
+	wantValue(t, c, "SELECT sum(balance) FROM accounts", "3000")
+	wantValue(t, c, "SELECT string_agg(id::text, ',') FROM (SELECT id FROM accounts WHERE id = 3) x", "3")
+}
+
+func TestTransactionOverShardsIsWhole(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	move := func(end string) {
+		for _, sql := range []string{"BEGIN", fmt.Sprintf("UPDATE accounts SET balance = balance - 10 WHERE id = %d", a),
+			fmt.Sprintf("UPDATE accounts SET balance = balance + 10 WHERE id = %d", b), end} {
+			if got, want := mustExec(t, c, sql), strings.Fields(sql)[0]; !strings.HasPrefix(got, want) {
+				t.Errorf("%s: tag %q", sql, got)
+			}
+		}
+	}
+	balances := func(wantA, wantB string) {
+		t.Helper()
+		wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", a), wantA)
+		wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), wantB)
+	}
+	move("ROLLBACK")
+	balances("100", "100")
+	move("COMMIT")
+	balances("90", "110")
+	if n := s.prepared(t); n > 0 {
+		t.Errorf("%d shards have prepared transactions", n)
+	}
+
+	mustExec(t, c, "BEGIN")
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET balance = balance - 10 WHERE id = %d", a))
+	_, err := c.Exec(bounded(t), fmt.Sprintf("UPDATE accounts SET balance = balance - 1000 WHERE id = %d", b))
+	wantError(t, err, "23514", "violates check constraint")
+	_, err = c.Exec(bounded(t), "SELECT 1")
+	wantError(t, err, "25P02", "current transaction is aborted")
+	if tag := mustExec(t, c, "COMMIT"); tag != "ROLLBACK" {
+		t.Errorf("COMMIT of a failed transaction: %q", tag)
+	}
+	balances("90", "110")
+}
+
+func TestSavepointsReachShardsThatJoinLater(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	for _, sql := range []string{"BEGIN", "SET LOCAL work_mem = '5MB'", fmt.Sprintf("UPDATE accounts SET owner = 'x' WHERE id = %d", a), "SAVEPOINT one",
+		fmt.Sprintf("UPDATE accounts SET owner = 'y' WHERE id = %d", b), "ROLLBACK TO one", fmt.Sprintf("UPDATE accounts SET balance = 1 WHERE id = %d", b)} {
+		mustExec(t, c, sql)
+	}
+	wantValue(t, c, "SHOW work_mem", "5MB")
+	mustExec(t, c, "COMMIT")
+	wantValue(t, c, fmt.Sprintf("SELECT owner FROM accounts WHERE id = %d", a), "x")
+	if got := mustValue(t, c, fmt.Sprintf("SELECT owner || balance FROM accounts WHERE id = %d", b)); got == "y1" || !strings.HasSuffix(got, "1") {
+		t.Errorf("account behind the savepoint: %q", got)
+	}
+	if got := mustValue(t, c, "SHOW work_mem"); got == "5MB" {
+		t.Error("SET LOCAL outlived its transaction")
+	}
+}
+
+func TestSettingsFollowToEveryShard(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	mustExec(t, c, "SET TimeZone = 'Asia/Tokyo'")
+	for _, id := range []int{a, b} {
+		wantValue(t, c, fmt.Sprintf("SELECT current_setting('TimeZone') FROM accounts WHERE id = %d", id), "Asia/Tokyo")
+	}
+	mustExec(t, c, "BEGIN")
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET owner = 'x' WHERE id = %d", a))
+	mustExec(t, c, "SET TimeZone = 'Asia/Dubai'")
+	wantValue(t, c, fmt.Sprintf("SELECT current_setting('TimeZone') FROM accounts WHERE id = %d", b), "Asia/Dubai")
+	mustExec(t, c, "COMMIT")
+	for _, id := range []int{a, b} {
+		wantValue(t, c, fmt.Sprintf("SELECT current_setting('TimeZone') FROM accounts WHERE id = %d", id), "Asia/Dubai")
+	}
+}
+
+func TestWritesToReferenceTablesReachEveryShard(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	c := p.client(t)
+	if tag := mustExec(t, c, "INSERT INTO rates VALUES ('one', 1.50), ('two', 2)"); tag != "INSERT 0 2" {
+		t.Errorf("tag %q", tag)
+	}
+	for i := range s.cluster.Shards {
+		if got := s.on(t, i, "SELECT sum(rate) FROM rates"); got != "3.50" {
+			t.Errorf("shard %d: %q", i, got)
+		}
+	}
+	wantValue(t, c, "SELECT rate FROM rates WHERE name = 'one'", "1.50")
+}
+
+func TestUndeclaredTablesLiveAtHome(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	c := p.client(t)
+	mustExec(t, c, "INSERT INTO notes VALUES (1, 'here')")
+	wantValue(t, c, "SELECT body FROM notes", "here")
+	for i, want := range []string{"1", "0", "0"} {
+		if got := s.on(t, i, "SELECT count(*) FROM notes"); got != want {
+			t.Errorf("shard %d: %s rows, want %s", i, got, want)
+		}
+	}
+}
+
+func TestWritesSplitByKey(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	c := p.client(t)
+	if tag := mustExec(t, c, "INSERT INTO accounts VALUES (100, 'n', 1), (101, 'n', 2), (102, 'n', 3), (103, 'n', 4)"); tag != "INSERT 0 4" {
+		t.Errorf("tag %q", tag)
+	}
+	wantValue(t, c, "SELECT sum(balance) FROM accounts WHERE owner = 'n'", "10")
+	if tag := mustExec(t, c, "UPDATE accounts SET balance = balance + 1 WHERE owner = $1", "n"); tag != "UPDATE 4" {
+		t.Errorf("tag %q", tag)
+	}
+	wantValue(t, c, "SELECT sum(balance) FROM accounts WHERE owner = 'n'", "14")
+	if tag := mustExec(t, c, "DELETE FROM accounts WHERE owner = 'n'"); tag != "DELETE 4" {
+		t.Errorf("tag %q", tag)
+	}
+	_, err := c.Exec(bounded(t), "INSERT INTO accounts VALUES (200, 'm', 1), (201, 'm', 1), (202, 'm', -1), (203, 'm', 1)")
+	wantError(t, err, "23514", "violates check constraint")
+	wantValue(t, c, "SELECT count(*) FROM accounts WHERE owner = 'm'", "0")
+	if n := s.prepared(t); n > 0 {
+		t.Errorf("%d shards have prepared transactions", n)
+	}
+}
+
+func TestBatchOverShardsIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	batch := &pgx.Batch{}
+	batch.Queue("UPDATE accounts SET balance = balance - 10 WHERE id = $1", a)
+	batch.Queue("UPDATE accounts SET balance = balance + 10 WHERE id = $1", b)
+	batch.Queue("SELECT count(*) FROM accounts")
+	if err := c.SendBatch(bounded(t), batch).Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "110")
+
+	batch = &pgx.Batch{}
+	batch.Queue("UPDATE accounts SET balance = balance - 10 WHERE id = $1", a)
+	batch.Queue("UPDATE accounts SET balance = balance - 1000 WHERE id = $1", b)
+	wantError(t, c.SendBatch(bounded(t), batch).Close(), "23514", "violates check constraint")
+	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", a), "90")
+}
+
+func TestPreparedTransactionsLeftOverAreSettled(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	leave := func(gid string) {
+		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%s'", b, gid))
+	}
+	leave("undecided")
+	eventually(t, "the undecided transaction is rolled back", func() bool { return s.prepared(t) == 0 })
+	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "100")
+	if got := s.on(t, 0, "SELECT decision FROM pgtier.xact WHERE gid = 'pgtier:bank:s0:undecided'"); got != "abort" {
+		t.Errorf("decision %q", got)
+	}
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance - 1 WHERE id = %d; INSERT INTO pgtier.xact VALUES ('pgtier:bank:s0:decided', 'commit'); COMMIT", a))
+	leave("decided")
+	eventually(t, "the decided transaction is committed", func() bool { return s.prepared(t) == 0 })
+	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "101")
+	_ = p
+}
+
+func TestCancelReachesAllShards(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.client(t)
+	ctx, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer stop()
+	began := time.Now()
+	err := c.PgConn().Exec(ctx, "SELECT count(*) FROM accounts a, generate_series(1, 2000000000) g").Close()
+	if err == nil || time.Since(began) > limit {
+		t.Errorf("cancelled query: %v after %s", err, time.Since(began))
+	}
+	eventually(t, "no shard works on it", func() bool {
+		other := p.client(t)
+		defer other.Close(context.Background())
+		return mustValue(t, other, "SELECT sum(balance) FROM accounts") == "3000"
+	})
+}
+
+func TestLostShardEndsTheTransaction(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	mustExec(t, c, "BEGIN")
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET balance = balance - 10 WHERE id = %d", a))
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET balance = balance + 10 WHERE id = %d", b))
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'bank' AND state = 'idle in transaction'")
+	_, err := c.Exec(bounded(t), "COMMIT")
+	if err == nil {
+		t.Error("COMMIT succeeded without one of its shards")
+	}
+	other := p.client(t)
+	wantValue(t, other, "SELECT sum(balance) FROM accounts", "3000")
+	wantValue(t, other, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", a), "100")
+	eventually(t, "nothing stays prepared", func() bool { return s.prepared(t) == 0 })
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Error("COMMIT hung")
+	}
+}
