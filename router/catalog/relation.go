@@ -60,6 +60,8 @@ type Column struct {
 	// HasDefault: an INSERT that leaves the column out gives it something else than NULL, be it an expression, a domain's default or a number of
 	// Sequence. A generated column has none.
 	HasDefault bool
+	// DefaultConstant: the default is an expression of constants and immutable functions, the same on all servers.
+	DefaultConstant bool
 	// Sequence is "schema.name" of the sequence whose next value is the default: serial, identity, DEFAULT nextval('name'). Otherwise "".
 	Sequence string
 	// Identity is pg_attribute.attidentity: 0 none, a always, d by default.

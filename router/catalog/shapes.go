@@ -44,12 +44,16 @@ const queryDomains = `SELECT oid, typbasetype, typtypmod, typnotnull, typdefault
 const queryShapes = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'`
 
-// queryColumns yields relation, number, name, type, typmod, collation, and five flags: not null, default, identity, generated, default is nextval(). Since
+// queryColumns yields relation, number, name, type, typmod, collation, and six flags: not null, default, identity, generated, default is nextval(), default
+// is made of constants by immutable functions. Since
 // PostgreSQL 18 attnotnull is set while the constraint is not proved yet. 1574 is nextval, 480 and 714 make its value an integer or smallint.
 const queryColumns = `SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
 CASE WHEN a.attnotnull AND u.conrelid IS NULL THEN 't' ELSE 'f' END || CASE WHEN a.atthasdef THEN 't' ELSE 'f' END
 	|| CASE WHEN a.attidentity = '' THEN '-' ELSE a.attidentity::pg_catalog.text END || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::pg_catalog.text END
 	|| CASE WHEN d.adbin::pg_catalog.text ~ '^\{FUNCEXPR :funcid ((480|714) [^{}]*:args \(\{FUNCEXPR :funcid )?1574 [^{}]*:args \(\{CONST ' THEN 't' ELSE 'f' END
+	|| CASE WHEN d.adbin IS NOT NULL AND d.adbin::pg_catalog.text !~ '\{(?!CONST |FUNCEXPR |OPEXPR |RELABELTYPE |ARRAYEXPR |BOOLEXPR )' AND NOT EXISTS (
+		SELECT FROM pg_catalog.regexp_matches(d.adbin::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS m
+		JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid WHERE p.provolatile <> 'i') THEN 't' ELSE 'f' END
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 LEFT JOIN pg_catalog.pg_attrdef d ON a.atthasdef AND d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_constraint u ON u.contype = 'n' AND NOT u.convalidated AND u.conrelid = a.attrelid AND u.conkey[1] = a.attnum
@@ -243,13 +247,14 @@ func (s *shaper) readColumns() error {
 		if r == nil { // made meanwhile: the next poll tells
 			return nil
 		}
-		if len(flags) != 5 {
+		if len(flags) != 6 {
 			return fmt.Errorf("column %s of relation %d has flags %q", v[2], oid[0], flags)
 		}
 		c := Column{Name: s.word(v[2]), Type: oid[1], Typmod: int32(typmod), NotNull: flags[0] == 't', HasDefault: flags[1] == 't' || flags[2] != '-', Generated: flags[3] != '-'}
 		if flags[2] != '-' {
 			c.Identity = flags[2]
 		}
+		c.DefaultConstant = flags[5] == 't'
 		s.resolve(&c, oid[2])
 		if c.Generated {
 			c.HasDefault = false
@@ -273,6 +278,7 @@ func (s *shaper) resolve(c *Column, collation uint32) {
 			c.Typmod = d.typmod
 		}
 		c.NotNull = c.NotNull || d.notNull
+		c.DefaultConstant = c.DefaultConstant && c.HasDefault
 		c.HasDefault = c.HasDefault || d.filled
 	}
 	kind, ok := s.collations[collation]
