@@ -57,7 +57,7 @@ func (f *spanFinder) region(statement *pg.Node) (s Span, wrapped bool) {
 // unwrap leaves off what stands around the query in EXPLAIN and its kind.
 func (f *spanFinder) unwrap(n *pg.Node, s Span) (Span, bool) {
 	var inner *pg.Node
-	from := -1
+	var from int
 	switch v := n.GetNode().(type) {
 	case *pg.Node_ExplainStmt:
 		inner, from = v.ExplainStmt.Query, f.pastOptions(s.From+1)
