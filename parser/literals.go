@@ -1,6 +1,8 @@
 package parser
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // Literal is a constant that the template takes out of a text.
 type Literal struct {
@@ -77,6 +79,21 @@ func literalOf(sql []byte, t token) Literal {
 		kind = LiteralNational
 	}
 	return Literal{kind, quotedValue(sql, t)}
+}
+
+// text is the literal as the grammar has it (constantText), behind a minus sign if it is negative.
+func (l Literal) text(negative bool) string {
+	switch l.Kind {
+	case LiteralInteger, LiteralNumber:
+		if negative && string(l.Value) != "0" {
+			return "-" + string(l.Value)
+		}
+	case LiteralBits:
+		return "b" + string(l.Value)
+	case LiteralHex:
+		return "x" + string(l.Value)
+	}
+	return string(l.Value)
 }
 
 // quotedValue is what stands between the quotes of a literal, its segments joined. No backslash escapes in it.

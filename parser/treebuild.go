@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -12,6 +13,7 @@ import (
 var (
 	errSeveral         = errors.New("several statements in one text")
 	errNoQuery         = errors.New("no query in the statement")
+	errApart           = errors.New("two literals with a comment and a line break between them")
 	errUnknownEncoding = errors.New("text with bytes that are no UTF-8")
 )
 
@@ -20,36 +22,70 @@ var (
 // takes tens of microseconds, so that callers keep the Tree with the Statement. sql is not retained.
 //
 // The Tree reads the text as a session with standard_conforming_strings on does (Statement.Conforming tells when that matters).
-func TreeOf(sql []byte) (*Tree, error) {
+func TreeOf(sql []byte) (*Tree, error) { return treeOf(sql, shortenAbove) }
+
+// treeOf is TreeOf for a text whose rows are read from their tokens if it is longer than bulkAbove.
+func treeOf(sql []byte, bulkAbove int) (*Tree, error) {
+	text, err := readText(sql)
+	if err != nil {
+		return nil, err
+	}
+	tokens := newTokenText(text.src)
+	var bulk bulkRows
+	visible := text.src
+	if len(sql) > bulkAbove {
+		visible = bytes.Clone(text.src)
+		bulk = findBulkRows(tokens, visible)
+	}
+	statement, err := parseOne(visible)
+	if err != nil {
+		return nil, err
+	}
+	node := queryOf(statement)
+	if node == nil {
+		return nil, errNoQuery
+	}
+	b := &treeBuilder{tree: &Tree{}, text: text}
+	b.tree.Query = b.query(node)
+	if !b.mergeRows(bulk, tokens) {
+		return treeOf(sql, len(sql)) // rows of something else than the INSERT
+	}
+	if hasBad(text.src) {
+		b.opaque("a literal that versions of PostgreSQL read differently")
+	} else {
+		b.findSpans(tokens, statement, node)
+	}
+	return b.tree, nil
+}
+
+// readText is a copy of sql without comments, with its literals.
+func readText(sql []byte) (*wholeText, error) {
 	if len(sql) > MaxText {
 		return nil, errTextTooLarge
 	}
 	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
 		return nil, errUnknownEncoding
 	}
-	src := bytes.Clone(sql)
-	text := &wholeText{src: src, taken: literalPlaces(src)}
-	blankComments(src)
-	result, err := parseGuarded(src)
-	if err != nil {
-		return nil, fmt.Errorf("tree of statement: %w", err)
+	text := &wholeText{src: bytes.Clone(sql), taken: literalPlaces(sql)}
+	blankComments(text.src)
+	if !slices.Equal(Tokens(sql, nil), Tokens(text.src, nil)) {
+		return nil, errApart
 	}
-	if len(result.Stmts) != 1 {
-		if len(result.Stmts) == 0 {
-			return nil, errNoQuery
-		}
+	return text, nil
+}
+
+// parseOne parses a text of one statement.
+func parseOne(src []byte) (*pg.Node, error) {
+	result, err := parseGuarded(src)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("tree of statement: %w", err)
+	case len(result.Stmts) == 0:
+		return nil, errNoQuery
+	case len(result.Stmts) > 1:
 		return nil, errSeveral
 	}
-	node := queryOf(result.Stmts[0].Stmt)
-	if node == nil {
-		return nil, errNoQuery
-	}
-	b := &treeBuilder{tree: &Tree{}, text: text}
-	if hasBad(src) {
-		b.opaque("a literal that versions of PostgreSQL read differently")
-	}
-	b.tree.Query = b.query(node)
-	return b.tree, nil
+	return result.Stmts[0].Stmt, nil
 }
 
 // queryOf is the query that a statement is or holds, nil if there is none.
@@ -191,7 +227,7 @@ func (b *treeBuilder) outputs(list []*pg.Node) (out []*Output) {
 		b.known(t)
 		if len(t.GetIndirection()) > 0 {
 			b.opaque("a part of an output")
-			b.exprs(t.Indirection)
+			b.subscripts(t.Indirection)
 		}
 		if i := t.GetVal().GetAIndirection(); i != nil && i.Indirection[len(i.Indirection)-1].GetAStar() != nil {
 			b.opaque("(row).*")

@@ -71,10 +71,13 @@ func (b *treeBuilder) expr(n *pg.Node) *Expr {
 
 // other is an expression that the tree has no words for, with what is inside.
 func (b *treeBuilder) other(n *pg.Node) *Expr {
-	e := &Expr{Kind: ExprOther, Name: nodeName(n)}
+	e := &Expr{Kind: ExprOther, Name: constructs[nodeName(n)]}
+	if e.Name == "" {
+		e.Name = nodeName(n)
+	}
 	switch n.Node.(type) {
 	case *pg.Node_CurrentOfExpr:
-		b.opaque("WHERE CURRENT OF")
+		b.opaque(e.Name)
 	case *pg.Node_JsonObjectAgg, *pg.Node_JsonArrayAgg:
 		b.opaque(e.Name) // an aggregate without a name
 	case *pg.Node_RangeVar, *pg.Node_RangeSubselect, *pg.Node_RangeFunction, *pg.Node_JoinExpr, *pg.Node_RangeTableSample,
@@ -83,6 +86,26 @@ func (b *treeBuilder) other(n *pg.Node) *Expr {
 	}
 	e.Args = b.inside(n.ProtoReflect())
 	return e
+}
+
+// constructs are what users call the nodes that become ExprOther.
+var constructs = map[string]string{
+	"A_Indirection":             "a field or element of an expression",
+	"A_Indices":                 "a subscript",
+	"BooleanTest":               "IS TRUE",
+	"CurrentOfExpr":             "WHERE CURRENT OF",
+	"GroupingFunc":              "GROUPING",
+	"GroupingSet":               "GROUPING SETS",
+	"JsonArrayAgg":              "JSON_ARRAYAGG",
+	"JsonArrayConstructor":      "JSON_ARRAY",
+	"JsonArrayQueryConstructor": "JSON_ARRAY",
+	"JsonIsPredicate":           "IS JSON",
+	"JsonObjectAgg":             "JSON_OBJECTAGG",
+	"JsonObjectConstructor":     "JSON_OBJECT",
+	"MinMaxExpr":                "GREATEST or LEAST",
+	"NamedArgExpr":              "a named argument",
+	"XmlExpr":                   "an XML expression",
+	"XmlSerialize":              "XMLSERIALIZE",
 }
 
 // nodeName is what PostgreSQL calls the kind of a node.
@@ -177,21 +200,30 @@ func (b *treeBuilder) constant(k *pg.A_Const) *Expr {
 	if _, keyword := k.Val.(*pg.A_Const_Boolval); keyword || v.Null || k.Location < 0 { // FETCH FIRST ROW has a constant that is not in the text
 		return &Expr{Kind: ExprConstant, Value: v}
 	}
-	index, negative, ok := b.literal(k.Location)
-	if !ok {
+	if !b.place(&v, k.Location) {
 		return &Expr{Kind: ExprOther, Name: "a constant"}
 	}
-	v.Literal, v.Negative = index, negative
 	return &Expr{Kind: ExprConstant, Value: v}
 }
 
-// literal is the index of the literal at an offset, -1 if the template keeps it.
-func (b *treeBuilder) literal(offset int32) (index int, negative, ok bool) {
-	t, negative := b.text.constant(offset)
-	if index, ok = slices.BinarySearch(b.text.taken, t.start); ok {
-		return index, negative, true
+// place finds which literal of the text v is, that begins at an offset. A constant may be a word too, as in EXTRACT(year FROM …). ok is false if
+// what stands there says something else.
+func (b *treeBuilder) place(v *Value, offset int32) (ok bool) {
+	if len(b.text.taken) == 0 {
+		return true
 	}
-	return -1, negative, markOf(t.kind, b.text.src[t.start:t.end]) != "" || len(b.text.taken) == 0
+	t, negative := b.text.constant(offset)
+	text := b.text.src[t.start:t.end]
+	if t.kind == tokenIdent {
+		return strings.EqualFold(string(text), v.Text)
+	}
+	if markOf(t.kind, text) == "" {
+		return false
+	}
+	if index, found := slices.BinarySearch(b.text.taken, t.start); found { // else the template keeps it
+		v.Literal, v.Negative = index, negative
+	}
+	return literalOf(b.text.src, t).text(negative) == v.Text
 }
 
 func (b *treeBuilder) call(f *pg.FuncCall) *Expr {

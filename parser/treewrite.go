@@ -39,7 +39,7 @@ func (b *treeBuilder) columns(list []*pg.Node) (out []string) {
 		b.known(t)
 		if len(t.GetIndirection()) > 0 {
 			b.opaque("INSERT into a part of a column")
-			b.exprs(t.Indirection)
+			b.subscripts(t.Indirection)
 		}
 		out = append(out, t.GetName())
 	}
@@ -104,7 +104,7 @@ func (b *treeBuilder) assigns(list []*pg.Node) (out []*Assign) {
 	for _, n := range list {
 		t := n.GetResTarget()
 		b.known(t)
-		a := &Assign{Column: t.GetName(), Path: len(t.GetIndirection()) > 0, Subscripts: b.exprs(t.GetIndirection())}
+		a := &Assign{Column: t.GetName(), Path: len(t.GetIndirection()) > 0, Subscripts: b.subscripts(t.GetIndirection())}
 		if ref := t.GetVal().GetMultiAssignRef(); ref != nil {
 			b.known(ref)
 			if ref.Colno == 1 {
@@ -115,6 +115,14 @@ func (b *treeBuilder) assigns(list []*pg.Node) (out []*Assign) {
 			a.Value = b.expr(t.GetVal())
 		}
 		out = append(out, a)
+	}
+	return out
+}
+
+// subscripts reads the expressions behind a column that part of it is assigned to; names of fields are none.
+func (b *treeBuilder) subscripts(list []*pg.Node) (out []*Expr) {
+	for _, n := range list {
+		out = append(out, b.part(n.ProtoReflect())...)
 	}
 	return out
 }

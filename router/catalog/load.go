@@ -17,7 +17,7 @@ type Querier interface {
 }
 
 // Version returns a text that differs after any change of the database that Load with these extras would see, and after few others. It costs
-// 1 to 2 µs for each function that is not the server's own, and with Relations 0.2 µs for each column.
+// 1 to 2 µs for each function that is not the server's own, and with Relations 1 µs for each column.
 func Version(ctx context.Context, q Querier, extras ...Extra) (string, error) {
 	queries := []string{queryVersion}
 	if slices.Contains(extras, Relations) {
