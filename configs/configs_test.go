@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,11 @@ import (
 )
 
 const small = "databases: {app: {shards: [{manager: postgres://app:hunter2@10.0.0.1/app}]}}\n"
+
+// sharded is a file of a database of two shards; more stands in its sharding section, from line 5.
+func sharded(more string) string {
+	return "databases:\n  a:\n    shards: [{manager: postgres://u@a}, {manager: postgres://u@b}]\n    sharding:\n      " + more + "\n"
+}
 
 func mustParse(t *testing.T, text string, env ...string) *Config {
 	t.Helper()
@@ -126,6 +132,32 @@ func TestReplicasWeighOneUnlessTheyAreGivenAnotherWeight(t *testing.T) {
 	}
 }
 
+func TestShardedDatabase(t *testing.T) {
+	config := mustParse(t, sharded("function: hash\n      buckets: 64\n      tables: {users: {key: id}, shop.Orders: {key: [tenant_id, user_id]}}\n      reference: [countries]\n      home: s1")+
+		"control: postgres://u:hunter2@c/maps\n",
+		"PGTIER_DATABASES_A_SHARDING_TABLES_USERS_KEY=tenant_id, id", "PGTIER_DATABASES_A_SHARDING_TABLES_ITEMS_KEY=user_id", "PGTIER_DATABASES_A_SHARDING_REFERENCE=a,b")
+	database := config.Proxy.Databases["a"]
+	want := map[string]proxy.Table{"users": {Key: []string{"tenant_id", "id"}}, "shop.Orders": {Key: []string{"tenant_id", "user_id"}}, "items": {Key: []string{"user_id"}}}
+	if s := database.Sharding; !reflect.DeepEqual(s.Tables, want) || !slices.Equal(s.Reference, []string{"a", "b"}) || s.Buckets != 64 || database.HomeShard() != "s1" {
+		t.Errorf("got %+v", s)
+	}
+	if control := config.Proxy.ControlOf("a"); control.Host != "c" || control.Database != "maps" {
+		t.Errorf("control: got %s", control)
+	}
+	config = mustParse(t, sharded("tables: {users: {key: id}}"))
+	database = config.Proxy.Databases["a"]
+	if control := config.Proxy.ControlOf("a"); control.Host != "a" || control.Database != "a" || database.HomeShard() != "s0" {
+		t.Errorf("without control: got %s, home %s", control, database.HomeShard())
+	}
+	if key := database.Sharding.Tables["users"].Key; !slices.Equal(key, []string{"id"}) {
+		t.Errorf("a key of one column: got %q", key)
+	}
+	changed := mustParse(t, sharded("tables: {users: {key: [id]}, more: {key: user_id}}"))
+	if got := fmt.Sprint(Diff(config, changed)); got != "[databases.a.sharding.tables.more: absent -> present]" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Each case is a file, variables, and the problems in order.
 func TestProblemsSayWhereWhatAndWhatToDo(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -154,14 +186,31 @@ func TestProblemsSayWhereWhatAndWhatToDo(t *testing.T) {
 		"no manager":          {"databases:\n  app:\n    shards:\n      - name: a\n", nil, []string{"line 4: databases.app.shards[0].manager: is missing; write the URL"}},
 		"bad URL":             {"databases: {app: {shards: [{manager: localhost}]}}", nil, []string{"line 1: databases.app.shards[0].manager: not a PostgreSQL URL; write postgres://"}},
 		"the admin's name":    {strings.Replace(small, "app:", "pgbouncer:", 1), nil, []string{"line 1: databases.pgbouncer: is the name of the admin database"}},
-		"two shards":          {"databases: {a: {shards: [{manager: postgres://a}, {manager: postgres://b}]}}", nil, []string{"line 1: databases.a.shards: more than one shard: not served by this version"}},
-		"same shard twice":    {"databases: {a: {shards: [{name: x, manager: postgres://a}, {name: x, manager: postgres://b}]}}", nil, []string{"not served", `line 1: databases.a.shards[1].name: "x" stands twice`}},
+		"two shards":          {"databases: {a: {shards: [{manager: postgres://u@a}, {manager: postgres://u@b}]}}", nil, []string{"line 1: databases.a.shards: are 2, and no table is sharded; declare tables"}},
+		"same shard twice":    {"databases: {a: {shards: [{name: x, manager: postgres://u@a}, {name: x, manager: postgres://u@b}], sharding: {tables: {t: {key: id}}}}}", nil, []string{`line 1: databases.a.shards[1].name: "x" stands twice`}},
 		"a replica's name":    {"databases: {a: {shards: [{manager: postgres://a/b, replicas: [{url: postgres://c/d}]}]}}", nil, []string{`replicas[0].url: names database "d", its manager has "b"`}},
 		"replicas":            {"databases: {a: {shards: [{manager: postgres://a, replicas: [{zone: z, weight: -1}]}]}}", nil, []string{"line 1: databases.a.shards[0].replicas[0].url: is missing", "line 1: databases.a.shards[0].replicas[0].weight: -1 is negative"}},
 		"cache":               {"databases: {a: {shards: [{manager: postgres://a}], cache: {enabled: true}}}", nil, []string{"line 1: databases.a.cache.enabled: caching answers: not served by this version"}},
-		"sharded tables":      {"databases: {a: {shards: [{manager: postgres://a}], sharding: {tables: {t: {key: id}}}}}", nil, []string{"line 1: databases.a.sharding.tables: sharded tables: not served by this version"}},
+		"table twice":         {sharded("tables: {users: {key: id}, public.users: {key: id}}"), nil, []string{"line 5: databases.a.sharding.tables.users: may be the same table as public.users, which is declared too"}},
+		"table and reference": {sharded("tables: {users: {key: id}}\n      reference: [x.users]"), nil, []string{"line 6: databases.a.sharding.reference[0]: may be the same table as users"}},
+		"reference twice":     {sharded("tables: {users: {key: id}}\n      reference: [c, c]"), nil, []string{"line 6: databases.a.sharding.reference[1]: may be the same table as c"}},
+		"no key":              {sharded("tables:\n        users: {}"), nil, []string{"line 6: databases.a.sharding.tables.users.key: is empty; name the column"}},
+		"empty key":           {sharded("tables: {users: {key: []}}"), nil, []string{"line 5: databases.a.sharding.tables.users.key: is empty; name the column"}},
+		"empty column":        {sharded("tables: {users: {key: ''}}"), nil, []string{`line 5: databases.a.sharding.tables.users.key: "" is not the name of a column`}},
+		"column twice":        {sharded("tables: {users: {key: [id, id]}}"), nil, []string{`line 5: databases.a.sharding.tables.users.key: "id" stands twice`}},
+		"long key":            {sharded("tables: {users: {key: [a, b, c, d, e, f, g, h]}}"), nil, []string{"line 5: databases.a.sharding.tables.users.key: has 8 columns; use up to 7"}},
+		"group as key":        {sharded("tables: {users: {key: {a: b}}}"), nil, []string{"line 5: databases.a.sharding.tables.users.key: is a group of keys where a list belongs"}},
+		"modulo of two":       {sharded("function: modulo\n      tables: {users: {key: [a, b]}}"), nil, []string{"line 6: databases.a.sharding.tables.users.key: has 2 columns, and sharding.function modulo takes one"}},
+		"function":            {sharded("function: range\n      tables: {users: {key: a}}"), nil, []string{`line 5: databases.a.sharding.function: unknown value "range"; use one of hash, modulo`}},
+		"table's name":        {sharded(`tables: {a.b.c: {key: a}, '"q"': {key: a}, .x: {key: a}}`), nil, []string{`"\"q\"" is not the name of a table`, `".x" is not the name`, `"a.b.c" is not the name of a table; write name or schema.name`}},
+		"home of a shard":     {sharded("home: s2\n      tables: {users: {key: a}}"), nil, []string{`line 5: databases.a.sharding.home: "s2" is none of the database's shards`}},
+		"few buckets":         {sharded("buckets: 1\n      tables: {users: {key: a}}"), nil, []string{"line 5: databases.a.sharding.buckets: 1 are fewer than the 2 shards"}},
+		"many buckets":        {sharded("buckets: 131072\n      tables: {users: {key: a}}"), nil, []string{"line 5: databases.a.sharding.buckets: 131072 is not a power of two from 1 to 65536"}},
+		"shard's name":        {strings.Replace(sharded("tables: {users: {key: a}}"), "{manager: postgres://u@a}", "{name: 'a b', manager: postgres://u@a}", 1), nil, []string{`line 3: databases.a.shards[0].name: "a b" is not a shard's name`}},
+		"shard's role":        {strings.ReplaceAll(sharded("tables: {users: {key: a}}"), "u@b", "b"), nil, []string{"line 3: databases.a.shards[1].manager: names no role"}},
+		"sharded fallback":    {strings.Replace(sharded("tables: {users: {key: a}}"), "  a:", `  "*":`, 1), nil, []string{"line 4: databases.*.sharding: a sharded database has a name of its own"}},
 		"failover":            {"databases: {a: {shards: [{manager: postgres://a}], failover: {wait: -30s}}}", nil, []string{"line 1: databases.a.failover.wait: -30s is negative; use 0"}},
-		"control":             {small + "control: postgres://c\n", nil, []string{"line 2: control: a control database: not served by this version; leave the key out"}},
+		"control":             {small + "control: postgres://c\n", nil, []string{"line 2: control: names no role; write", "line 2: control: names no database; write the one that maps are kept in"}},
 		"buckets":             {"databases: {a: {shards: [{manager: postgres://a}], sharding: {buckets: 1000}}}", nil, []string{"line 1: databases.a.sharding.buckets: 1000 is not a power of two"}},
 		"home":                {"databases: {a: {shards: [{manager: postgres://a}], sharding: {home: s1}}}", nil, []string{`line 1: databases.a.sharding.home: "s1" is none of the database's shards`}},
 		"consistency":         {"databases: {a: {shards: [{manager: postgres://a}], reads: {consistency: weak}}}", nil, []string{`line 1: databases.a.reads.consistency: unknown value "weak"; use one of session, strong`}},

@@ -102,6 +102,12 @@ func (d *document) value(node *yaml.Node, s *schema, path string) any {
 		}
 		return d.mapping(node, s, path)
 	case rows, list:
+		if s.single && node.Kind == yaml.ScalarNode {
+			if v := d.value(node, &schema{shape: scalar, leaf: s.leaf}, path); v != nil {
+				return []any{v}
+			}
+			return nil
+		}
 		if node.Kind != yaml.SequenceNode {
 			d.problem(node.Line, path, "is %s where a list belongs; write [value, value]", describe(node))
 			return nil

@@ -31,6 +31,8 @@ type schema struct {
 
 	// secret is set for a value that must not be shown although its type would print.
 	secret bool
+	// single lets the file write a list of one value as that value.
+	single bool
 }
 
 // key is one known key of an object.
@@ -71,6 +73,7 @@ func (s *schema) addFields(t reflect.Type, parent []int) {
 		case name != "" && name != "-":
 			below := schemaOf(field.Type)
 			below.secret = name == "password"
+			below.single = field.Tag.Get("config") == "single"
 			s.keys = append(s.keys, key{name, below, index})
 		}
 	}

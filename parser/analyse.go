@@ -2,6 +2,7 @@ package parser
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -33,22 +34,16 @@ func analyse(text string) *Statement {
 		shorten(src)
 		whole.shortened = true
 	}
-	if unterminated(src) {
+	tree, err := parseGuarded(src)
+	switch {
+	case errors.Is(err, errUnterminated):
 		st.Unparsed, st.Commands = true, guess(src)
 		if !readable {
 			st.Pin = pinEncoding
 		}
 		st.unite()
 		return st
-	}
-	if deeperThan(src, maxDepth) || costly(src) {
-		st.Unparsed, st.Pin = true, pinTooLarge
-		return st
-	}
-	tree, err := parse(string(src))
-	switch {
-	case err != nil && strings.Contains(err.Error(), "recursion depth"),
-		err != nil && strings.Contains(err.Error(), "memory exhausted"):
+	case errors.Is(err, errTextTooLarge):
 		st.Unparsed, st.Pin = true, pinTooLarge
 		return st
 	case err != nil:
@@ -81,6 +76,26 @@ func (s *Statement) unite() {
 			s.Pin = c.Pin
 		}
 	}
+}
+
+var (
+	errTextTooLarge = errors.New("statement too large to analyse")
+	errUnterminated = errors.New("comment, literal or quoted name without an end")
+)
+
+// parseGuarded parses src, whose comments are blanked, unless that could take too long or overflow the stack of pg_query.
+func parseGuarded(src []byte) (*pg.ParseResult, error) {
+	if unterminated(src) {
+		return nil, errUnterminated
+	}
+	if deeperThan(src, maxDepth) || costly(src) {
+		return nil, errTextTooLarge
+	}
+	tree, err := parse(string(src))
+	if err != nil && (strings.Contains(err.Error(), "recursion depth") || strings.Contains(err.Error(), "memory exhausted")) {
+		return nil, errTextTooLarge
+	}
+	return tree, err
 }
 
 // parse runs PostgreSQL's grammar over text.

@@ -21,16 +21,22 @@ func (w *wholeText) literal(offset int32) (index int, negative, ok bool) {
 	if len(w.taken) == 0 {
 		return -1, false, true
 	}
+	t, negative := w.constant(offset)
+	index, ok = slices.BinarySearch(w.taken, t.start)
+	return index, negative, ok
+}
+
+// constant is the token at an offset, or behind the minus signs and parentheses there.
+func (w *wholeText) constant(offset int32) (t token, negative bool) {
 	l := lexer{src: w.src, pos: int(offset)}
 	for {
-		t := l.nextCode()
+		t = l.nextCode()
 		switch {
 		case t.kind == tokenSelf && w.src[t.start] == '-':
 			negative = !negative
 		case t.kind == tokenSelf && w.src[t.start] == '(':
 		default:
-			index, ok = slices.BinarySearch(w.taken, t.start)
-			return index, negative, ok
+			return t, negative
 		}
 	}
 }

@@ -6,4 +6,7 @@
 //
 // The facts err on the safe side. Whatever cannot be understood, or may leave behind session state that
 // nobody could carry to another server connection, has a Pin: a short reason to keep the connection.
+//
+// What planners of shards need beyond the facts is a [Tree] of queries, sources and expressions ([TreeOf]), made once a template. Its
+// constants are indexes of what [Literals] reads from each text, its places are numbers of [Tokens], which [Splice] replaces.
 package parser

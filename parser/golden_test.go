@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what the parser says now into testdata/golden")
+var update = flag.Bool("update", false, "write what the parser says now into testdata")
 
 // effectNames is in the order of the bits.
 var effectNames = strings.Fields(`BeginsTransaction EndsTransaction TransactionControl ChangesSettings ResetsAll DiscardsAll
@@ -197,21 +197,25 @@ func describeComparison(c Comparison) string {
 
 // TestGolden holds the facts to testdata/golden: "# comment", the SQL, "----", the facts, an empty line.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/golden/*.txt")
+	cache := NewCache(1 << 20)
+	runGoldens(t, "testdata/golden/*.txt", func(sql string) string { return describe(sql, cache.Statement([]byte(sql))) })
+}
+
+func runGoldens(t *testing.T, pattern string, describe func(sql string) string) {
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("golden files: %v, %v", files, err)
 	}
 	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) { runGolden(t, file) })
+		t.Run(filepath.Base(file), func(t *testing.T) { runGolden(t, file, describe) })
 	}
 }
 
-func runGolden(t *testing.T, file string) {
+func runGolden(t *testing.T, file string, describe func(sql string) string) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := NewCache(1 << 20)
 	var out bytes.Buffer
 	var comment, sql, want strings.Builder
 	inFacts := false
@@ -221,7 +225,7 @@ func runGolden(t *testing.T, file string) {
 			return
 		}
 		text := strings.TrimSuffix(sql.String(), "\n")
-		got := describe(text, cache.Statement([]byte(text)))
+		got := describe(text)
 		if !*update && got != want.String() {
 			t.Errorf("%s%s\ngot:\n%swant:\n%s", comment.String(), text, got, want.String())
 		}

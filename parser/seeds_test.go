@@ -8,9 +8,13 @@ import (
 
 // seeds start every fuzz target and are checked by the ordinary tests too. The statements of the golden files are among them.
 func seeds() []string {
-	files, err := filepath.Glob("testdata/golden/*.txt")
-	if err != nil || len(files) == 0 {
-		panic("no golden files")
+	var files []string
+	for _, pattern := range []string{"testdata/golden/*.txt", "testdata/tree/*.golden"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			panic("no golden files")
+		}
+		files = append(files, found...)
 	}
 	texts := handSeeds()
 	for _, file := range files {

@@ -42,19 +42,28 @@ func template(dst, sql []byte) (key []byte, verbatim, ok bool) {
 
 // takenOut are the offsets of the literals that the template of sql takes out, in order; none if the whole text is the key.
 func takenOut(sql []byte) (offsets []int) {
-	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
+	if !takeOut(sql, func(t token) { offsets = append(offsets, t.start) }) {
 		return nil
+	}
+	return offsets
+}
+
+// takeOut calls take with each literal that the template of sql takes out, in order. ok is false if the whole text is the key: what take saw
+// then is to be forgotten.
+func takeOut(sql []byte, take func(token)) (ok bool) {
+	if !utf8.Valid(sql) || bytes.IndexByte(sql, 0) >= 0 {
+		return false
 	}
 	m := newMarker(sql)
 	for {
 		t, mark, sure := m.next()
 		switch {
-		case !sure, t.kind == tokenEnd && m.l.backslash:
-			return nil
+		case !sure:
+			return false
 		case t.kind == tokenEnd:
-			return offsets
+			return !m.l.backslash
 		case mark != "":
-			offsets = append(offsets, t.start)
+			take(t)
 		}
 	}
 }

@@ -145,11 +145,17 @@ func (w *walker) expression(m protoreflect.Message) {
 	}
 }
 
-// fields walks the fields of m but for those that were read already, so that one of a newer grammar is not missed. It keeps to their
-// numbers, because Range has another order in each build.
+// fields walks the fields of m but for those that were read already, so that one of a newer grammar is not missed.
 func (w *walker) fields(m protoreflect.Message, read ...protoreflect.Name) {
-	var buf [8]protoreflect.FieldDescriptor
-	list := buf[:0]
+	for _, f := range messageFields(m, read...) {
+		w.field(f, m.Get(f))
+	}
+}
+
+// messageFields are the fields of m that are set and hold messages, but for those that were read already, in the order of
+// their numbers, because Range has another order in each build.
+func messageFields(m protoreflect.Message, read ...protoreflect.Name) []protoreflect.FieldDescriptor {
+	list := make([]protoreflect.FieldDescriptor, 0, 8)
 	m.Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
 		if f.Message() != nil && !slices.Contains(read, f.Name()) {
 			list = append(list, f)
@@ -157,9 +163,7 @@ func (w *walker) fields(m protoreflect.Message, read ...protoreflect.Name) {
 		return true
 	})
 	slices.SortFunc(list, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number() - b.Number()) })
-	for _, f := range list {
-		w.field(f, m.Get(f))
-	}
+	return list
 }
 
 func (w *walker) field(f protoreflect.FieldDescriptor, v protoreflect.Value) {

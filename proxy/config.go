@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/bits"
 	"net"
 	"slices"
 	"strconv"
@@ -31,7 +30,7 @@ type Config struct {
 	HTTP string `mapstructure:"http"`
 	// Zone names where this proxy runs; "" is unknown.
 	Zone string `mapstructure:"zone"`
-	// Control is the database that later versions keep shard maps in; this version has none, so it must be empty.
+	// Control is the database that holds the maps of sharded databases; its zero value is each database's first shard (see ControlOf).
 	Control topology.Server `mapstructure:"control"`
 	Auth    auth.Config     `mapstructure:"auth"`
 	TLS     TLS             `mapstructure:"tls"`
@@ -107,23 +106,6 @@ type Cache struct {
 	StaleOnError time.Duration `mapstructure:"stale_on_error"`
 }
 
-// Sharding says which rows live where.
-type Sharding struct {
-	// Buckets between key and shard; a power of two.
-	Buckets int `mapstructure:"buckets"`
-	// Function is hash or modulo.
-	Function  string           `mapstructure:"function"`
-	Tables    map[string]Table `mapstructure:"tables"`
-	Reference []string         `mapstructure:"reference"`
-	Home      string           `mapstructure:"home"`
-}
-
-// Table is one sharded table.
-type Table struct {
-	// Key is the column whose value chooses the shard.
-	Key string `mapstructure:"key"`
-}
-
 // Limits bounds memory, in bytes.
 type Limits struct {
 	// MaxMessage is the longest single protocol message relayed, in either direction. Messages are streamed, so this
@@ -168,8 +150,7 @@ func DefaultDatabase(pools pool.Config) Database {
 		// A promotion by Patroni takes 30 s with its defaults (ttl).
 		Failover: Failover{Wait: 30 * time.Second},
 		Cache:    Cache{Memory: 256 << 20, MaxEntry: 1 << 20, TTL: time.Minute},
-		// 1024 buckets let one shard grow into hundreds while the map of a database stays a few kilobytes.
-		Sharding: Sharding{Buckets: 1024, Function: "hash"},
+		Sharding: DefaultSharding(),
 	}
 }
 
@@ -277,9 +258,7 @@ func (c *Config) Validate() error {
 	if c.SlowQuery < 0 {
 		p.add("log.slow_query", "%s is negative; use 0 to log no query", c.SlowQuery)
 	}
-	if c.Control != (topology.Server{}) {
-		p.notServed("control", "a control database", "leave the key out")
-	}
+	c.validateControl(&p)
 	if len(c.Databases) == 0 {
 		p.add("databases", "no database is configured; add one with its manager's URL, or serve with --manager URL")
 	}
@@ -383,7 +362,7 @@ func (d *Database) validate(p *problems, name string, inherited error) {
 	}
 	d.Reads.validate(p, path+".reads")
 	d.Cache.validate(p, path+".cache")
-	d.validateSharding(p, path+".sharding")
+	d.validateSharding(p, name, path)
 	if d.Failover.Wait < 0 {
 		p.add(path+".failover.wait", "%s is negative; use 0 not to wait", d.Failover.Wait)
 	}
@@ -392,9 +371,6 @@ func (d *Database) validate(p *problems, name string, inherited error) {
 func (d *Database) validateShards(p *problems, path string) {
 	if len(d.Shards) == 0 {
 		p.add(path+".shards", "is empty; add one with its manager's URL")
-	}
-	if len(d.Shards) > 1 {
-		p.notServed(path+".shards", "more than one shard", "leave one")
 	}
 	names := map[string]bool{}
 	for i, shard := range d.Shards {
@@ -442,29 +418,6 @@ func (c Cache) validate(p *problems, path string) {
 	if c.StaleOnError < 0 {
 		p.add(path+".stale_on_error", "%s is negative; use 0 or more", c.StaleOnError)
 	}
-}
-
-func (d *Database) validateSharding(p *problems, path string) {
-	s := d.Sharding
-	oneOf(p, path+".function", s.Function, "hash", "modulo")
-	if s.Buckets < 1 || bits.OnesCount(uint(s.Buckets)) != 1 {
-		p.add(path+".buckets", "%d is not a power of two; use for example 1024", s.Buckets)
-	}
-	if len(s.Tables) > 0 {
-		p.notServed(path+".tables", "sharded tables", "leave the key out")
-	}
-	if len(s.Reference) > 0 {
-		p.notServed(path+".reference", "reference tables", "leave the key out")
-	}
-	if s.Home == "" {
-		return
-	}
-	for i, shard := range d.Shards {
-		if shard.name(i) == s.Home {
-			return
-		}
-	}
-	p.add(path+".home", "%q is none of the database's shards; name one of them", s.Home)
 }
 
 // oneOf reports a value outside words.

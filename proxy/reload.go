@@ -16,6 +16,9 @@ func (p *Proxy) Reload(cfg Config) error {
 		return err
 	}
 	old := p.face.Load()
+	if err := staysPut(old.cfg.Databases, cfg.Databases); err != nil {
+		return err
+	}
 	cfg.Listen, cfg.HTTP = old.cfg.Listen, old.cfg.HTTP
 	f, err := load(cfg, old)
 	if err != nil {

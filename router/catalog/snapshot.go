@@ -35,6 +35,7 @@ type Snapshot struct {
 	anyOf   string // the reason for statements that visit all relations without naming them
 
 	evidence *evidence
+	shapes   *shapes // nil unless asked for
 	memo     memo
 }
 

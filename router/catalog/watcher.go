@@ -23,6 +23,7 @@ const (
 type Watcher struct {
 	// fixed after NewWatcher
 	q        Querier
+	extras   []Extra
 	interval time.Duration
 	log      *zap.Logger
 	wake     chan struct{}
@@ -35,9 +36,10 @@ type Watcher struct {
 	settled chan struct{} // guarded by mu; closed and replaced after each successful read
 }
 
-// NewWatcher makes a watcher that polls every interval once it runs; the interval must be positive. Until the first read its Snapshot is nil.
-func NewWatcher(q Querier, interval time.Duration, log *zap.Logger) *Watcher {
-	return &Watcher{q: q, interval: interval, log: log, wake: make(chan struct{}, 1), settled: make(chan struct{})}
+// NewWatcher makes a watcher that polls every interval once it runs; the interval must be positive. Until the first read its Snapshot is nil; those it
+// reads have the extras.
+func NewWatcher(q Querier, interval time.Duration, log *zap.Logger, extras ...Extra) *Watcher {
+	return &Watcher{q: q, extras: extras, interval: interval, log: log, wake: make(chan struct{}, 1), settled: make(chan struct{})}
 }
 
 // Run reads at once, then whenever a poll or Touch finds that the database changed, until ctx ends. Call it once. A read that fails keeps
@@ -76,7 +78,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	old := w.snapshot.Load()
 	current := false
 	if old != nil {
-		version, err := Version(ctx, w.q)
+		version, err := Version(ctx, w.q, w.extras...)
 		if err != nil {
 			return err
 		}
@@ -84,7 +86,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	}
 	if !current {
 		start := time.Now()
-		s, err := Load(ctx, w.q)
+		s, err := Load(ctx, w.q, w.extras...)
 		if err != nil {
 			return err
 		}

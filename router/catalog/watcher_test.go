@@ -14,9 +14,9 @@ import (
 )
 
 // watch runs a watcher until the test ends.
-func watch(t *testing.T, q Querier, interval time.Duration) *Watcher {
+func watch(t *testing.T, q Querier, interval time.Duration, extras ...Extra) *Watcher {
 	t.Helper()
-	w := NewWatcher(q, interval, zap.NewNop())
+	w := NewWatcher(q, interval, zap.NewNop(), extras...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { // ends with ctx

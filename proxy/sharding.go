@@ -1,0 +1,284 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"pgtier/router/topology"
+)
+
+const (
+	// defaultBuckets let one shard grow into hundreds while the map of a database stays a few kilobytes.
+	defaultBuckets = 1024
+	// maxBuckets is what 16 bits number.
+	maxBuckets = 1 << 16
+	// maxKeyColumns is the most columns of a key, that of router/shard.
+	maxKeyColumns = 7
+	// maxName is the length of PostgreSQL's names in bytes (NAMEDATALEN - 1).
+	maxName = 63
+)
+
+// Sharding says which rows live where. Buckets, Function, Home and the keys of tables are fixed for the life of the data.
+type Sharding struct {
+	// Buckets between key and shard; a power of two up to 65536.
+	Buckets int `mapstructure:"buckets"`
+	// Function is hash or modulo.
+	Function string `mapstructure:"function"`
+	// Tables are the sharded tables, by "name" or "schema.name". A name is the server's own: not folded, not quoted.
+	Tables map[string]Table `mapstructure:"tables"`
+	// Reference are the tables that every shard has a whole copy of, named as in Tables.
+	Reference []string `mapstructure:"reference"`
+	// Home is the shard where all other tables live; "" is the first one.
+	Home string `mapstructure:"home"`
+}
+
+// Table is one sharded table.
+type Table struct {
+	// Key are the columns whose values choose the bucket, in the order in which they are hashed. A file may name one without a list.
+	Key []string `mapstructure:"key" config:"single"`
+}
+
+// DefaultSharding is that of a database with one shard.
+func DefaultSharding() Sharding { return Sharding{Buckets: defaultBuckets, Function: "hash"} }
+
+// Sharded says whether rows have shards: whether sharded or reference tables are declared, be it for one shard.
+func (d *Database) Sharded() bool { return len(d.Sharding.Tables) > 0 || len(d.Sharding.Reference) > 0 }
+
+// HomeShard is the name of the shard where undeclared tables live; "" without shards.
+func (d *Database) HomeShard() string {
+	if d.Sharding.Home != "" || len(d.Shards) == 0 {
+		return d.Sharding.Home
+	}
+	return d.Shards[0].name(0)
+}
+
+// ShardNames are the names of the shards, in order.
+func (d *Database) ShardNames() []string {
+	names := make([]string, len(d.Shards))
+	for i, shard := range d.Shards {
+		names[i] = shard.name(i)
+	}
+	return names
+}
+
+// ControlOf returns the server and database that hold the map of a sharded database, which clients know as name.
+func (c *Config) ControlOf(name string) topology.Server {
+	if c.Control != (topology.Server{}) {
+		control := c.Control
+		control.Name = "control"
+		return control
+	}
+	database := c.Databases[name]
+	return database.Topology(name).Shards[0].Manager
+}
+
+// TableName is the name of a table in a configuration.
+type TableName struct {
+	Schema string // "" where it has none
+	Name   string
+}
+
+// ParseTableName reads name or schema.name.
+func ParseTableName(text string) (TableName, error) {
+	schema, name, found := strings.Cut(text, ".")
+	if !found {
+		schema, name = "", text
+	}
+	if name == "" || found && schema == "" || strings.ContainsAny(text, "\"\x00") || strings.Contains(name, ".") {
+		return TableName{}, fmt.Errorf("%q is not the name of a table; write name or schema.name as the server has it, without quotes", text)
+	}
+	if len(name) > maxName || len(schema) > maxName {
+		return TableName{}, fmt.Errorf("%q is longer than a name can be (%d bytes)", text, maxName)
+	}
+	return TableName{schema, name}, nil
+}
+
+// String returns name or schema.name.
+func (t TableName) String() string {
+	if t.Schema == "" {
+		return t.Name
+	}
+	return t.Schema + "." + t.Name
+}
+
+// meets says whether two names may be one table's: a name without schema is in any.
+func (t TableName) meets(other TableName) bool {
+	return t.Name == other.Name && (t.Schema == other.Schema || t.Schema == "" || other.Schema == "")
+}
+
+func (c *Config) validateControl(p *problems) {
+	if c.Control != (topology.Server{}) {
+		if c.Control.User == "" {
+			p.add("control", "names no role; write postgres://role:password@host:port/database")
+		}
+		if c.Control.Database == "" {
+			p.add("control", "names no database; write the one that maps are kept in, postgres://role:password@host:port/database")
+		}
+	}
+}
+
+// validateSharding checks the sharding of the database name, which stands at path.
+func (d *Database) validateSharding(p *problems, name, path string) {
+	s, at := &d.Sharding, path+".sharding"
+	oneOf(p, at+".function", s.Function, "hash", "modulo")
+	if s.Buckets < 1 || s.Buckets > maxBuckets || bits.OnesCount(uint(s.Buckets)) != 1 {
+		p.add(at+".buckets", "%d is not a power of two from 1 to %d; use for example %d", s.Buckets, maxBuckets, defaultBuckets)
+	} else if s.Buckets < len(d.Shards) {
+		p.add(at+".buckets", "%d are fewer than the %d shards; use for example %d", s.Buckets, len(d.Shards), defaultBuckets)
+	}
+	if s.Home != "" && !slices.Contains(d.ShardNames(), s.Home) {
+		p.add(at+".home", "%q is none of the database's shards; name one of them", s.Home)
+	}
+	if len(d.Shards) > 1 && len(s.Tables) == 0 {
+		p.add(path+".shards", "are %d, and no table is sharded; declare tables with their keys in sharding.tables, or leave one shard", len(d.Shards))
+	}
+	d.validateTables(p, at)
+	if d.Sharded() || len(d.Shards) > 1 {
+		d.validateSharded(p, name, path)
+	}
+}
+
+// validateSharded checks what a database needs to have a map.
+func (d *Database) validateSharded(p *problems, name, path string) {
+	if name == AnyDatabase {
+		p.add(path+".sharding", "a sharded database has a name of its own, because its map has; list it beside %q", AnyDatabase)
+	}
+	for i, shard := range d.Shards {
+		at := fmt.Sprintf("%s.shards[%d]", path, i)
+		if !validShard(shard.name(i)) {
+			p.add(at+".name", "%q is not a shard's name; use up to %d letters, digits, '_', '-' and '.'", shard.name(i), maxName)
+		}
+		if shard.Manager != (topology.Server{}) && shard.Manager.User == "" {
+			p.add(at+".manager", "names no role; pgtier itself logs in to the shards of a sharded database: write postgres://role:password@host:port/database")
+		}
+	}
+}
+
+// validShard says whether a map can hold the name of a shard (shard.Name).
+func validShard(name string) bool {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.'
+	}
+	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, other)
+}
+
+// validateTables checks the declared tables, each against those before it: the sharded ones by name, then the reference tables.
+func (d *Database) validateTables(p *problems, path string) {
+	var seen []TableName
+	declare := func(at, text string) {
+		table, err := ParseTableName(text)
+		if err != nil {
+			p.add(at, "%s", err)
+			return
+		}
+		for _, other := range seen {
+			if table.meets(other) {
+				p.add(at, "may be the same table as %s, which is declared too; a table is declared once, with its schema where several have the name", other)
+			}
+		}
+		seen = append(seen, table)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Sharding.Tables)) {
+		at := path + ".tables." + name
+		declare(at, name)
+		d.validateKey(p, at+".key", d.Sharding.Tables[name].Key)
+	}
+	for i, name := range d.Sharding.Reference {
+		declare(fmt.Sprintf("%s.reference[%d]", path, i), name)
+	}
+}
+
+func (d *Database) validateKey(p *problems, path string, key []string) {
+	switch {
+	case len(key) == 0:
+		p.add(path, "is empty; name the column whose value chooses the shard")
+	case len(key) > maxKeyColumns:
+		p.add(path, "has %d columns; use up to %d", len(key), maxKeyColumns)
+	case len(key) > 1 && d.Sharding.Function == "modulo":
+		p.add(path, "has %d columns, and sharding.function modulo takes one; name one or use hash", len(key))
+	}
+	for i, column := range key {
+		switch {
+		case column == "" || len(column) > maxName || strings.ContainsAny(column, "\"\x00"):
+			p.add(path, "%q is not the name of a column; write it as the server has it, without quotes", column)
+		case slices.Contains(key[:i], column):
+			p.add(path, "%q stands twice; name each column once", column)
+		}
+	}
+}
+
+// staysPut returns what new would misplace of the rows that old has placed, as one joined error whose parts begin with the key's path. A
+// restart does not help: the map in the control database says the same.
+func staysPut(old, new map[string]Database) error {
+	var p problems
+	for _, name := range slices.Sorted(maps.Keys(new)) {
+		before, after := old[name], new[name]
+		if before.Sharded() {
+			staysPutIn(&p, "databases."+name+".sharding", &before, &after)
+		}
+	}
+	return errors.Join(p.found...)
+}
+
+func staysPutIn(p *problems, path string, before, after *Database) {
+	const misplaced = "rows that are there would be looked for on other shards; keep the old value"
+	if before.Sharding.Buckets != after.Sharding.Buckets {
+		p.add(path+".buckets", "changes from %d to %d: %s", before.Sharding.Buckets, after.Sharding.Buckets, misplaced)
+	}
+	if before.Sharding.Function != after.Sharding.Function {
+		p.add(path+".function", "changes from %s to %s: %s", before.Sharding.Function, after.Sharding.Function, misplaced)
+	}
+	if before.HomeShard() != after.HomeShard() {
+		p.add(path+".home", "changes from %s to %s: %s", before.HomeShard(), after.HomeShard(), misplaced)
+	}
+	for _, old := range before.placements() {
+		declared := false
+		for _, new := range after.placements() {
+			if !old.table.meets(new.table) {
+				continue
+			}
+			declared = true
+			if !slices.Equal(old.key, new.key) {
+				p.add(path+"."+new.path, "changes %s from %s to %s: %s", new.table, old, new, misplaced)
+			}
+		}
+		if !declared {
+			p.add(path+"."+old.path, "is gone: the rows of %s would be looked for on %s alone; keep it, or drop the table and restart", old.table, after.HomeShard())
+		}
+	}
+}
+
+// placement is how the rows of a declared table are placed.
+type placement struct {
+	table TableName
+	key   []string // nil: a reference table
+	path  string   // below sharding
+}
+
+// String says what the table is.
+func (p placement) String() string {
+	if p.key == nil {
+		return "a reference table"
+	}
+	return "sharded by " + strings.Join(p.key, ", ")
+}
+
+// placements lists the declared tables, by name.
+func (d *Database) placements() []placement {
+	var all []placement
+	for name, table := range d.Sharding.Tables {
+		parsed, _ := ParseTableName(name) // validated
+		all = append(all, placement{parsed, table.Key, "tables." + name + ".key"})
+	}
+	for i, name := range d.Sharding.Reference {
+		parsed, _ := ParseTableName(name) // validated
+		all = append(all, placement{parsed, nil, fmt.Sprintf("reference[%d]", i)})
+	}
+	slices.SortFunc(all, func(a, b placement) int { return cmp.Compare(a.table.String(), b.table.String()) })
+	return all
+}

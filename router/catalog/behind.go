@@ -1,0 +1,125 @@
+package catalog
+
+import (
+	"maps"
+	"slices"
+
+	"pgtier/parser"
+)
+
+// Behind is what a command may touch that its text does not name, as "schema.name". Lists are sorted. It is immutable and shared.
+type Behind struct {
+	// Reads and Writes are tables that functions called, by the text, operators or triggers, may look at or change, those of the text too.
+	Reads, Writes []string
+	// Related are tables that those of the text bring with them without any function, themselves included: parts, tables below views and in policies;
+	// Changed are those whose rows change with theirs: parts, actions of foreign keys, rules.
+	Related, Changed []string
+	// Functions are the functions that are not the server's own, of triggers too.
+	Functions []string
+	// All: it may touch any table.
+	All bool
+}
+
+// behindKey tells the memo's entries from its others.
+type behindKey struct{ c *parser.Command }
+
+// Behind tells what a command touches behind its text. The nil Snapshot knows nothing. Names that the catalog does not have touch nothing.
+func (s *Snapshot) Behind(c *parser.Command) *Behind {
+	if s == nil {
+		return &Behind{All: true}
+	}
+	key := behindKey{c}
+	if b, ok := s.memo.find(key).(*Behind); ok {
+		return b
+	}
+	b := s.behind(c)
+	s.memo.add(key, b, commandSize+size(b.Reads)+size(b.Writes)+size(b.Related)+size(b.Changed)+size(b.Functions))
+	return b
+}
+
+// reached is a node, and whether a function leads to it.
+type reached struct {
+	node
+	code bool
+}
+
+func (s *Snapshot) behind(c *parser.Command) *Behind {
+	e := s.evidence
+	p := proof{evidence: e}
+	p.names(c, e.commandFields(c))
+	g := gatherer{evidence: e, all: e.alwaysBlind || c.Incomplete}
+	for i := range g.names {
+		g.names[i] = map[string]struct{}{}
+	}
+	for _, t := range c.Tables {
+		if t.Access&parser.Alters != 0 {
+			p.alters(c.Kind, t)
+		}
+	}
+	for _, name := range e.alwaysReads {
+		g.names[0][name] = struct{}{}
+	}
+	for _, name := range e.alwaysWrites {
+		g.names[1][name] = struct{}{}
+	}
+	g.reach(p.nodes)
+	lists := [5][]string{}
+	for i := range g.names {
+		lists[i] = slices.Sorted(maps.Keys(g.names[i]))
+	}
+	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all}
+}
+
+// gatherer walks from what a command names to what that sets off.
+type gatherer struct {
+	*evidence
+	names [5]map[string]struct{} // as the lists of Behind, in order
+	all   bool
+}
+
+func (g *gatherer) reach(from []node) {
+	seen := map[reached]struct{}{}
+	var queue []reached
+	for _, n := range from {
+		queue = append(queue, reached{n, false})
+	}
+	for len(queue) > 0 {
+		n := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		if _, old := seen[n]; old {
+			continue
+		}
+		if _, always := g.always[n.node]; always {
+			continue
+		}
+		seen[n] = struct{}{}
+		g.visit(n)
+		for _, next := range g.uses[n.node] {
+			queue = append(queue, reached{next, n.code || n.place == inFunction || n.place == inOperator})
+		}
+	}
+}
+
+// visit notes what a node is.
+func (g *gatherer) visit(n reached) {
+	list := 2
+	if n.code {
+		list = 0
+	}
+	switch n.place {
+	case inFunction:
+		f, ok := g.calls[n.oid]
+		g.all = g.all || ok && f.blind
+		if ok && f.schema != "pg_catalog" {
+			g.names[4][f.schema+"."+f.name] = struct{}{}
+		}
+	case inRead:
+		if name, ok := g.tables[n.oid]; ok {
+			g.names[list][name] = struct{}{}
+		}
+	case inWrite, inChange, inTruncate:
+		if name, ok := g.tables[n.oid]; ok {
+			g.names[list+1][name] = struct{}{}
+		}
+	}
+}
