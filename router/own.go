@@ -15,6 +15,8 @@ const (
 	SettingCache       = "pgtier.cache"
 	SettingLSN         = "pgtier.lsn"
 	SettingLastRoute   = "pgtier.last_route"
+	SettingShard       = "pgtier.shard"
+	SettingShardingKey = "pgtier.sharding_key"
 )
 
 // Refusal is why a statement is answered with an error instead of being sent to a server.
@@ -42,7 +44,7 @@ func CheckOwn(st *parser.Statement) *Refusal {
 func checkCommand(c *parser.Command) *Refusal {
 	if c.Kind == parser.Show && strings.HasPrefix(c.Name, OwnPrefix) {
 		switch c.Name {
-		case SettingConsistency, SettingCache, SettingLSN, SettingLastRoute:
+		case SettingConsistency, SettingCache, SettingLSN, SettingLastRoute, SettingShard, SettingShardingKey:
 		default:
 			return unknownOwn(c.Name)
 		}
@@ -84,11 +86,9 @@ func CheckConfiguration(c *parser.Configuration) *Refusal {
 // CheckAssignment is CheckOwn for what gives one of the proxy's own settings a value.
 func CheckAssignment(a *parser.Assignment) *Refusal {
 	switch a.Name {
-	case SettingConsistency, SettingCache, SettingLSN:
+	case SettingConsistency, SettingCache, SettingLSN, SettingShard, SettingShardingKey:
 	case SettingLastRoute:
 		return &Refusal{Code: invalidValue, Message: fmt.Sprintf("setting %q can only be shown", a.Name)}
-	case "pgtier.shard", "pgtier.sharding_key":
-		return &Refusal{Code: notSupported, Message: fmt.Sprintf("setting %q is not served by this version", a.Name)}
 	default:
 		return unknownOwn(a.Name)
 	}
@@ -126,7 +126,7 @@ func CheckValue(name, value string) *Refusal {
 
 func unknownOwn(name string) *Refusal {
 	return &Refusal{Code: invalidValue, Message: fmt.Sprintf("unknown setting %q", name),
-		Hint: "The proxy's settings are pgtier.consistency, pgtier.cache, pgtier.lsn and, to SHOW, pgtier.last_route."}
+		Hint: "The proxy's settings are pgtier.consistency, pgtier.cache, pgtier.shard, pgtier.sharding_key, pgtier.lsn and, to SHOW, pgtier.last_route."}
 }
 
 func notLocal(name, hint string) *Refusal {
