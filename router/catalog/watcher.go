@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,11 @@ const (
 type Watcher struct {
 	// fixed after NewWatcher
 	q        Querier
-	extras   []Extra
 	interval time.Duration
 	log      *zap.Logger
 	wake     chan struct{}
 
+	extras   atomic.Pointer[[]Extra]
 	snapshot atomic.Pointer[Snapshot]
 	touched  atomic.Uint64 // changes announced
 	seen     atomic.Uint64 // of those, how many had been announced before the last successful read began
@@ -39,7 +40,16 @@ type Watcher struct {
 // NewWatcher makes a watcher that polls every interval once it runs; the interval must be positive. Until the first read its Snapshot is nil; those it
 // reads have the extras.
 func NewWatcher(q Querier, interval time.Duration, log *zap.Logger, extras ...Extra) *Watcher {
-	return &Watcher{q: q, extras: extras, interval: interval, log: log, wake: make(chan struct{}, 1), settled: make(chan struct{})}
+	w := &Watcher{q: q, interval: interval, log: log, wake: make(chan struct{}, 1), settled: make(chan struct{})}
+	w.extras.Store(&extras)
+	return w
+}
+
+// Want has the snapshots from now on have these extras. Wait returns when one is there that does.
+func (w *Watcher) Want(extras ...Extra) {
+	if !slices.Equal(*w.extras.Swap(&extras), extras) {
+		w.Touch()
+	}
 }
 
 // Run reads at once, then whenever a poll or Touch finds that the database changed, until ctx ends. Call it once. A read that fails keeps
@@ -78,7 +88,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	old := w.snapshot.Load()
 	current := false
 	if old != nil {
-		version, err := Version(ctx, w.q, w.extras...)
+		version, err := Version(ctx, w.q, *w.extras.Load()...)
 		if err != nil {
 			return err
 		}
@@ -86,7 +96,7 @@ func (w *Watcher) refresh(ctx context.Context) error {
 	}
 	if !current {
 		start := time.Now()
-		s, err := Load(ctx, w.q, w.extras...)
+		s, err := Load(ctx, w.q, *w.extras.Load()...)
 		if err != nil {
 			return err
 		}
