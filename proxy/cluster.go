@@ -4,30 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"pgtier/proxy/backend"
 	"pgtier/proxy/session"
+	"pgtier/proxy/shardmap"
 	"pgtier/proxy/wire"
 	"pgtier/router/catalog"
 	"pgtier/router/plan"
 	"pgtier/router/shard"
+	"pgtier/router/topology"
 )
 
-// cluster is what the shards of one database share: the planner, made of configuration, catalog and map, and what
-// settles transactions. It does nothing while the database is not sharded.
+// cluster is what the shards of one database share: the map and the planner, and what settles transactions. It does
+// nothing while the database is not sharded.
 type cluster struct {
 	p       *Proxy
 	d       *database
 	settler *settler
 	running sync.WaitGroup // watchers; they end with the database
-	once    sync.Once
 
-	mu     sync.Mutex // held to make a layout
-	layout atomic.Pointer[madeLayout]
+	watcher atomic.Pointer[shardmap.Watcher]
+	layout  atomic.Pointer[madeLayout]
+
+	mu       sync.Mutex                 // held to make a layout, and to configure
+	started  bool                       // guarded by mu
+	queriers map[string]*catalogQuerier // guarded by mu; by server name
 }
 
 // madeLayout is a layout and what it was made of.
@@ -41,32 +48,114 @@ type madeLayout struct {
 }
 
 func newCluster(p *Proxy, d *database) *cluster {
-	c := &cluster{p: p, d: d}
+	c := &cluster{p: p, d: d, queriers: map[string]*catalogQuerier{}}
 	c.settler = newSettler(p, d)
 	return c
 }
 
 // configure puts the database's configuration in force. d.parts and d.conf are set.
 func (c *cluster) configure() {
-	if !c.d.conf.Load().Sharded() {
+	conf := c.d.conf.Load()
+	if !conf.Sharded() {
 		c.d.shared.Cluster.Store(nil)
+		c.d.catalog.Want()
 		return
 	}
-	c.d.shared.Cluster.Store(&session.Cluster{
-		Layout: c.current, Unsettled: c.settler.Nudge, Identity: c.d.name,
-		Decision: func(gid string) string { return decisionOf(gid, "commit") },
-	})
+	c.d.catalog.Want(catalog.Relations)
+	c.watch(conf)
+	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Unsettled: c.settler.Nudge, Identity: c.d.name, Decision: c.decision})
 	c.start()
+}
+
+// watch gives the watcher of the map what the configuration says of it.
+func (c *cluster) watch(conf *Database) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	function, _ := shard.ParseFunction(conf.Sharding.Function) // Validate has checked it
+	config := shardmap.Config{Database: c.d.name, Buckets: conf.Sharding.Buckets, Function: function, Home: shard.Name(conf.HomeShard()), Who: whoAmI()}
+	for name, table := range conf.Sharding.Tables {
+		config.Tables = append(config.Tables, declared(name, table.Key))
+	}
+	for _, name := range conf.Sharding.Reference {
+		config.Tables = append(config.Tables, declared(name, nil))
+	}
+	shards := map[shard.Name]shardmap.Querier{}
+	for _, part := range *c.d.parts.Load() {
+		config.Shards = append(config.Shards, shard.Name(part.name()))
+		shards[shard.Name(part.name())] = c.querier("shard "+part.name(), func() topology.Server { return part.manager() })
+	}
+	cfg := c.p.face.Load().cfg
+	var control shardmap.Querier
+	if cfg.Control == (topology.Server{}) {
+		control = shards[config.Shards[0]]
+	} else {
+		at := cfg.ControlOf(c.d.name)
+		control = c.querier("control", func() topology.Server { return at })
+	}
+	if w := c.watcher.Load(); w != nil {
+		w.Configure(config, control, shards)
+		return
+	}
+	c.watcher.Store(shardmap.New(config, control, shards, shardmap.DefaultInterval, c.d.log))
+}
+
+// whoAmI names this proxy in the maps that it makes.
+func whoAmI() string {
+	host, _ := os.Hostname()
+	return host
+}
+
+// declared is a table of the configuration. Validate has checked its name.
+func declared(name string, key []string) shardmap.Table {
+	table, _ := ParseTableName(name)
+	return shardmap.Table{Schema: table.Schema, Name: table.Name, Key: key}
+}
+
+// querier asks a server over a connection of its own. mu is held.
+func (c *cluster) querier(name string, server func() topology.Server) *catalogQuerier {
+	if q := c.queriers[name]; q != nil {
+		return q
+	}
+	q := &catalogQuerier{dial: func(ctx context.Context) (*backend.Conn, error) {
+		at := server()
+		role := at.User
+		if role == "" {
+			role = c.d.ownRole()
+		}
+		target := c.p.target(c.d, at, role, nil)
+		if at.User == role && !at.Password.IsZero() { // the control database may be none of the shards
+			target.Credential = passwordOf(at)
+		}
+		return c.p.dialer.Dial(ctx, target)
+	}}
+	c.queriers[name] = q
+	return q
 }
 
 // start starts what watches the shards, once a role is known to ask as.
 func (c *cluster) start() {
-	if c.d.ownRole() == "" || !c.d.conf.Load().Sharded() {
+	if c.d.ownRole() == "" {
 		return
 	}
-	c.once.Do(func() {
-		c.running.Go(func() { c.settler.run(c.d.ctx) }) // ends with the database; close waits
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.watcher.Load()
+	if w == nil || c.started {
+		return
+	}
+	c.started = true
+	c.running.Go(func() { w.Run(c.d.ctx) })         // ends with the database; close waits
+	c.running.Go(func() { c.settler.run(c.d.ctx) }) // ends with the database; close waits
+}
+
+// close waits for what start started, whose context has ended, and hangs up.
+func (c *cluster) close() {
+	c.running.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, q := range c.queriers {
+		q.Close()
+	}
 }
 
 // layoutWait bounds how long a statement waits for the catalog and the map to be read.
@@ -82,15 +171,45 @@ func (c *cluster) current() (*session.Layout, error) {
 			return nil, noLayout("the catalog of database " + c.d.name + " could not be read yet")
 		}
 	}
-	snapshot, parts, conf := c.d.catalog.Snapshot(), c.d.parts.Load(), c.d.conf.Load()
-	shards, err := c.shards()
+	state, err := c.state()
 	if err != nil {
 		return nil, noLayout(err.Error())
 	}
-	if m := c.layout.Load(); m != nil && m.snapshot == snapshot && m.shards == shards && m.parts == parts && m.conf == conf {
+	snapshot, parts, conf := c.d.catalog.Snapshot(), c.d.parts.Load(), c.d.conf.Load()
+	if m := c.layout.Load(); m != nil && m.snapshot == snapshot && m.shards == state.Map && m.parts == parts && m.conf == conf {
 		return m.Layout, m.err
 	}
-	return c.make(snapshot, shards, parts, conf)
+	return c.make(snapshot, state.Map, parts, conf)
+}
+
+// state is what is known of the map; an error where nothing may be sent to the shards.
+func (c *cluster) state() (*shardmap.State, error) {
+	w := c.watcher.Load()
+	if w == nil {
+		return nil, errors.New("the database is not sharded")
+	}
+	s := w.State()
+	if s.Map == nil && s.Refusal != nil {
+		ctx, stop := context.WithTimeout(c.d.ctx, layoutWait)
+		defer stop()
+		var err error
+		if s, err = w.Wait(ctx); err != nil {
+			return nil, errors.New("the map of buckets to shards could not be read yet")
+		}
+	}
+	if s.Refusal != nil {
+		return nil, s.Refusal
+	}
+	return s, nil
+}
+
+// decision is the statement by which an anchor decides.
+func (c *cluster) decision(gid string) (string, error) {
+	s, err := c.state()
+	if err != nil {
+		return "", noLayout(err.Error())
+	}
+	return s.Seal.Decide(gid), nil
 }
 
 func noLayout(message string) error {
@@ -105,12 +224,8 @@ func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*
 		return m.Layout, m.err
 	}
 	m := &madeLayout{snapshot: snapshot, shards: shards, parts: parts, conf: conf}
-	config, err := c.planning(conf, *parts)
-	var schema *plan.Schema
-	var findings []plan.Finding
-	if err == nil {
-		schema, findings, err = plan.NewSchema(config, snapshot, shards)
-	}
+	config := c.planning(conf, *parts)
+	schema, findings, err := plan.NewSchema(config, snapshot, shards)
 	if err != nil {
 		m.err = noLayout(fmt.Sprintf("database %s cannot be planned for: %s", c.d.name, err))
 		c.layout.Store(m)
@@ -128,12 +243,9 @@ func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*
 	return m.Layout, nil
 }
 
-// planning is the configuration as planners take it.
-func (c *cluster) planning(conf *Database, parts []*part) (*plan.Config, error) {
-	function, err := shard.ParseFunction(conf.Sharding.Function)
-	if err != nil {
-		return nil, err
-	}
+// planning is the configuration as planners take it. Validate has checked it.
+func (c *cluster) planning(conf *Database, parts []*part) *plan.Config {
+	function, _ := shard.ParseFunction(conf.Sharding.Function)
 	out := &plan.Config{Buckets: conf.Sharding.Buckets, Function: function, Tables: map[string][]string{}, Reference: conf.Sharding.Reference}
 	for i, part := range parts {
 		out.Shards = append(out.Shards, shard.Name(part.name()))
@@ -142,10 +254,7 @@ func (c *cluster) planning(conf *Database, parts []*part) (*plan.Config, error) 
 		}
 	}
 	for name, table := range conf.Sharding.Tables {
-		out.Tables[name] = []string{table.Key}
+		out.Tables[name] = table.Key
 	}
-	return out, nil
+	return out
 }
-
-// shards is the map in force.
-func (c *cluster) shards() (*shard.Map, error) { return nil, errors.New("no map") }

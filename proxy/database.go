@@ -190,11 +190,16 @@ func (d *database) learn(role string, cred auth.Credential) (fresh bool) {
 // credential is what to log in with as role, to a server of the shard of that manager.
 func (d *database) credential(manager topology.Server, role string) auth.Credential {
 	if manager.User == role && !manager.Password.IsZero() {
-		return auth.PasswordCredential(manager.Password.Reveal())
+		return passwordOf(manager)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.creds[role]
+}
+
+// passwordOf is the password of a server's URL.
+func passwordOf(server topology.Server) auth.Credential {
+	return auth.PasswordCredential(server.Password.Reveal())
 }
 
 // welcome returns what is remembered of role's logins.
@@ -219,7 +224,7 @@ func (d *database) forgetWelcomes() {
 
 func (d *database) close() {
 	d.stop()
-	d.cluster.running.Wait()
+	d.cluster.close()
 	for _, part := range *d.parts.Load() {
 		part.shared.Pipelines.Close()
 	}

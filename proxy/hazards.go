@@ -94,5 +94,6 @@ func (q *catalogQuerier) drop() {
 func (p *Proxy) watchCatalog(d *database) {
 	d.watching.Do(func() {
 		p.running.Go(func() { d.catalog.Run(d.ctx) }) // ends when the database is closed
+		d.cluster.start()
 	})
 }

@@ -92,6 +92,9 @@ type inDoubt struct {
 
 // round settles what is old enough, and returns how many transactions are left.
 func (t *settler) round(ctx context.Context) (left int, err error) {
+	if _, err := t.d.cluster.state(); err != nil {
+		return 0, nil // its watcher says why
+	}
 	var all []inDoubt
 	whole := true // every shard has answered
 	for _, part := range *t.d.parts.Load() {
@@ -165,23 +168,17 @@ func (t *settler) settle(ctx context.Context, x inDoubt) error {
 	return err
 }
 
-// decide returns what the anchor has decided, deciding itself where it has not.
+// decide returns what the anchor has decided, deciding itself where it has not. One that is about to commit is waited for.
 func (t *settler) decide(ctx context.Context, anchor *part, gid string) (decision string, err error) {
-	role := t.d.ownRoleOn(anchor)
-	// A transaction that has written its row and is about to commit is waited for here.
-	if err := t.ask(ctx, anchor, role, decisionOf(gid, "abort")+" ON CONFLICT DO NOTHING", nil); err != nil {
+	state, err := t.d.cluster.state()
+	if err != nil {
 		return "", err
 	}
-	err = t.ask(ctx, anchor, role, "SELECT decision FROM pgtier.xact WHERE gid = "+literal(gid), func(fields [][]byte) { decision = string(fields[0]) })
+	err = t.ask(ctx, anchor, t.d.ownRoleOn(anchor), state.Seal.Settle(gid), func(fields [][]byte) { decision = string(fields[0]) })
 	if err == nil && decision == "" {
-		err = errors.New("it has no row")
+		err = errors.New("it does not say")
 	}
 	return decision, err
-}
-
-// decisionOf is the statement by which a transaction is decided.
-func decisionOf(gid, decision string) string {
-	return "INSERT INTO pgtier.xact (gid, decision) VALUES (" + literal(gid) + ", " + literal(decision) + ")"
 }
 
 // forget drops old decisions that no prepared transaction waits for.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
@@ -20,10 +22,7 @@ type spread struct{ *rig }
 
 const spreadSQL = `CREATE TABLE accounts (id bigint PRIMARY KEY, owner text, balance bigint NOT NULL CHECK (balance >= 0));
 CREATE TABLE rates (name text PRIMARY KEY, rate numeric);
-CREATE TABLE notes (id int PRIMARY KEY, body text);
-CREATE SCHEMA IF NOT EXISTS pgtier;
-CREATE TABLE IF NOT EXISTS pgtier.xact (gid text PRIMARY KEY, decision text NOT NULL, at timestamptz NOT NULL DEFAULT now());
-GRANT USAGE ON SCHEMA pgtier TO PUBLIC; GRANT INSERT ON pgtier.xact TO PUBLIC;`
+CREATE TABLE notes (id int PRIMARY KEY, body text);`
 
 // newSpread starts three shards, and a proxy over them.
 func newSpread(t testing.TB) (*spread, *running) {
@@ -34,7 +33,7 @@ func newSpread(t testing.TB) (*spread, *running) {
 		pgtest.Exec(t, shard.Manager, "postgres", "CREATE DATABASE bank")
 		pgtest.Exec(t, shard.Manager, "bank", spreadSQL)
 	}
-	p := s.start(t, s.config(t))
+	p := s.startLogged(t, s.config(t), zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
 	c := p.client(t)
 	for id := range 30 {
 		mustExec(t, c, fmt.Sprintf("INSERT INTO accounts VALUES (%d, 'a%d', 100)", id, id%7))

@@ -66,7 +66,7 @@ type Database struct {
 	// Shard is the shard's name.
 	Shard string
 	// Cluster is what the shards share, nil where nothing is sharded. Sessions look at that of the home shard.
-	Cluster atomic.Pointer[Cluster]
+	Cluster    atomic.Pointer[Cluster]
 	Statements *backend.Statements
 	Listener   Listener
 	Hazards    Hazards

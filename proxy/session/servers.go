@@ -25,7 +25,8 @@ type Reads struct {
 
 // servers is where a session's server connections come from.
 type servers struct {
-	home    *pool.Pool[*backend.Conn]            // of the server that the database's manager was at login
+	login   *pool.Pool[*backend.Conn]            // of the server that the database's manager was at login; fixed
+	home    *pool.Pool[*backend.Conn]            // of the manager of the shard that the session is at, where no fleet chooses
 	pools   map[string]*pool.Pool[*backend.Conn] // of other servers, by name; attached to
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
@@ -37,8 +38,8 @@ type servers struct {
 
 // poolOf returns the pool of the session's role on the server of that name.
 func (s *Session) poolOf(server string) *pool.Pool[*backend.Conn] {
-	if server == s.home.Key().Server {
-		return s.home
+	if server == s.login.Key().Server {
+		return s.login
 	}
 	if p := s.pools[server]; p != nil {
 		return p

@@ -21,7 +21,7 @@ type Cluster struct {
 	// Unsettled is told that a transaction prepared on several shards may be left for recovery.
 	Unsettled func()
 	// Decision is the statement by which a transaction's anchor decides that it is committed.
-	Decision func(gid string) string
+	Decision func(gid string) (string, error)
 	// Identity names the database in the identifiers of prepared transactions.
 	Identity string
 }
@@ -64,11 +64,11 @@ type spot struct {
 
 // moveTo makes the next turn one for db's servers. The session holds no connection.
 func (s *Session) moveTo(db *Database) {
-	if s.db == db {
+	if s.at == db {
 		s.moveHome()
 		return
 	}
-	now := spot{db: s.db, home: s.home, ticket: s.ticket, seen: s.seen, seenOn: s.seenOn, seenAt: s.seenAt, behind: s.behind}
+	now := spot{db: s.at, home: s.home, ticket: s.ticket, seen: s.seen, seenOn: s.seenOn, seenAt: s.seenAt, behind: s.behind}
 	next := spot{db: db}
 	for i := range s.spots {
 		if s.spots[i].db == db {
@@ -81,9 +81,7 @@ func (s *Session) moveTo(db *Database) {
 	if now.db != nil {
 		s.spots = append(s.spots, now)
 	}
-	s.mu.Lock()
-	s.db = db
-	s.mu.Unlock()
+	s.at = db
 	s.ticket, s.seen, s.seenOn, s.seenAt, s.behind = next.ticket, next.seen, next.seenOn, next.seenAt, next.behind
 	s.home = next.home
 	s.moveHome()
@@ -91,7 +89,7 @@ func (s *Session) moveTo(db *Database) {
 
 // moveHome makes the pool of the shard's manager the one that is used where no fleet chooses.
 func (s *Session) moveHome() {
-	if name := s.db.Manager(); s.home == nil || s.home.Key().Server != name {
+	if name := s.at.Manager(); s.home == nil || s.home.Key().Server != name {
 		s.home = s.poolOf(name)
 	}
 }

@@ -167,6 +167,9 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 
 // planOf plans one statement as the session's settings have it.
 func (s *Session) planOf(l *Layout, st *parser.Statement, text []byte, values *plan.Values) plan.Plan {
+	if s.txn.ddl { // the catalog that is known is not what the transaction sees
+		return l.Schema.Changed(st, text).Route(values, s.circumstances())
+	}
 	return l.Schema.Statement(st, text).Route(values, s.circumstances())
 }
 
@@ -175,6 +178,7 @@ func (s *Session) circumstances() *plan.Circumstances {
 	c := &s.circumstance
 	c.Shard, _ = s.settings.Value(router.SettingShard)
 	c.ShardingKey, _ = s.settings.Value(router.SettingShardingKey)
+	c.Changed = s.txn.ddl
 	if now := s.params; now != s.circumstanceOf {
 		s.circumstanceOf = now
 		c.ASCII = now.Value("client_encoding") != now.Value("server_encoding")

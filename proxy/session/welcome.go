@@ -157,7 +157,7 @@ func (w *Welcomes) Forget() {
 func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session {
 	s := &Session{
 		id: env.ids.Add(1), env: env, db: db, at: db, role: h.User, client: h.Conn, began: time.Now(),
-		protocol: h.Version, addr: peer(h.Conn), servers: servers{home: p, pool: p}, local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
+		protocol: h.Version, addr: peer(h.Conn), servers: servers{login: p, home: p, pool: p}, local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
 	}
 	if state, ok := h.Conn.TLS(); ok {
 		s.tls = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)

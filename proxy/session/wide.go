@@ -28,7 +28,7 @@ type wide struct {
 	told     bool   // the client has been sent a part of the statement's answer
 	portals  map[string]*portal
 	copying  *copyIn // a COPY FROM STDIN that takes rows
-	out      []byte // for the client
+	out      []byte  // for the client
 }
 
 // portal is a Bind that was not executed yet.

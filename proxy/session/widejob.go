@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,8 +44,8 @@ func (j *job) part(i int, text []byte, formats []int16) []byte {
 	if j.plan.Parts == nil {
 		return appendJob(nil, j, text, formats)
 	}
-	unused := j.plan.Parts.Unused(i)
-	if len(unused) == 0 {
+	unused, err := j.plan.Parts.Unused(i, j.text)
+	if err != nil || len(unused) == 0 { // Text has made the same text without an error
 		return appendJob(nil, j, text, formats)
 	}
 	fewer := *j
@@ -157,6 +158,9 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if j.st.Effects&(parser.CopyIn|parser.CopyOut) != 0 {
 		return notWide("this COPY inside a transaction over several shards", "Run it by itself."), nil
 	}
+	if j.plan.Outside {
+		return x.outside(j)
+	}
 	for tries := 1; ; tries++ {
 		refusal, err = x.run(j)
 		if err == nil || !x.repeats(j, err) || tries >= maxTries {
@@ -165,6 +169,33 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		x.close()
 		x.s.wideRests()
 	}
+}
+
+// outside runs what no transaction block may have on one shard after the other. The client is told how far it came.
+func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
+	if x.explicit || !x.single {
+		return &wire.Error{Code: "25001", Message: "this statement cannot run inside a transaction block"}, nil
+	}
+	for i, index := range x.shards(j) {
+		b, err := x.branch(index, false)
+		if err != nil {
+			return asRefusal(err)
+		}
+		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
+			return nil, err
+		}
+		if err := x.pass(b, j, i == 0); err != nil {
+			return nil, err
+		}
+		if b.failed == nil {
+			continue
+		}
+		refusal := *b.failed
+		refusal.Detail = strings.TrimSpace(refusal.Detail + " It failed on " + b.db.Shard + "; the shards before it have carried it out.")
+		return &refusal, nil
+	}
+	x.complete(x.branches[0].tag)
+	return nil, nil
 }
 
 // repeats reports whether a statement whose server was lost may be sent again: a read by itself of which the client has heard
@@ -385,12 +416,58 @@ func (x *wide) merge(j *job, taking []*branch, shape *shape) (rows int64, err er
 	if j.describe {
 		x.out = append(x.out, description...)
 	}
-	return m.Run(sources, func(row []byte) error {
+	emit := func(row []byte) error {
 		var at int
 		x.out, at = wire.Begin(x.out, wire.MsgDataRow)
 		x.out = wire.End(append(x.out, row...), at)
 		return x.flush()
-	})
+	}
+	if j.plan.Kind == plan.Spread && j.plan.Parts != nil && j.plan.Parts.Rows(0) != nil {
+		return x.inserted(j, sources, emit)
+	}
+	return m.Run(sources, emit)
+}
+
+// inserted gives the rows that an INSERT returns in the order in which the client gave its rows, where each of them is
+// returned; where some are left out by ON CONFLICT nobody knows which, and they come shard by shard. The rows are held until
+// all are there, as the request was.
+func (x *wide) inserted(j *job, sources []merge.Source, emit func([]byte) error) (rows int64, err error) {
+	var ordered [][]byte
+	var loose [][]byte
+	for i, source := range sources {
+		places, n := j.plan.Parts.Rows(i), 0
+		var these [][]byte
+		for {
+			row, err := source.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return 0, err
+			}
+			these, n = append(these, bytes.Clone(row)), n+1
+		}
+		if n != len(places) {
+			loose = append(loose, these...)
+			continue
+		}
+		for k, place := range places {
+			for len(ordered) <= place {
+				ordered = append(ordered, nil)
+			}
+			ordered[place] = these[k]
+		}
+	}
+	for _, row := range append(ordered, loose...) {
+		if row == nil {
+			continue
+		}
+		if err := emit(row); err != nil {
+			return rows, err
+		}
+		rows++
+	}
+	return rows, nil
 }
 
 // planRefusal tells a client of a plan that is none.

@@ -51,7 +51,7 @@ func (m *shapes) keep(key shapeKey, c *columns) {
 // shape finds out how j's columns must be asked for, from b's server if nobody has before.
 func (x *wide) shape(j *job, b *branch) (*shape, error) {
 	sh := &shape{formats: j.resultFormats(), asked: j.resultFormats()}
-	if spec := j.plan.Merge; spec == nil || spec.Plain() {
+	if j.plan.Merge == nil {
 		return sh, nil
 	}
 	sh.hidden = j.plan.Merge.Hidden

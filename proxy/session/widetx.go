@@ -223,10 +223,14 @@ func (x *wide) commitOne(b *branch) (refusal *wire.Error, err error) {
 func (x *wide) commitSeveral(writers []*branch) (refusal *wire.Error, err error) {
 	anchor, others := x.anchor(writers)
 	gid := x.identifier(anchor)
+	decision, err := x.cluster.Decision(gid)
+	if err != nil {
+		return asRefusal(err)
+	}
 	if refusal, err = x.prepare(others, gid); refusal != nil || err != nil {
 		return refusal, err
 	}
-	decided := anchor.exec(x.s, append(wire.AppendQuery(nil, x.cluster.Decision(gid)+"; COMMIT"), nil...))
+	decided := anchor.exec(x.s, wire.AppendQuery(nil, decision+"; COMMIT"))
 	switch {
 	case anchor.failed != nil && anchor.c.Spoiled() == "":
 		x.finish(others, "ROLLBACK PREPARED", gid)
