@@ -317,7 +317,7 @@ func TestConsoleErrors(t *testing.T) {
 		{boss, "PAUSE nothere", "3D000"}, {boss, "KILL pgbouncer", "0A000"}, {boss, "RESUME", "55000"}, {boss, "RESUME " + r.database, "55000"},
 		{boss, "KILL_CLIENT x", "22023"}, {boss, "KILL_CLIENT 999999", "55000"}, {boss, "SUSPEND", "0A000"}, {boss, "SHOW FDS", "0A000"},
 		{boss, "SET max_client_conn = 1", "0A000"}, {boss, "SET", "42601"}, {boss, "SET = 1", "42601"}, {boss, "RELOAD", "F0000"},
-		{boss, "SHOW SHARDS", "0A000"}, {boss, "SHOW HOTKEYS", "0A000"}, {boss, "RESET CACHE", "0A000"}, {watcher, "EXPLAIN ROUTE", "42601"},
+		{boss, "SHOW HOTKEYS", "0A000"}, {boss, "RESET CACHE", "0A000"}, {watcher, "EXPLAIN ROUTE", "42601"},
 		{boss, "RESHARD PLAN", "0A000"},
 		{watcher, "PAUSE", "42501"}, {watcher, "KILL", "42501"}, {watcher, "SHUTDOWN", "42501"}, {watcher, "KILL_CLIENT 1", "42501"},
 		{watcher, "RELOAD", "42501"}, {watcher, "SHOW POOLS; KILL", "42501"},

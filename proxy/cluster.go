@@ -203,6 +203,14 @@ func (c *cluster) state() (*shardmap.State, error) {
 	return s, nil
 }
 
+// fault says why nothing may be sent to a shard now: its server may be another's, or cannot take part in transactions.
+func (c *cluster) fault(name shard.Name) error {
+	if err := c.watcher.Load().State().Unprepared[name]; err != nil {
+		return wire.NewError(wire.CodeCannotConnectNow, fmt.Sprintf("shard %s cannot be used yet: %s", name, err), "SHOW SHARDS in the admin database lists what is wrong.")
+	}
+	return nil
+}
+
 // decision is the statement by which an anchor decides.
 func (c *cluster) decision(gid string) (string, error) {
 	s, err := c.state()
@@ -235,7 +243,7 @@ func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*
 	for _, f := range findings {
 		c.d.log.Warn("a table does not fit the sharding", zap.String("table", f.Table), zap.String("why", f.Message), zap.String("hint", f.Hint))
 	}
-	m.Layout = &session.Layout{Schema: schema, Home: config.Home}
+	m.Layout = &session.Layout{Schema: schema, Home: config.Home, Fault: func(i int) error { return c.fault(config.Shards[i]) }}
 	for _, part := range *parts {
 		m.Shards = append(m.Shards, part.shared)
 	}

@@ -64,7 +64,7 @@ func (p *Proxy) prepareOperations() {
 	o.stopping = make(chan struct{})
 	o.failures.byCode = make(map[string]uint64)
 	o.console = admin.New(admin.View{
-		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Hosts: p.viewHosts, Routes: p.viewRoutes, Pipelines: p.viewPipelines, Databases: p.viewDatabases, Users: p.viewUsers,
+		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Hosts: p.viewHosts, Shards: p.viewShards, Routes: p.viewRoutes, Pipelines: p.viewPipelines, Databases: p.viewDatabases, Users: p.viewUsers,
 		Stats: p.viewStats, Settings: p.viewSettings, Memory: p.viewMemory, Counts: p.viewCounts, Explain: p.explain,
 		Paused: func() bool { return p.registry.Paused(pool.Scope{}) },
 	}, admin.Actions{

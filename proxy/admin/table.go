@@ -33,6 +33,7 @@ func commands() []command {
 		{name: "SHOW STATS_AVERAGES", open: true, tag: "SHOW", columns: averagesColumns(), run: showStatsAverages},
 		{name: "SHOW TOTALS", open: true, tag: "SHOW", columns: sumColumns(), run: showTotals},
 		{name: "SHOW PINS", open: true, tag: "SHOW", columns: pinColumns(), run: showPins},
+		{name: "SHOW SHARDS", open: true, tag: "SHOW", columns: shardColumns(), run: showShards},
 		{name: "SHOW REPLICAS", open: true, tag: "SHOW", columns: hostColumns(), run: showHosts},
 		{name: "SHOW PIPELINES", open: true, tag: "SHOW", columns: pipelineColumns(), run: showPipelines},
 		{name: "SHOW ROUTES", open: true, tag: "SHOW", columns: routeColumns(), run: showRoutes},
@@ -69,7 +70,6 @@ func commands() []command {
 		{name: "SET", whole: true, open: true, hidden: true, tag: "SET", run: set},
 
 		// Of later versions.
-		{name: "SHOW SHARDS", open: true, hidden: true, run: later("SHOW SHARDS")},
 		{name: "SHOW CACHE", open: true, hidden: true, run: later("SHOW CACHE")},
 		{name: "SHOW HOTKEYS", open: true, hidden: true, run: later("SHOW HOTKEYS")},
 		{name: "SHOW RESHARD", open: true, hidden: true, run: later("SHOW RESHARD")},

@@ -14,6 +14,7 @@ type View struct {
 	Clients   func() []Socket
 	Servers   func() []Socket
 	Hosts     func() []Host  // one a server of a shard
+	Shards    func() []Shard // one a shard, of databases without sharding too
 	Routes    func() []Route // one a database and cause
 	Pipelines func() []Pipeline
 	Databases func() []Database

@@ -32,6 +32,8 @@ type Layout struct {
 	// Shards are by the planner's indexes; Home is the index of the one that holds what is not sharded.
 	Shards []*Database
 	Home   int
+	// Fault says why nothing may be sent to a shard now, nil if it may.
+	Fault func(shard int) error
 	// shapes remembers what the answers of statements look like.
 	shapes shapes
 }

@@ -52,7 +52,6 @@ func (s *Session) tell(req []byte, wrote bool) {
 	if !inside {
 		s.story.clear()
 	}
-	s.story.wrote = s.story.wrote || wrote
 	if s.opening != nil {
 		text, _ := queryText(s.opening)
 		s.story.begin = string(text)
@@ -73,6 +72,7 @@ func (s *Session) tell(req []byte, wrote bool) {
 			s.story.add(st, text)
 		}
 	}
+	s.story.wrote = s.story.wrote || wrote
 }
 
 // textOf is the text that a message runs or prepares; nil if it is not known.

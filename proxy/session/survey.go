@@ -7,6 +7,7 @@ import (
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
+	"pgtier/router/catalog"
 	"pgtier/router/plan"
 )
 
@@ -52,6 +53,9 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
 		return true, s.serveWide(s.goWide(cluster, l), req)
 	case !kept && v.at >= 0:
+		if err := l.Fault(v.at); err != nil {
+			return true, s.refuseHere(asError(err))
+		}
 		s.moveTo(l.Shards[v.at])
 	case !kept && l.index(s.at) < 0:
 		s.moveTo(l.Shards[l.Home])
@@ -149,7 +153,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		return
 	}
 	p := s.planOf(l, st, text, &values)
-	v.writes = v.writes || p.Write
+	v.writes = v.writes || p.Write || s.db.Hazards.Reading(st).Verdict != catalog.Read
 	v.why = p.Reason
 	switch p.Kind {
 	case plan.Refused:

@@ -259,6 +259,9 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 			return b, nil
 		}
 	}
+	if err := x.l.Fault(index); err != nil {
+		return nil, err
+	}
 	s := x.s
 	s.moveTo(x.l.Shards[index])
 	if begins {

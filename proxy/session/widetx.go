@@ -33,6 +33,8 @@ func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
 	case parser.Commit, parser.Rollback:
 		refusal, err = x.end(cmd)
 		return true, refusal, err
+	case parser.Deallocate, parser.DeallocateAll:
+		return true, x.deallocate(cmd), nil
 	case parser.PrepareTransaction:
 		return true, notWide("PREPARE TRANSACTION", "Only pgtier prepares transactions of a sharded database."), nil
 	case parser.Savepoint, parser.Release, parser.RollbackTo, parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints:
@@ -51,6 +53,26 @@ func (x *wide) complete(tag string) { x.out = wire.AppendCommandComplete(x.out, 
 
 func (x *wide) warn(code, message string) {
 	x.out = (&wire.Error{Severity: "WARNING", Code: code, Message: message}).AppendNotice(x.out)
+}
+
+// deallocate forgets prepared statements.
+func (x *wide) deallocate(cmd *parser.Command) *wire.Error {
+	s := x.s
+	switch st := s.names[cmd.Name]; {
+	case x.failed:
+		return failedTransaction()
+	case cmd.Kind == parser.DeallocateAll:
+		s.forgetNames()
+		x.complete("DEALLOCATE ALL")
+		return nil
+	case st == nil:
+		return &wire.Error{Code: wire.CodeInvalidStatement, Message: fmt.Sprintf("prepared statement %q does not exist", cmd.Name)}
+	default:
+		s.setName(cmd.Name, nil)
+		s.forget(st)
+	}
+	x.complete("DEALLOCATE")
+	return nil
 }
 
 // end serves COMMIT and ROLLBACK.
@@ -86,6 +108,9 @@ func (x *wide) end(cmd *parser.Command) (refusal *wire.Error, err error) {
 func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, err error) {
 	if x.failed && cmd.Kind != parser.RollbackTo {
 		return failedTransaction(), nil
+	}
+	if len(x.s.restored(cmd)) > 0 {
+		return notWide("RESET of a setting given at login, inside a transaction over several shards,", "SET the value, or RESET outside the transaction."), nil
 	}
 	if pin := x.s.note(j.st); pin != "" {
 		return notWide(cmd.Kind.String()+" that needs a connection of its own ("+pin+")", ""), nil
@@ -331,7 +356,7 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 // release gives all branches back, in the settings that the transaction has left.
 func (x *wide) release() error {
 	s := x.s
-	branches := slices.Clone(x.branches)
+	branches := x.settling()
 	x.branches = nil
 	var err error
 	for i, b := range branches {
@@ -354,6 +379,18 @@ func (x *wide) release() error {
 	s.story.clear()
 	s.db.Stats.Transactions.Add(1)
 	return err
+}
+
+// settling are the branches in the order in which they are given back: first the one that tells what the transaction has
+// left, which is the home shard's where it has LISTENed.
+func (x *wide) settling() []*branch {
+	branches := slices.Clone(x.branches)
+	for i, b := range branches {
+		if b.index == x.l.Home && x.s.txn.listening {
+			branches[0], branches[i] = branches[i], branches[0]
+		}
+	}
+	return branches
 }
 
 // settle reads back what the transaction has left in the session, from one branch for all.
