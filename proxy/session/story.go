@@ -29,12 +29,12 @@ func (t *story) add(st *parser.Statement, text []byte) {
 			parser.Savepoint, parser.RollbackTo, parser.Release:
 			repeats = true
 		default:
-			changes = changes || cmd.Effects&(parser.ChangesSettings|parser.RunsOpaqueCode|parser.UsesCursor|parser.LocksTransaction) != 0 || len(cmd.Locals) > 0
+			changes = changes || cmd.Effects&(parser.ChangesSettings|parser.RunsOpaqueCode) != 0 || len(cmd.Locals) > 0
 		}
 	}
 	switch {
 	case changes:
-		t.untold = "It has run " + st.Commands[0].Kind.String() + " that may have changed settings, or made a cursor or a lock."
+		t.untold = "It has run " + st.Commands[0].Kind.String() + " that may have changed settings."
 	case !repeats:
 	case len(st.Commands) > 1:
 		t.untold = "It has changed settings or made savepoints in a request of several statements."

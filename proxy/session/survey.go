@@ -153,7 +153,8 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		return
 	}
 	p := s.planOf(l, st, text, &values)
-	v.writes = v.writes || p.Write || s.db.Hazards.Reading(st).Verdict != catalog.Read
+	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
+	v.writes = v.writes || p.Write || !reads
 	v.why = p.Reason
 	switch p.Kind {
 	case plan.Refused:
@@ -162,6 +163,10 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		v.to(p.Shard)
 	case plan.Scatter, plan.Spread, plan.Everywhere, plan.CopyIn, plan.CopyOut:
 		v.wide = true
+	case plan.Any:
+		if !reads { // locks and sequences are the same for all sessions on one shard only
+			v.to(l.Home)
+		}
 	case plan.Session:
 		if st.Effects&(parser.Listens|parser.Unlistens|parser.Notifies) != 0 {
 			v.to(l.Home)

@@ -27,8 +27,9 @@ type wide struct {
 	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
 	portals  map[string]*portal
-	copying  *copyIn // a COPY FROM STDIN that takes rows
-	out      []byte  // for the client
+	cursors  map[string]int // the shards of cursors made on several shards
+	copying  *copyIn        // a COPY FROM STDIN that takes rows
+	out      []byte         // for the client
 }
 
 // portal is a Bind that was not executed yet.

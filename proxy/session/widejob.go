@@ -137,8 +137,10 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	switch {
 	case j.plan.Kind == plan.Refused:
 		return planRefusal(j.plan.Refusal), nil
+	case j.plan.Kind == plan.Any && x.s.db.Hazards.Reading(j.st).Verdict != catalog.Read:
+		j.plan.Kind, j.plan.Shard = plan.One, x.l.Home
 	case j.plan.Kind == plan.Session, j.plan.Kind == plan.Any:
-		j.plan.Kind, j.plan.Shard = plan.One, x.anyShard()
+		j.plan.Kind, j.plan.Shard = plan.One, x.cursorShard(j)
 	case j.plan.Mixed:
 		return notWide("several statements with transaction control in one request", "Send them one by one."), nil
 	}
@@ -204,6 +206,27 @@ func (x *wide) repeats(j *job, err error) bool {
 	return x.bare(j) && !x.told && !errors.Is(err, errSessionEnds) && !errors.Is(err, errClientGone)
 }
 
+// cursorShard is the shard of the cursor that a statement names, else any.
+func (x *wide) cursorShard(j *job) int {
+	if len(j.st.Commands) == 1 && j.st.Effects&parser.UsesCursor != 0 {
+		if at, ok := x.cursors[j.st.Commands[0].Name]; ok {
+			return at
+		}
+	}
+	return x.anyShard()
+}
+
+// declared notes where a cursor is.
+func (x *wide) declared(j *job) {
+	if j.plan.Kind != plan.One || len(j.st.Commands) != 1 || j.st.Commands[0].Kind != parser.Declare {
+		return
+	}
+	if x.cursors == nil {
+		x.cursors = make(map[string]int)
+	}
+	x.cursors[j.st.Commands[0].Name] = j.plan.Shard
+}
+
 // anyShard is one of those that take part, or the home shard.
 func (x *wide) anyShard() int {
 	if len(x.branches) > 0 {
@@ -247,6 +270,7 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		taking[i].wrote = taking[i].wrote || writes
 	}
 	refusal, err = x.answer(j, taking)
+	x.declared(j)
 	if err == nil && refusal != nil {
 		err = x.stopOthers()
 		if !x.told {
