@@ -160,6 +160,26 @@ func TestIntervalsAreDividedAndWrittenAsTheServerDoes(t *testing.T) {
 	}
 }
 
+func TestPlainNumericsAreReadAsTheServerDoes(t *testing.T) {
+	values := []string{".5", "5.", "-.5", "1e3", "1E-3", "12.5e1", "12.5e-4", "0e5", "-1.50", "007.10", "1e-400", "123456789.123456789e5"}
+	for i, want := range answers(t, "SELECT v::numeric FROM unnest($1::text[]) AS v", values) {
+		got, err := parseDecimal(plainNumeric([]byte(values[i])))
+		if err != nil {
+			t.Errorf("%s: %v", values[i], err)
+			continue
+		}
+		server, err := parseDecimal([]byte(want))
+		if err != nil || got.compare(server) != 0 {
+			t.Errorf("%s: got %s, want %s", values[i], got.appendText(nil), want)
+		}
+	}
+	for _, bad := range []string{"", ".", "1e", "e5", "1e500", "1_0", "0x10", "--1", " 1", "1e999999999999999999999"} {
+		if got, err := parseDecimal(plainNumeric([]byte(bad))); err == nil {
+			t.Errorf("%q was read as %s", bad, got.appendText(nil))
+		}
+	}
+}
+
 // TestMalformedValuesAreErrors gives decoders and converters what no server sends.
 func TestMalformedValuesAreErrors(t *testing.T) {
 	for _, c := range columns() {
