@@ -33,6 +33,7 @@ func levels() map[string]int {
 		"proxy/auth":         1,
 		"proxy/wire":         0,
 		"parser":             0,
+		"router/shard":       0,
 		"cmd/localpg":        0,
 		"cmd/localpg/pgtest": 1,
 		"cmd/demo":           1,
