@@ -244,6 +244,9 @@ func (e *encoder) values(s *statement) *values {
 	v.types = described.ParamOIDs
 	for i, text := range v.text {
 		binary, err := e.encode(ctx, v.types[i], text)
+		if v.types[i] >= firstUserOID {
+			v.types[i] = 0 // it has another number on another server
+		}
 		if err != nil {
 			binary = text // it is no value of the type: let the servers say so
 		}

@@ -93,7 +93,9 @@ func (s *statement) literal() string {
 func (s *statement) reads() bool {
 	word, _, _ := strings.Cut(strings.ToUpper(strings.TrimLeft(s.sql, "( \t\n")), " ")
 	switch strings.TrimRight(word, ";\n") {
-	case "SELECT", "VALUES", "TABLE", "SHOW", "FETCH":
+	case "SELECT":
+		return !strings.Contains(s.sql, " INTO ")
+	case "VALUES", "TABLE", "SHOW":
 		return true
 	}
 	return false

@@ -26,6 +26,6 @@ func TestOneServerAnswersAsAnother(t *testing.T) {
 	defer other.close()
 	p := newPair(t, r, other)
 	p.asTwin = true
-	p.runCorpus(t, simpleText, unnamed, prepared)
+	p.runCorpus(t, simpleText, prepared)
 	p.tally.report(t)
 }

@@ -93,13 +93,13 @@ func (p *pair) run(t testing.TB, file []*statement, m mode, states bool) {
 		}
 		v, why := p.judge(s, m)
 		if states && v != wrong && !s.reads() && p.plain.conn.TxStatus() == 'I' {
-			if d := p.rig.differences(p.asTwin); d != "" {
+			if d := p.rig.differences(p.asTwin, touched(s.sql)); d != "" {
 				why = "after it: " + d
 				if v == refused {
 					why = "it was refused and left a trace: " + d
 				}
 				v = wrong
-				p.rig.restore(t)
+				p.rig.restore(t, p.asTwin)
 			}
 		}
 		p.note(s, m, v, why)
@@ -143,16 +143,19 @@ func (p *pair) runCorpus(t testing.TB, modes ...mode) {
 		for _, m := range modes {
 			p.run(t, file, m, false)
 		}
-		if d := p.rig.differences(p.asTwin); d != "" {
+		if d := p.rig.differences(p.asTwin, tables()); d != "" {
 			t.Fatalf("%s.sql, which reads only, has changed tables: %s", file[0].kind, d)
 		}
 	}
 	for _, file := range writes {
 		for _, m := range modes {
-			p.rig.restore(t)
+			p.rig.restore(t, p.asTwin)
 			p.run(t, file, m, true)
 			if status := p.plain.conn.TxStatus(); status != 'I' {
 				t.Fatalf("%s.sql ends inside a transaction (%c)", file[0].kind, status)
+			}
+			if d := p.rig.differences(p.asTwin, tables()); d != "" {
+				p.tally.failures = append(p.tally.failures, fmt.Sprintf("%s.sql (%s): in the end %s", file[0].kind, m, d))
 			}
 		}
 	}

@@ -44,6 +44,26 @@ func tables() []table {
 	}
 }
 
+// touched lists the tables that a statement may have changed, as far as its text tells: those that it names, and those
+// that refer to them. A statement that names none may have done anything.
+func touched(sql string) (found []table) {
+	named := map[string]bool{}
+	for _, t := range tables() {
+		named[t.name] = strings.Contains(sql, t.name)
+	}
+	named["orders"] = named["orders"] || named["users"]
+	named["order_items"] = named["order_items"] || named["orders"]
+	for _, t := range tables() {
+		if named[t.name] {
+			found = append(found, t)
+		}
+	}
+	if found == nil {
+		return tables()
+	}
+	return found
+}
+
 // buckets is how many buckets the keys fall into.
 const buckets = 1024
 
@@ -76,9 +96,9 @@ func (t *table) owner() string {
 
 // fingerprint is a query for one number of rows and one sum of hashes a table, and the number of rows that shard does not
 // own. Sums of shards add up to that of the whole. For the plain server shard is -1.
-func fingerprint(shard int) string {
+func fingerprint(shard int, of []table) string {
 	var parts []string
-	for _, t := range tables() {
+	for _, t := range of {
 		what := "t"
 		if t.compared != "" {
 			what = t.compared

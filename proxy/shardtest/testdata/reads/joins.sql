@@ -104,7 +104,8 @@ SELECT u.id, o.id, i.line FROM users u LEFT JOIN (orders o JOIN order_items i ON
 SELECT u.id, o.id, i.line FROM users u LEFT JOIN orders o ON o.user_id = u.id LEFT JOIN order_items i ON i.user_id = u.id AND i.order_id = o.id WHERE u.age > 50;
 -- the key of the nullable side: NULL for users without orders, and those meet nobody
 SELECT u.id, i.line FROM users u LEFT JOIN orders o ON o.user_id = u.id AND o.status = 'lost' LEFT JOIN order_items i ON i.user_id = o.user_id WHERE u.id < 10 AND u.id > 0;
-SELECT j.id, j.status FROM (users u JOIN orders o ON o.user_id = u.id) AS j (id, name) WHERE j.id = 15;
+SELECT j.who, j.status FROM (users u JOIN orders o ON o.user_id = u.id) AS j (who, name) WHERE j.who = 15;
+SELECT j.who, j.status FROM (users u JOIN orders o ON o.user_id = u.id) AS j (who, name) WHERE j.id = 15;
 -- must
 SELECT u.id, count(*) FROM users u JOIN orders o ON o.user_id = u.id GROUP BY u.id;
 -- the whole-row

@@ -104,7 +104,7 @@ SELECT id FROM users WHERE coalesce(id = 7, true);
 -- not equality with the key itself
 SELECT id FROM users WHERE id + 0 = 7;
 SELECT id FROM users WHERE id = 7 + 1;
-SELECT id FROM users WHERE -id = 7;
+SELECT id FROM users WHERE id / 2 = 3;
 SELECT id FROM users WHERE abs(id) = 7 AND id > -100;
 SELECT id FROM users WHERE id % 10 = 7;
 SELECT id FROM users WHERE id = length('1234567');
@@ -162,9 +162,10 @@ SELECT id AS "ID", name AS "a ""name""" FROM USERS WHERE ID = 7;
 -- system columns
 SELECT count(ctid) FROM users;
 SELECT id FROM users WHERE id = 7 FOR UPDATE;
+-- simple
 SELECT users FROM users WHERE id = 7;
 SELECT (users).name FROM users WHERE id = 7;
 SELECT id, tags[1], profile->>'plan' FROM users WHERE id = 12;
 -- comments where words are
-SELECT /* id = 8 */ id FROM users WHERE id = /* 9 */ 7 -- OR true;
+SELECT /* id = 8 */ id FROM users WHERE id = /* 9 */ 7 -- OR true
 AND true;

@@ -77,7 +77,7 @@ SELECT age FROM (SELECT DISTINCT age FROM users) x;
 -- must
 SELECT x.who, o.id FROM (SELECT id AS who FROM users WHERE active) x JOIN orders o ON o.user_id = x.who;
 SELECT x.who FROM (SELECT id AS who FROM users) x WHERE who = 7;
-SELECT x.who FROM (SELECT id + 1 AS who FROM users) x WHERE who = 7;
+SELECT x.who FROM (SELECT id # 1 AS who FROM users) x WHERE who = 7;
 SELECT x.id FROM (SELECT coalesce(id, 0) AS id FROM users) x WHERE id = 7;
 SELECT x.id, x.boss FROM (SELECT boss AS id, id AS boss FROM users) x WHERE x.id = 7;
 SELECT x.user_id FROM (SELECT boss AS user_id FROM users) x JOIN orders o ON o.user_id = x.user_id WHERE o.status = 'lost';
