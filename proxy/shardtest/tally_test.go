@@ -14,6 +14,7 @@ type verdict int
 
 const (
 	equal verdict = iota
+	slow          // took too long on one side: it says nothing
 	refused
 	wrong
 )
@@ -49,10 +50,10 @@ func (t *tally) total() (sum [wrong + 1]int) {
 func (t *tally) String() string {
 	var text strings.Builder
 	line := func(name string, counts [wrong + 1]int) {
-		all := counts[equal] + counts[refused] + counts[wrong]
-		fmt.Fprintf(&text, "%-22s %6d %6d %6d %6d %7.1f %%\n", name, all, counts[equal], counts[refused], counts[wrong], 100*float64(counts[refused])/float64(cmp.Or(all, 1)))
+		all := counts[equal] + counts[slow] + counts[refused] + counts[wrong]
+		fmt.Fprintf(&text, "%-22s %6d %6d %6d %6d %6d %7.1f %%\n", name, all, counts[equal], counts[slow], counts[refused], counts[wrong], 100*float64(counts[refused])/float64(cmp.Or(all, 1)))
 	}
-	fmt.Fprintf(&text, "\n%-22s %6s %6s %6s %6s %9s\n", "kind", "all", "equal", "0A000", "wrong", "refused")
+	fmt.Fprintf(&text, "\n%-22s %6s %6s %6s %6s %6s %9s\n", "kind", "all", "equal", "slow", "0A000", "wrong", "refused")
 	for _, kind := range slices.Sorted(maps.Keys(t.kinds)) {
 		line(kind, *t.kinds[kind])
 	}
