@@ -8,7 +8,7 @@ import (
 )
 
 // equalities matches conditions that are nothing but columns that are equal.
-var equalities = regexp.MustCompile(`^t\d+\.\w+ = t\d+\.\w+( AND t\d+\.\w+ = t\d+\.\w+)?$`)
+var equalities = regexp.MustCompile(`^(t\d+)\.\w+ = (t\d+)\.\w+( AND t\d+\.\w+ = t\d+\.\w+)?$`)
 
 // from makes the sources of a query.
 func (g *generator) from(depth int) (scope []item, sql string) {
@@ -18,7 +18,7 @@ func (g *generator) from(depth int) (scope []item, sql string) {
 		g.traits["join"] = true
 		next, text, on := g.joined(scope, depth)
 		joins := []string{" JOIN ", " LEFT JOIN ", " RIGHT JOIN "}
-		if equalities.MatchString(on) {
+		if sides := equalities.FindStringSubmatch(on); sides != nil && sides[1] != sides[2] {
 			joins = append(joins, " FULL JOIN ") // which wants a condition that can be hashed
 		}
 		join := oneOf(g.choices, joins...)
@@ -75,6 +75,7 @@ func (g *generator) joined(scope []item, depth int) (next item, text, on string)
 		}
 		return next, text, on
 	}
+	before := len(g.params)
 	next, text = g.source(depth)
 	left := g.pick([]item{next}, func(class) bool { return true })
 	if right := g.pick(scope, func(c class) bool { return c == left.class }); right.class == left.class && left.class != boolean {
@@ -84,6 +85,7 @@ func (g *generator) joined(scope []item, depth int) (next item, text, on string)
 	few := slices.DeleteFunc(relations(), func(r relation) bool {
 		return !slices.Contains([]string{"currencies", "countries", "settings", "empties"}, r.name)
 	})
+	g.params = g.params[:before]
 	r := oneOf(g.choices, few...)
 	next, text = g.called(r.name, item{of: r.name, columns: r.columns})
 	return next, text, g.comparison([]item{next}, scope)
