@@ -18,6 +18,7 @@ func levels() map[string]int {
 		"cmd/pgtier":         7,
 		"bench":              7,
 		"proxy/wiretest":     7, // tests only: conversations held against a server and a whole proxy
+		"proxy/shardtest":    7, // tests only: shards held against one server
 		"bench/regress":      7,
 		"configs":            6,
 		"proxy":              5,

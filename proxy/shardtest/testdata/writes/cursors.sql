@@ -1,0 +1,40 @@
+BEGIN;
+-- must
+DECLARE one CURSOR FOR SELECT id, status FROM orders WHERE user_id = 15 ORDER BY id;
+FETCH 2 FROM one;
+FETCH NEXT FROM one;
+MOVE 1 IN one;
+FETCH ALL FROM one;
+CLOSE one;
+COMMIT;
+BEGIN;
+DECLARE many SCROLL CURSOR FOR SELECT id FROM users ORDER BY id;
+FETCH 3 FROM many;
+FETCH BACKWARD 2 FROM many;
+FETCH ABSOLUTE 100 FROM many;
+FETCH LAST FROM many;
+CLOSE many;
+ROLLBACK;
+BEGIN;
+DECLARE counted CURSOR FOR SELECT status, count(*) FROM orders GROUP BY status ORDER BY status;
+FETCH 2 FROM counted;
+FETCH 10 FROM counted;
+COMMIT;
+BEGIN;
+DECLARE places CURSOR FOR SELECT code FROM countries ORDER BY code;
+FETCH 3 FROM places;
+UPDATE users SET age = 1 WHERE id IN (7, 8, 9);
+FETCH 3 FROM places;
+COMMIT;
+-- positioned
+BEGIN;
+DECLARE here CURSOR FOR SELECT id, age FROM users WHERE id = 7 FOR UPDATE;
+FETCH 1 FROM here;
+UPDATE users SET age = 77 WHERE CURRENT OF here;
+COMMIT;
+SELECT age FROM users WHERE id = 7;
+DECLARE kept CURSOR WITH HOLD FOR SELECT id FROM orders WHERE user_id = 15 ORDER BY id;
+FETCH 2 FROM kept;
+CLOSE kept;
+-- fails: 25P01
+DECLARE outside CURSOR FOR SELECT 1;
