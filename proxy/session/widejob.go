@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -354,7 +355,7 @@ func (x *wide) head(b *branch) (refusal *wire.Error, err error) {
 // tag is what completes the answer: counts of rows are added up, and reference tables must agree.
 func (j *job) tag(taking []*branch, rows int64, returns bool) (string, *wire.Error) {
 	first := taking[0].tag
-	if len(taking) == 1 {
+	if len(taking) == 1 || j.plan.Explain {
 		return first, nil
 	}
 	if j.plan.Kind == plan.Everywhere {
@@ -422,6 +423,9 @@ func (x *wide) merge(j *job, taking []*branch, shape *shape) (rows int64, err er
 	for i, b := range taking {
 		sources[i] = &rowSource{x, b}
 	}
+	if j.plan.Explain && len(taking) > 1 {
+		return x.explained(j, taking, sources)
+	}
 	if j.plan.Kind == plan.Everywhere {
 		sources = sources[:1]
 	}
@@ -450,6 +454,50 @@ func (x *wide) merge(j *job, taking []*branch, shape *shape) (rows int64, err er
 		return x.inserted(j, sources, emit)
 	}
 	return m.Run(sources, emit)
+}
+
+// explained gives the plans of all shards, each under a line with its name.
+func (x *wide) explained(j *job, taking []*branch, sources []merge.Source) (rows int64, err error) {
+	if len(taking[0].fields) != 1 || taking[0].fields[0].oid != textOID {
+		return 0, notWide("EXPLAIN in this format", "Use FORMAT TEXT or YAML, or name one shard with /* pgtier: shard=… */.")
+	}
+	if j.describe {
+		x.out = append(x.out, taking[0].described...)
+	}
+	line := func(text []byte) error {
+		var at int
+		x.out, at = wire.Begin(x.out, wire.MsgDataRow)
+		x.out = binary.BigEndian.AppendUint16(x.out, 1)
+		x.out = binary.BigEndian.AppendUint32(x.out, uint32(len(text)))
+		x.out = wire.End(append(x.out, text...), at)
+		rows++
+		return x.flush()
+	}
+	if err := line([]byte(j.plan.Kind.String() + ": " + j.plan.Reason)); err != nil {
+		return 0, err
+	}
+	for i, b := range taking {
+		if err := line([]byte("Shard " + b.db.Shard)); err != nil {
+			return 0, err
+		}
+		for {
+			row, err := sources[i].Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return 0, err
+			}
+			fields, err := wire.RowFields(row)
+			if err != nil || len(fields) != 1 {
+				return 0, errGarbage
+			}
+			if err := line(append([]byte("  "), fields[0]...)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return rows, nil
 }
 
 // inserted gives the rows that an INSERT returns in the order in which the client gave its rows, where each of them is
