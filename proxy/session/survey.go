@@ -201,8 +201,10 @@ func (s *Session) surveyOwn(l *Layout, st *parser.Statement) *wire.Error {
 	if st.Effects&(parser.SQLPrepare|parser.SQLExecute) != 0 && !s.raw {
 		return notWide("PREPARE and EXECUTE as statements", "Use the driver's prepared statements, which go through the protocol.")
 	}
-	if pin := st.Pin; pin != "" && !s.raw && !s.onOneShard() {
-		return notWide(fmt.Sprintf("a statement that needs a connection of its own (%s)", pin), "SET pgtier.shard names one shard for the session.")
+	if !s.raw && !s.onOneShard() {
+		if pin := router.Route(st, s.routeFacts(st), s.db.Hazards).Pin; pin != "" {
+			return notWide(fmt.Sprintf("a statement that needs a connection of its own (%s)", pin), "SET pgtier.shard names one shard for the session.")
+		}
 	}
 	for i := range st.Commands {
 		a := &st.Commands[i].Assigned
