@@ -252,6 +252,9 @@ func (s *Session) sqlDeallocate(cmd *parser.Command) (done, ok bool) {
 
 // pinnedTurn keeps the connection for good and runs the request there untouched.
 func (s *Session) pinnedTurn(req []byte, why string) bool {
+	if e := s.unkept(why); e != nil {
+		return s.refuseHere(e)
+	}
 	c, replay, err := s.leaseLive()
 	if err != nil {
 		return s.refuseAll(asError(err))

@@ -469,6 +469,7 @@ func (s *Session) keepFor(why string) {
 	if why == "" {
 		return
 	}
+	s.pumpOwn(s.unkept(why))
 	s.mu.Lock()
 	if s.pin == "" {
 		s.pin, s.pinTime = why, time.Now()

@@ -201,9 +201,14 @@ func (s *Session) surveyOwn(l *Layout, st *parser.Statement) *wire.Error {
 	if st.Effects&(parser.SQLPrepare|parser.SQLExecute) != 0 && !s.raw {
 		return notWide("PREPARE and EXECUTE as statements", "Use the driver's prepared statements, which go through the protocol.")
 	}
-	if !s.raw && !s.onOneShard() {
+	if s.raw && st.Effects&(parser.ResetsAll|parser.DiscardsPlans) == parser.ResetsAll {
+		return notWide("RESET ALL in a session that keeps its connection", "DISCARD ALL ends that.")
+	}
+	if !s.raw {
 		if pin := router.Route(st, s.routeFacts(st), s.db.Hazards).Pin; pin != "" {
-			return notWide(fmt.Sprintf("a statement that needs a connection of its own (%s)", pin), "SET pgtier.shard names one shard for the session.")
+			if e := s.unkept(pin); e != nil {
+				return e
+			}
 		}
 	}
 	for i := range st.Commands {
@@ -222,6 +227,15 @@ func (s *Session) surveyOwn(l *Layout, st *parser.Statement) *wire.Error {
 		}
 	}
 	return nil
+}
+
+// unkept refuses what would keep the session's connection where there are shards: what comes next may be for another. It is
+// nil where a setting names one shard for all.
+func (s *Session) unkept(pin string) *wire.Error {
+	if s.raw || s.db.Cluster.Load() == nil || s.onOneShard() {
+		return nil
+	}
+	return notWide(fmt.Sprintf("a statement that needs a connection of its own (%s)", pin), "SET pgtier.shard names one shard for the session.")
 }
 
 // onOneShard reports whether the session's own settings name a shard for everything it does.

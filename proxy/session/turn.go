@@ -42,6 +42,9 @@ func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
 	s.turnTime = began
 	pin, refusal := s.inspect(req)
+	if refusal == nil && pin != "" {
+		refusal = s.unkept(pin)
+	}
 	if refusal == nil {
 		refusal = s.aimTurn(pin)
 	}
@@ -52,6 +55,9 @@ func (s *Session) turn(req []byte) bool {
 		return s.refuseHere(refusal)
 	}
 	if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
+		if refusal := s.unkept(pinOwn); refusal != nil {
+			return s.refuseHere(refusal)
+		}
 		switch err := s.ownConnection(); {
 		case err == nil && pin == "":
 			pin = pinOwn
