@@ -31,6 +31,7 @@ func levels() map[string]int {
 		"router/catalog":     1,
 		"router/topology":    1,
 		"proxy/auth":         1,
+		"proxy/shardmap":     1,
 		"proxy/wire":         0,
 		"parser":             0,
 		"router/shard":       0,

@@ -1,0 +1,191 @@
+package shardmap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"pgtier/router/shard"
+)
+
+// record is what the control database says of one database.
+type record struct {
+	id, secret, function, home string
+	buckets                    int
+	version                    shard.Version
+	owners                     string // "" if the version is the one that was known
+}
+
+// read reads the map in force. known is the version whose owners need not be sent. There is none (nil) if there are no objects or no row.
+func read(ctx context.Context, q Querier, database string, known shard.Version) (*record, error) {
+	if known == 0 { // a query would fail without the tables, and fill the server's log
+		if there, err := isTrue(ctx, q, controlThere); err != nil || !there {
+			return nil, err
+		}
+	}
+	var found *record
+	err := q.Query(ctx, fmt.Sprintf(`SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END
+FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database WHERE s.database = %s ORDER BY m.version DESC LIMIT 1`, known, literal(database)), func(fields [][]byte) error {
+		buckets, err := strconv.Atoi(string(fields[2]))
+		if err != nil {
+			return fmt.Errorf("read number: %w", err)
+		}
+		version, err := strconv.ParseUint(string(fields[5]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("read number: %w", err)
+		}
+		found = &record{id: string(fields[0]), secret: string(fields[1]), buckets: buckets, function: string(fields[3]), home: string(fields[4]),
+			version: shard.Version(version), owners: string(fields[6])}
+		return nil
+	})
+	switch sqlState(err) {
+	case codeNoSchema, codeNoTable:
+		return nil, nil
+	case codeNoRight:
+		return nil, fmt.Errorf("%w; pgtier's tables belong to another role than the proxy logs in with", err)
+	}
+	return found, err
+}
+
+// create makes the first map, unless another proxy was quicker.
+func create(ctx context.Context, q Querier, c *Config) error {
+	first, err := shard.Even(1, c.Buckets, c.Shards...)
+	if err != nil {
+		return fmt.Errorf("make the first map: %w", err)
+	}
+	// Whoever makes the row of the database makes its map: no other configuration can come between.
+	return q.Query(ctx, fmt.Sprintf(`WITH made AS (
+INSERT INTO pgtier.sharding (database, id, secret, buckets, function, home)
+VALUES (%s, pg_catalog.gen_random_uuid()::text, pg_catalog.replace(pg_catalog.gen_random_uuid()::text || pg_catalog.gen_random_uuid()::text, '-', ''), %d, %s, %s)
+ON CONFLICT DO NOTHING RETURNING database)
+INSERT INTO pgtier.map (database, version, owners, made_by) SELECT database, 1, %s, %s FROM made`,
+		literal(c.Database), c.Buckets, literal(c.Function.String()), literal(string(c.Home)), literal(first.String()), literal(c.Who)), nothing)
+}
+
+// agree compares what is fixed with the configuration.
+func (r *record) agree(c *Config) error {
+	for _, fixed := range []struct{ key, stored, configured string }{
+		{"sharding.buckets", strconv.Itoa(r.buckets), strconv.Itoa(c.Buckets)}, {"sharding.function", r.function, c.Function.String()}, {"sharding.home", r.home, string(c.Home)},
+	} {
+		if fixed.stored != fixed.configured {
+			return fmt.Errorf("the rows of database %s were placed with %s %s, the configuration says %s; it cannot be changed, put the old value back",
+				c.Database, fixed.key, fixed.stored, fixed.configured)
+		}
+	}
+	return nil
+}
+
+// parse makes the map of the record, whose shards the configuration must have.
+func (r *record) parse(c *Config) (*shard.Map, error) {
+	m, err := shard.ParseMap(r.version, r.buckets, r.owners)
+	if err != nil {
+		return nil, fmt.Errorf("read map %d of database %s: %w", r.version, c.Database, err)
+	}
+	for _, name := range m.Shards() {
+		if !slices.Contains(c.Shards, name) {
+			return nil, fmt.Errorf("map %d of database %s has buckets on shard %q, which the configuration does not name; add the shard with its manager's URL", r.version, c.Database, name)
+		}
+	}
+	return m, nil
+}
+
+// declare notes the configured tables and compares them with those noted before, by this proxy or others. What is wrong is for people to mend.
+func declare(ctx context.Context, q Querier, c *Config) (wrong, err error) {
+	if len(c.Tables) > 0 {
+		rows := make([]string, len(c.Tables))
+		for i, t := range c.Tables {
+			rows[i] = fmt.Sprintf("(%s, %s, %s)", literal(t.Schema), literal(t.Name), literal(t.key()))
+		}
+		// What meets a table that is noted already, with its schema or without, is compared below.
+		if err := q.Query(ctx, fmt.Sprintf(`INSERT INTO pgtier.sharded (database, schema, name, key) SELECT %s, v.s, v.n, v.k FROM (VALUES %s) AS v (s, n, k)
+WHERE NOT EXISTS (SELECT FROM pgtier.sharded AS o WHERE o.database = %[1]s AND o.name = v.n AND (o.schema = v.s OR o.schema = '' OR v.s = '')) ON CONFLICT DO NOTHING`,
+			literal(c.Database), strings.Join(rows, ", ")), nothing); err != nil {
+			return nil, fmt.Errorf("note sharded tables: %w", err)
+		}
+	}
+	err = q.Query(ctx, `SELECT schema, name, key FROM pgtier.sharded WHERE database = `+literal(c.Database)+` ORDER BY 1, 2`, func(fields [][]byte) error {
+		noted := Table{Schema: string(fields[0]), Name: string(fields[1])}
+		if found := c.compare(noted, string(fields[2])); found != nil && wrong == nil {
+			wrong = found
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read sharded tables: %w", err)
+	}
+	return wrong, nil
+}
+
+// compare says what the configuration has against a table noted with this key.
+func (c *Config) compare(noted Table, key string) error {
+	forget := fmt.Sprintf("or, if the table is empty or gone, run in the control database: DELETE FROM pgtier.sharded WHERE database = %s AND schema = %s AND name = %s",
+		literal(c.Database), literal(noted.Schema), literal(noted.Name))
+	was := "sharded by " + key
+	if key == "" {
+		was = "a reference table"
+	}
+	declared := false
+	for _, t := range c.Tables {
+		if t.Name != noted.Name || t.Schema != noted.Schema && t.Schema != "" && noted.Schema != "" {
+			continue
+		}
+		declared = true
+		if t.key() != key {
+			return fmt.Errorf("the rows of table %s were placed as %s, and the configuration has it %s; put the old key back, %s", t, was, t.placement(), forget)
+		}
+	}
+	if !declared {
+		return fmt.Errorf("table %s is %s and no longer in the configuration: its rows would be looked for on %s alone; declare it, %s", noted, was, c.Home, forget)
+	}
+	return nil
+}
+
+// mark is what a shard says of itself.
+type mark struct{ database, id, name string }
+
+// readMark reads a shard's mark, nil if it has none.
+func readMark(ctx context.Context, q Querier) (*mark, error) {
+	if there, err := isTrue(ctx, q, shardThere); err != nil || !there {
+		return nil, err
+	}
+	var found *mark
+	err := q.Query(ctx, "SELECT database, id, name FROM pgtier.shard", func(fields [][]byte) error {
+		found = &mark{string(fields[0]), string(fields[1]), string(fields[2])}
+		return nil
+	})
+	return found, err
+}
+
+// errMisplaced is the error of a shard that belongs elsewhere.
+var errMisplaced = errors.New("misplaced shard")
+
+// prepare makes the objects of a shard and marks it as one of the map, or finds that it belongs elsewhere.
+func prepare(ctx context.Context, q Querier, c *Config, r *record, name shard.Name) error {
+	place := "shard " + string(name)
+	if err := ensure(ctx, q, place, shardThere, ShardSQL); err != nil {
+		return err
+	}
+	found, err := readMark(ctx, q)
+	if err == nil && found == nil {
+		err = q.Query(ctx, fmt.Sprintf("INSERT INTO pgtier.shard (database, id, name, secret) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+			literal(c.Database), literal(r.id), literal(string(name)), literal(r.secret)), nothing)
+		if err == nil {
+			found, err = readMark(ctx, q)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("mark %s: %w", place, err)
+	case found == nil:
+		return fmt.Errorf("mark %s: the mark is not there", place)
+	case found.id != r.id:
+		return fmt.Errorf("%w: the server of shard %s belongs to another map, as shard %s of database %s; look at the URLs of control and of the shard, or, if its data is of no use, drop its schema pgtier",
+			errMisplaced, name, found.name, found.database)
+	case found.name != string(name):
+		return fmt.Errorf("%w: the server of shard %s is shard %s of this database; look at the URLs of both", errMisplaced, name, found.name)
+	}
+	return nil
+}
