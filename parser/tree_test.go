@@ -34,7 +34,7 @@ func checkTree(t *testing.T, sql string) {
 	}
 }
 
-// checkReached holds that a walk over the queries meets every call and table.
+// checkReached holds that a walk over the queries meets every expression, call and table.
 func checkReached(t *testing.T, sql string, tree *Tree) {
 	t.Helper()
 	calls, tables := make(map[*Expr]bool), make(map[*Source]bool)
@@ -45,6 +45,11 @@ func checkReached(t *testing.T, sql string, tree *Tree) {
 			f.Walk(func(s *Source) { tables[s] = true })
 		}
 	})
+	everyExpr(reflect.ValueOf(tree.Query), make(map[any]bool), func(e *Expr) {
+		if !calls[e] {
+			t.Fatalf("an expression of kind %s is not reached: %q", exprNames[e.Kind], sql)
+		}
+	})
 	for _, e := range tree.Calls {
 		if !calls[e] && tree.Opaque == "" {
 			t.Fatalf("call %s is not reached: %q", e.Name, sql)
@@ -53,6 +58,29 @@ func checkReached(t *testing.T, sql string, tree *Tree) {
 	for _, s := range tree.Sources {
 		if !tables[s] && tree.Opaque == "" {
 			t.Fatalf("table %s is not reached: %q", s.Name, sql)
+		}
+	}
+}
+
+// everyExpr visits every expression that v points to, found by reflection.
+func everyExpr(v reflect.Value, seen map[any]bool, visit func(*Expr)) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() || seen[v.Interface()] {
+			return
+		}
+		seen[v.Interface()] = true
+		if e, ok := v.Interface().(*Expr); ok {
+			visit(e)
+		}
+		everyExpr(v.Elem(), seen, visit)
+	case reflect.Slice:
+		for i := range v.Len() {
+			everyExpr(v.Index(i), seen, visit)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			everyExpr(v.Field(i), seen, visit)
 		}
 	}
 }

@@ -27,6 +27,7 @@ func levels() map[string]int {
 		"proxy/pool":         3,
 		"proxy/fleet":        3,
 		"router":             2,
+		"router/plan":        2,
 		"proxy/backend":      2,
 		"router/balance":     1,
 		"router/catalog":     1,

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type branch struct {
 	failed *wire.Error // what the server refused in the answer under way
 	fields []field     // of the answer under way
 	tag    string      // what completed it
+	loud   *wide       // whose client gets the server's notices; nil: nobody does
 	// described is the RowDescription of the answer under way.
 	described []byte
 }
@@ -87,8 +89,8 @@ func (b *branch) send(msgs []byte) error {
 }
 
 // next reads the next message of the answer under way that is not for the connection alone; done with the
-// ReadyForQuery that ends it. A refusal is kept in b.failed. notice sees the server's notices.
-func (b *branch) next(s *Session, notice func([]byte)) (f wire.Frame, done bool, err error) {
+// ReadyForQuery that ends it. A refusal is kept in b.failed.
+func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 	for {
 		f, err := b.in.ReadFrame(b.c, s.env.Bufs, maxBranchFrame)
 		switch {
@@ -116,10 +118,13 @@ func (b *branch) next(s *Session, notice func([]byte)) (f wire.Frame, done bool,
 			}
 		case wire.MsgNotification:
 		case wire.MsgNoticeResponse:
-			notice(f.Raw)
+			if b.loud != nil {
+				b.loud.out = append(b.loud.out, f.Raw...)
+			}
 		case wire.MsgErrorResponse:
 			if b.failed == nil {
 				b.failed = wire.ParseError(f.Body())
+				b.failed.Sent = bytes.Clone(f.Body())
 			}
 			if b.failed.Severity == "FATAL" || b.failed.Severity == "PANIC" {
 				b.c.Spoil("the server ended the session")
@@ -130,7 +135,7 @@ func (b *branch) next(s *Session, notice func([]byte)) (f wire.Frame, done bool,
 				b.c.Spoil("invalid message")
 				return f, false, errGarbage
 			}
-			b.tx, b.busy = f.Body()[0], false
+			b.tx, b.busy, b.loud = f.Body()[0], false, nil
 			b.c.Afterwards(b.in.Bytes())
 			b.in.Drop()
 			return f, true, nil
@@ -152,7 +157,7 @@ func (b *branch) next(s *Session, notice func([]byte)) (f wire.Frame, done bool,
 // drain reads the answer under way to its end.
 func (b *branch) drain(s *Session) error {
 	for b.busy {
-		if _, _, err := b.next(s, func([]byte) {}); err != nil {
+		if _, _, err := b.next(s); err != nil {
 			return err
 		}
 	}

@@ -47,48 +47,21 @@ func (t *story) add(st *parser.Statement, text []byte) {
 }
 
 // tell notes what the turn under way does on one shard, for others that may join. It runs before the turn is sent.
-func (s *Session) tell(req []byte, wrote bool) {
-	inside := s.tx == wire.TxActive || s.opening != nil
-	if !inside {
+func (s *Session) tell(v *survey) {
+	if s.tx != wire.TxActive && s.opening == nil {
 		s.story.clear()
 	}
 	if s.opening != nil {
 		text, _ := queryText(s.opening)
 		s.story.begin = string(text)
 	}
-	for i := range s.items {
-		it := &s.items[i]
-		st := it.facts()
-		if st == nil {
-			continue
-		}
-		text := s.textOf(it, req[it.off:it.off+it.size])
-		if st.Effects&parser.BeginsTransaction != 0 && len(st.Commands) == 1 {
+	for _, r := range v.ran {
+		if r.st.Effects&parser.BeginsTransaction != 0 && len(r.st.Commands) == 1 {
 			s.story.clear()
-			s.story.begin = string(text)
+			s.story.begin = string(r.text)
 			continue
 		}
-		if it.typ != wire.MsgParse {
-			s.story.add(st, text)
-		}
+		s.story.add(r.st, r.text)
 	}
-	s.story.wrote = s.story.wrote || wrote
-}
-
-// textOf is the text that a message runs or prepares; nil if it is not known.
-func (s *Session) textOf(it *item, frame []byte) []byte {
-	switch it.typ {
-	case wire.MsgQuery:
-		text, _ := queryText(frame)
-		return text
-	case wire.MsgParse:
-		if p, ok := splitParse(frame); ok {
-			return p.text
-		}
-	case wire.MsgBind:
-		if it.own != nil {
-			return it.own.Text
-		}
-	}
-	return nil
+	s.story.wrote = s.story.wrote || v.writes
 }

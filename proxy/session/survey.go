@@ -19,7 +19,13 @@ type survey struct {
 	why    string
 	// refusal is for the client.
 	refusal *wire.Error
-	params  []plan.Param
+	ran     []ran
+}
+
+// ran is a statement that the requests run.
+type ran struct {
+	st   *parser.Statement
+	text []byte
 }
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
@@ -62,13 +68,14 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	case !kept:
 		s.moveTo(s.at)
 	}
-	s.tell(req, v.writes)
+	s.tell(&v)
 	return false, true
 }
 
 // survey plans every statement that the requests run.
 func (s *Session) survey(l *Layout, req []byte) survey {
-	v := survey{at: -1}
+	v := survey{at: -1, ran: s.ran0[:0]}
+	defer func() { s.ran0 = v.ran }()
 	if s.tx == wire.TxFailed {
 		return v // only errors, and the end
 	}
@@ -79,6 +86,8 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 		case wire.MsgQuery:
 			text, _ := queryText(frame)
 			s.surveyStatement(l, &v, it.st, text, plan.Values{SQL: text, Known: true})
+		case wire.MsgParse:
+			s.surveyParse(l, &v, frame)
 		case wire.MsgBind:
 			s.surveyBind(l, &v, i, req)
 		case wire.MsgFunction:
@@ -95,6 +104,28 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 func (v *survey) to(shard int) {
 	v.wide = v.wide || v.at >= 0 && v.at != shard
 	v.at = shard
+}
+
+// surveyParse plans a statement that is prepared, as far as its parameters do not matter: so that a transaction that it
+// begins is begun where it goes.
+func (s *Session) surveyParse(l *Layout, v *survey, frame []byte) {
+	if u := s.unnamed; u != nil && u.IsParse(frame) {
+		return
+	}
+	p, ok := splitParse(frame)
+	if !ok {
+		return
+	}
+	st := s.facts(p.text)
+	if len(st.Commands) != 1 {
+		return
+	}
+	switch plan1 := s.planOf(l, st, p.text, &plan.Values{SQL: p.text}); {
+	case plan1.Kind == plan.One && !plan1.Open:
+		v.to(plan1.Shard)
+	case plan1.Kind == plan.Refused:
+		v.refusal = planRefusal(plan1.Refusal)
+	}
 }
 
 // surveyBind plans the statement that the i-th message of the requests binds.
@@ -151,6 +182,9 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	if e := s.surveyOwn(l, st); e != nil {
 		v.refusal = e
 		return
+	}
+	if values.Known {
+		v.ran = append(v.ran, ran{st, text})
 	}
 	p := s.planOf(l, st, text, &values)
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,6 +49,7 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 		return notWide("COPY in client_encoding "+x.s.params.Value("client_encoding"), "SET client_encoding = 'UTF8'."), nil
 	}
 	c := &copyIn{plan: j.plan.Copy, cutter: copyrows.New(cutFormat(&j.plan.Copy.Format), j.plan.Copy.Key)}
+	everywhere := len(j.plan.Copy.Key) == 0
 	for i := range x.l.Shards {
 		b, err := x.branch(i, true)
 		if err != nil {
@@ -59,11 +59,14 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
 			return nil, err
 		}
+		if i == 0 || !everywhere {
+			b.loud = x
+		}
 		c.taking = append(c.taking, b)
 	}
 	c.bufs = make([][]byte, len(c.taking))
 	for i, b := range c.taking {
-		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		f, done, err := b.next(x.s)
 		switch {
 		case err != nil:
 			return nil, err
@@ -279,6 +282,7 @@ func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
 		if err := b.send(wire.AppendQuery(nil, string(text))); err != nil {
 			return nil, err
 		}
+		b.loud = x
 		taking = append(taking, b)
 	}
 	rows := int64(0)
@@ -297,37 +301,31 @@ func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
 	return nil, nil
 }
 
-// copyFrom sends the client one shard's rows. What begins and ends a stream is taken from the first and the last shard.
+// copyFrom sends the client one shard's rows. What begins a stream is taken from the first shard, what ends it from the last.
 func (x *wide) copyFrom(c *plan.Copy, b *branch, first, last bool) error {
-	head := c != nil && (c.Format.Header || c.Format.Name == "binary")
+	binary, header := c != nil && c.Format.Name == "binary", c != nil && c.Format.Header
+	begun := false
 	for {
-		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		f, done, err := b.next(x.s)
 		if done || err != nil {
 			return err
 		}
-		switch f.Type {
-		case wire.MsgCopyOutResponse:
-			if first {
-				x.out = append(x.out, f.Raw...)
-			}
-			continue
-		case wire.MsgCopyData:
-		default:
+		if f.Type == wire.MsgCopyOutResponse && first {
+			x.out = append(x.out, f.Raw...)
+		}
+		if f.Type != wire.MsgCopyData {
 			continue
 		}
-		raw := f.Raw
-		switch binary := c != nil && c.Format.Name == "binary"; {
-		case head && !first && binary: // the header may stand before the first row in one message, as the server sends it
-			raw = withoutHead(raw)
-			head = false
-		case head && !first:
-			raw, head = nil, false
+		data := f.Body()
+		switch {
+		case binary:
+			data = binaryPart(data, !begun, first, last)
+		case header && !begun && !first:
+			data = nil
 		}
-		if c != nil && c.Format.Name == "binary" && !last && bytes.HasSuffix(raw, []byte{0xff, 0xff}) && len(raw) == wire.HeaderBytes+2 {
-			raw = nil
-		}
-		if len(raw) > wire.HeaderBytes {
-			x.out = append(x.out, raw...)
+		begun = true
+		if len(data) > 0 || !binary && (first || !header) {
+			x.out = appendCopyData(x.out, data)
 		}
 		if err := x.flush(); err != nil {
 			return err
@@ -338,10 +336,18 @@ func (x *wide) copyFrom(c *plan.Copy, b *branch, first, last bool) error {
 // binaryHead is the size of the header of a binary COPY, whose extension servers leave empty.
 const binaryHead = 19
 
-// withoutHead is a CopyData without the header of a binary COPY.
-func withoutHead(raw []byte) []byte {
-	if len(raw) < wire.HeaderBytes+binaryHead {
-		return nil
+// binaryPart is what one message of a shard's binary COPY is to the whole. A server sends the header together with the
+// first row, or with the end where there is none; and the end, a tuple of -1 fields, by itself behind rows.
+func binaryPart(data []byte, begins, first, last bool) []byte {
+	head, rest := data[:0], data
+	if begins && len(data) >= binaryHead {
+		head, rest = data[:binaryHead], data[binaryHead:]
 	}
-	return appendCopyData(nil, raw[wire.HeaderBytes+binaryHead:])
+	if string(rest) == "\xff\xff" && !last {
+		rest = nil
+	}
+	if first {
+		return data[:len(head)+len(rest)]
+	}
+	return rest
 }

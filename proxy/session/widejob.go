@@ -81,7 +81,7 @@ func (x *wide) number(j *job) (refusal *wire.Error, err error) {
 		return nil, err
 	}
 	for {
-		f, done, err := b.next(x.s, func([]byte) {})
+		f, done, err := b.next(x.s)
 		if err != nil {
 			return nil, err
 		}
@@ -194,6 +194,7 @@ func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 			continue
 		}
 		refusal := *b.failed
+		refusal.Sent = nil
 		refusal.Detail = strings.TrimSpace(refusal.Detail + " It failed on " + b.db.Shard + "; the shards before it have carried it out.")
 		return &refusal, nil
 	}
@@ -271,6 +272,9 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		taking[i].wrote = taking[i].wrote || writes
 	}
 	refusal, err = x.answer(j, taking)
+	if refusal != nil && j.plan.Parts != nil {
+		refusal = refusal.WithoutPosition()
+	}
 	x.declared(j)
 	if err == nil && refusal != nil {
 		err = x.stopOthers()
@@ -297,6 +301,9 @@ func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error)
 		b.c.SetUnnamed(nil)
 		if err := b.send(j.part(i, text, shape.formats)); err != nil {
 			return nil, err
+		}
+		if i == 0 || j.plan.Kind != plan.Everywhere {
+			b.loud = x
 		}
 	}
 	var rows int64
@@ -337,7 +344,7 @@ func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error)
 // head reads a branch's answer up to the description of its columns, or to its end.
 func (x *wide) head(b *branch) (refusal *wire.Error, err error) {
 	for {
-		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		f, done, err := b.next(x.s)
 		switch {
 		case err != nil:
 			return nil, err
@@ -397,7 +404,7 @@ type rowSource struct {
 // Next is the next row; io.EOF ends them. A refusal of the server is the error.
 func (r *rowSource) Next() ([]byte, error) {
 	for r.b.busy {
-		f, done, err := r.b.next(r.x.s, func(raw []byte) {})
+		f, done, err := r.b.next(r.x.s)
 		switch {
 		case err != nil:
 			return nil, err

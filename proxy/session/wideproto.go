@@ -7,6 +7,7 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
+	"pgtier/router/plan"
 )
 
 // extended serves a message of the extended protocol other than Sync. A refusal makes the server of PostgreSQL's protocol
@@ -43,6 +44,9 @@ func (x *wide) parse(frame []byte) *wire.Error {
 	facts := s.facts(p.text)
 	if len(p.name) > 0 && s.names[string(p.name)] != nil {
 		return &wire.Error{Code: "42P05", Message: fmt.Sprintf("prepared statement %q already exists", p.name)}
+	}
+	if x.failed && !endsTransaction(facts) {
+		return failedTransaction()
 	}
 	if len(facts.Commands) > 1 {
 		return &wire.Error{Code: "42601", Message: "cannot insert multiple commands into a prepared statement"}
@@ -128,7 +132,11 @@ func (x *wide) describe(frame []byte) (refusal *wire.Error, err error) {
 
 // describeStatement has one shard describe a statement: they all have the same tables.
 func (x *wide) describeStatement(st *backend.Statement) (refusal *wire.Error, err error) {
-	b, err := x.branch(x.anyShard(), x.explicit)
+	at := x.cursorShard(&job{st: st.Facts})
+	if p := x.s.planOf(x.l, st.Facts, st.Text, &plan.Values{SQL: st.Text}); p.Kind == plan.One && !p.Open {
+		at = p.Shard
+	}
+	b, err := x.branch(at, x.explicit)
 	if err != nil {
 		return asRefusal(err)
 	}
@@ -137,9 +145,10 @@ func (x *wide) describeStatement(st *backend.Statement) (refusal *wire.Error, er
 	if err := b.send(msgs); err != nil {
 		return nil, err
 	}
+	b.loud = x
 	mark := len(x.out)
 	for {
-		f, done, err := b.next(x.s, func(raw []byte) { x.out = append(x.out, raw...) })
+		f, done, err := b.next(x.s)
 		if err != nil {
 			return nil, err
 		}

@@ -85,7 +85,7 @@ func (x *wide) columns(j *job, b *branch) (*columns, error) {
 	}
 	c := &columns{}
 	for first := true; ; {
-		f, done, err := b.next(x.s, func([]byte) {})
+		f, done, err := b.next(x.s)
 		switch {
 		case err != nil:
 			return nil, err

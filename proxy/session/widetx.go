@@ -146,12 +146,11 @@ func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, er
 
 // pass reads a branch's answer to its end; shown is what the client gets of it.
 func (x *wide) pass(b *branch, j *job, shown bool) error {
+	if shown {
+		b.loud = x
+	}
 	for {
-		f, done, err := b.next(x.s, func(raw []byte) {
-			if shown {
-				x.out = append(x.out, raw...)
-			}
-		})
+		f, done, err := b.next(x.s)
 		if done || err != nil {
 			return err
 		}
@@ -228,7 +227,10 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 
 // commitOne commits on one branch.
 func (x *wide) commitOne(b *branch) (refusal *wire.Error, err error) {
-	err = b.exec(x.s, wire.AppendQuery(nil, "COMMIT"))
+	if err = b.send(wire.AppendQuery(nil, "COMMIT")); err == nil {
+		b.loud = x
+		err = b.drain(x.s)
+	}
 	switch {
 	case b.failed != nil && b.c.Spoiled() == "":
 		return b.failed, nil
@@ -321,6 +323,7 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 		x.finish(prepared, "ROLLBACK PREPARED", gid)
 	}
 	if refusal != nil && refusal.Code == "55000" {
+		refusal.Sent = nil
 		refusal.Hint = "Set max_prepared_transactions on every shard; pgtier check says to how much."
 	}
 	return refusal, err

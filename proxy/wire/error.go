@@ -40,6 +40,25 @@ type Error struct {
 	Detail   string
 	Hint     string
 	Cause    error
+	// Sent is the body of the ErrorResponse as a server sent it, with all its fields: Append then repeats that, whatever the others
+	// say. nil for errors of our own.
+	Sent []byte
+}
+
+// WithoutPosition is the error without the place in a text that the client does not know.
+func (e *Error) WithoutPosition() *Error {
+	out := *e
+	if e.Sent == nil {
+		return &out
+	}
+	out.Sent = nil
+	ErrorFields(e.Sent, func(field byte, v string) {
+		if field != 'P' {
+			out.Sent = AppendString(append(out.Sent, field), v)
+		}
+	})
+	out.Sent = append(out.Sent, 0)
+	return &out
 }
 
 // Fatal returns an error that ends the session.
@@ -68,6 +87,10 @@ func (e *Error) SQLState() string { return e.Code }
 
 // Append adds the ErrorResponse to dst.
 func (e *Error) Append(dst []byte) []byte {
+	if e.Sent != nil {
+		dst, at := Begin(dst, MsgErrorResponse)
+		return End(append(dst, e.Sent...), at)
+	}
 	sev := e.Severity
 	if sev == "" {
 		sev = "ERROR"

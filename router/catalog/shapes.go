@@ -346,9 +346,8 @@ func (s *shaper) readDefaults() error {
 		if err != nil {
 			return err
 		}
-		at, ok := slices.BinarySearch(s.columns[oid[0]], int16(place))
-		if ok {
-			s.relations[oid[0]].Columns[at].DefaultConstant = true
+		if c := s.column(oid[0], int16(place)); c != nil {
+			c.DefaultConstant = true
 		}
 		return nil
 	})
