@@ -34,7 +34,6 @@ func levels() map[string]int {
 		"router/topology":    1,
 		"proxy/auth":         1,
 		"proxy/merge":        1,
-		"router/plan":        2,
 		"proxy/copyrows":     0,
 		"proxy/shardmap":     1,
 		"proxy/wire":         0,
