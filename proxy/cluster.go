@@ -34,6 +34,7 @@ type cluster struct {
 
 	mu       sync.Mutex                 // held to make a layout, and to configure
 	started  bool                       // guarded by mu
+	numbered map[string]uint32          // guarded by mu; the table of each sequence that was seen to
 	queriers map[string]*catalogQuerier // guarded by mu; by server name
 }
 
@@ -48,7 +49,7 @@ type madeLayout struct {
 }
 
 func newCluster(p *Proxy, d *database) *cluster {
-	c := &cluster{p: p, d: d, queriers: map[string]*catalogQuerier{}}
+	c := &cluster{p: p, d: d, queriers: map[string]*catalogQuerier{}, numbered: map[string]uint32{}}
 	c.settler = newSettler(p, d)
 	return c
 }
@@ -247,8 +248,27 @@ func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*
 	for _, part := range *parts {
 		m.Shards = append(m.Shards, part.shared)
 	}
+	if old := c.layout.Load(); old != nil && old.parts != parts {
+		clear(c.numbered) // other shards
+	}
+	m.Unnumbered = c.number(conf, snapshot, *parts)
 	c.layout.Store(m)
 	return m.Layout, nil
+}
+
+// numberLimit bounds the time for sequences when the catalog has changed. Statements wait for it.
+const numberLimit = 10 * time.Second
+
+// number keeps the sequences of sharded tables apart. It returns why not, by table.
+func (c *cluster) number(conf *Database, snapshot *catalog.Snapshot, parts []*part) map[string]error {
+	sequences := sequencesOf(conf, snapshot)
+	if len(sequences) == 0 || len(parts) < 2 {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(c.d.ctx, numberLimit)
+	defer stop()
+	n := numberer{asker: asker{p: c.p, d: c.d}, parts: parts}
+	return n.number(ctx, sequences, c.numbered)
 }
 
 // planning is the configuration as planners take it. Validate has checked it.

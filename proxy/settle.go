@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
 
@@ -37,15 +36,14 @@ func (d *database) prefix() string { return "pgtier:" + d.name + ":" }
 
 // settler settles the transactions of one database.
 type settler struct {
-	p *Proxy
 	d *database
 	// nudge wakes it up.
 	nudge chan struct{}
-	conns map[string]*backend.Conn // by shard and role; owned by run
+	asker // owned by run
 }
 
 func newSettler(p *Proxy, d *database) *settler {
-	return &settler{p: p, d: d, nudge: make(chan struct{}, 1), conns: map[string]*backend.Conn{}}
+	return &settler{d: d, nudge: make(chan struct{}, 1), asker: asker{p: p, d: d}}
 }
 
 // Nudge tells that there may be something to settle. Safe for concurrent use.
@@ -193,40 +191,6 @@ func (t *settler) forget(ctx context.Context, all []inDoubt) (err error) {
 		}
 	}
 	return err
-}
-
-// ask runs one statement on a shard's manager.
-func (t *settler) ask(ctx context.Context, part *part, role, sql string, visit func(fields [][]byte)) error {
-	key := part.name() + " " + role
-	c := t.conns[key]
-	if c == nil {
-		var err error
-		if c, err = t.p.dialer.Dial(ctx, t.p.target(t.d, part.manager(), role, nil)); err != nil {
-			return err
-		}
-		t.conns[key] = c
-	}
-	err := c.Exec(wire.AppendQuery(nil, sql), askTimeout, func(f wire.Frame) {
-		if f.Type != wire.MsgDataRow || visit == nil {
-			return
-		}
-		if fields, err := wire.RowFields(f.Body()); err == nil {
-			visit(fields)
-		}
-	})
-	if c.Spoiled() != "" {
-		c.Terminate()
-		delete(t.conns, key)
-	}
-	return err
-}
-
-// hangUp closes the connections of a round.
-func (t *settler) hangUp() {
-	for key, c := range t.conns {
-		c.Terminate()
-		delete(t.conns, key)
-	}
 }
 
 // literal writes text as a string literal, for names that hold no backslash.

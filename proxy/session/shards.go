@@ -1,12 +1,16 @@
 package session
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
+	"pgtier/proxy/wire"
 	"pgtier/router/plan"
 )
 
@@ -32,6 +36,8 @@ type Layout struct {
 	// Shards are by the planner's indexes; Home is the index of the one that holds what is not sharded.
 	Shards []*Database
 	Home   int
+	// Unnumbered are the tables, as "schema.name", whose sequences may give one number on several shards, and why.
+	Unnumbered map[string]error
 	// Fault says why nothing may be sent to a shard now, nil if it may.
 	Fault func(shard int) error
 	// shapes remembers what the answers of statements look like.
@@ -94,4 +100,28 @@ func (s *Session) moveHome() {
 	if name := s.at.Manager(); s.home == nil || s.home.Key().Server != name {
 		s.home = s.poolOf(name)
 	}
+}
+
+// unnumbered refuses rows for a table whose sequences may give one number on several shards. The table may be another of the
+// same name in a schema that the text does not show.
+func (l *Layout) unnumbered(st *parser.Statement) *wire.Error {
+	if len(l.Unnumbered) == 0 {
+		return nil
+	}
+	for i := range st.Commands {
+		cmd := &st.Commands[i]
+		if cmd.Kind != parser.Insert && cmd.Effects&parser.CopyIn == 0 && cmd.Kind != parser.Merge {
+			continue
+		}
+		for _, t := range cmd.Tables {
+			for name, why := range l.Unnumbered {
+				schema, table, _ := strings.Cut(name, ".")
+				if t.Access&parser.Alters != 0 && t.Name == table && (t.Schema == "" || t.Schema == schema) {
+					return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("the sequences of table %q may give the same numbers on several shards", name),
+						Detail: why.Error(), Hint: "Let pgtier log in as the owner of the sequence, which then steps by shard."}
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -183,6 +183,10 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		v.refusal = e
 		return
 	}
+	if e := l.unnumbered(st); e != nil {
+		v.refusal = e
+		return
+	}
 	if values.Known {
 		v.ran = append(v.ran, ran{st, text})
 	}
