@@ -331,3 +331,14 @@ func TestLostShardEndsTheTransaction(t *testing.T) {
 		t.Error("COMMIT hung")
 	}
 }
+
+func TestSettingsOfAnEarlierTransactionAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.client(t)
+	_, err := c.Exec(bounded(t), "ROLLBACK TO SAVEPOINT none")
+	wantError(t, err, "25P01", "ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
+	if tag := mustExec(t, c, "UPDATE accounts SET balance = balance + 0"); tag != "UPDATE 30" {
+		t.Errorf("tag %q", tag)
+	}
+}

@@ -46,6 +46,9 @@ type portal struct {
 // goWide makes what follows the business of several shards. What the session has begun on one is taken along.
 func (s *Session) goWide(cluster *Cluster, l *Layout) *wide {
 	x := &wide{s: s, cluster: cluster, l: l}
+	if s.server == nil { // what it tells is of a transaction that is over
+		s.story.clear()
+	}
 	switch {
 	case s.opening != nil:
 		text, _ := queryText(s.opening)
