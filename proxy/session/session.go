@@ -85,6 +85,7 @@ type Session struct {
 	last     *backend.Conn     // leased last; a wish for the next lease
 	harmless *parser.Statement // noted in this turn, and nothing was to be noted
 	effects  parser.Effects    // of all statements noted in this turn
+	plain    bool              // the turn is nothing but plain statements, see inspect
 	restores bool              // one of them brings settings back
 	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
 	listens  map[string]bool

@@ -48,6 +48,25 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 	return plan.Pin
 }
 
+// noteTurn is note within inspect. Of a plain statement in a turn that is plain so far, only the catalog can say more.
+func (s *Session) noteTurn(st *parser.Statement) (pin string) {
+	advances := st.Effects&parser.AdvancesSequence != 0
+	if !s.plain || !st.Plain || s.db.Hazards.Pending() || advances && s.db.SequencesRead.Load() {
+		s.plain = false
+		return s.note(st)
+	}
+	s.noteWrites(st)
+	s.effects |= st.Effects
+	s.advances = s.advances || advances
+	if s.tx == wire.TxFailed || st == s.harmless {
+		return ""
+	}
+	if pin = s.db.Hazards.Pins(st); pin == "" {
+		s.harmless = st
+	}
+	return pin
+}
+
 // routeFacts is what the router asks about the session for st.
 func (s *Session) routeFacts(st *parser.Statement) router.Facts {
 	return router.Facts{
@@ -105,6 +124,9 @@ func (s *Session) noteRaw(st *parser.Statement) {
 func (s *Session) watching() bool {
 	if len(s.txn.unlisten) > 0 || s.commitsEarly() {
 		return true
+	}
+	if s.plain {
+		return false
 	}
 	if s.restores || s.effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 {
 		return true
