@@ -20,7 +20,7 @@ type item struct {
 	names int                // Bind: where its names end, in the message; 0: not known
 	name  int                // Bind: length of its statement's name
 	st    *parser.Statement  // Query and Parse: what the text does
-	own   *backend.Statement // Bind and Describe: the client's statement; Parse: the unnamed one, if it is this very Parse
+	own   *backend.Statement // Bind and Describe: the client's statement; Parse: the one that it makes unnamed, if that is at hand
 }
 
 // facts is what the message's statement does, nil if it has none.

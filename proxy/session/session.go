@@ -72,6 +72,8 @@ type Session struct {
 	names    map[string]*backend.Statement
 	nameSize int64              // bytes of the statements in names
 	unnamed  *backend.Statement // what the client's unnamed statement holds
+	recent   recent             // what it held before
+	oldest   uint8              // the place in recent that was given up last
 	tx       byte               // wire.TxIdle, TxActive, TxFailed
 	txn      transaction
 	raw      bool   // names and state pass untouched: session mode, or pinned
@@ -395,6 +397,7 @@ func (s *Session) close() {
 	}
 	s.names = nil
 	s.setUnnamed(nil)
+	s.forgetRecent()
 	if s.listens != nil {
 		s.db.Listener.Forget(s)
 	}

@@ -134,10 +134,18 @@ func (t *translator) queryEnd(typ byte) {
 // this connection does not need.
 func (t *translator) parse(it *item, frame []byte) {
 	s, c := t.s, t.c
-	if it.own != nil && it.own == s.unnamed && s.db.Statements.Fresh(it.own, s.readingOf(it.st)) {
-		s.db.Stats.ClientParses.Add(1)
-		t.unnamedSent(s.unnamedParse(c))
-		return
+	if it.own != nil && s.db.Statements.Fresh(it.own, s.readingOf(it.st)) {
+		switch x := s.unnamedParse(c); {
+		case it.own == s.unnamed:
+			s.db.Stats.ClientParses.Add(1)
+			t.unnamedSent(x)
+			return
+		case s.takeRecent(it.own):
+			s.db.Stats.ClientParses.Add(1)
+			x.old, s.unnamed = s.unnamed, it.own
+			t.unnamedSent(x)
+			return
+		}
 	}
 	p, ok := splitParse(frame)
 	expect := &s.relay.expect
@@ -477,9 +485,8 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
 	case wire.MsgParse:
 		var p parseFields
-		if u := s.unnamed; u != nil && u.IsParse(frame) {
-			// A client that parses the same text again and again costs one comparison.
-			it.st, it.own = u.Facts, u
+		if it.own = s.parsedAs(frame); it.own != nil {
+			it.st = it.own.Facts // one comparison, where a client parses the same texts again and again
 		} else {
 			var ok bool
 			if p, ok = splitParse(frame); !ok {
