@@ -248,7 +248,11 @@ func (s *Session) Readable() bool {
 		s.leaving = true
 		return false
 	}
-	s.in.Release()
+	if s.tx == wire.TxIdle || s.server == nil {
+		s.in.Release()
+	} else {
+		s.in.Keep() // transactions are short, and no more of them than server connections
+	}
 	s.noteUnended()
 	return s.dx == nil && !s.interrupted()
 }
@@ -403,5 +407,6 @@ func (s *Session) close() {
 	}
 	s.detach()
 	s.in.Drop()
+	s.relay.in.Drop()
 	_ = s.client.Close()
 }

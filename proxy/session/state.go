@@ -125,14 +125,14 @@ func (s *Session) watching() bool {
 	if len(s.txn.unlisten) > 0 || s.commitsEarly() {
 		return true
 	}
-	if s.plain {
-		return false
-	}
 	if s.restores || s.effects&(parser.DiscardsAll|parser.ResetsAll|parser.ChangesSettings|parser.Unlistens) != 0 {
 		return true
 	}
 	return s.raw && s.hasBind()
 }
+
+// watchesPlain reports whether watching has to be asked of a turn that is plain.
+func (s *Session) watchesPlain() bool { return len(s.txn.unlisten) > 0 || s.txn.wrote.any }
 
 // hasBind: in raw mode names are not followed, so any Bind may run a DISCARD ALL.
 func (s *Session) hasBind() bool {

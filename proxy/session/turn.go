@@ -36,21 +36,23 @@ func (s *Session) turn(req []byte) bool {
 	began := s.env.now()
 	s.turnTime = began
 	pin, refusal := s.inspect(req)
-	if refusal == nil {
+	if refusal == nil && s.aims() {
 		refusal = s.aimTurn(pin)
 	}
-	if refusal == nil {
+	if refusal == nil && !s.plain {
 		refusal = s.learnToken()
 	}
 	if refusal != nil {
 		return s.refuseHere(refusal)
 	}
-	if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
-		switch err := s.ownConnection(); {
-		case err == nil && pin == "":
-			pin = pinOwn
-		case err != nil && sure:
-			return s.refuseHere(asError(err))
+	if !s.plain || pin != "" {
+		if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
+			switch err := s.ownConnection(); {
+			case err == nil && pin == "":
+				pin = pinOwn
+			case err != nil && sure:
+				return s.refuseHere(asError(err))
+			}
 		}
 	}
 	if pin == "" && !s.raw {
@@ -82,7 +84,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if s.db.Fleet.Load() != nil {
 		s.routed()
 	}
-	s.follows(c)
+	if s.advances || s.notifies || s.raw {
+		s.follows(c)
+	}
 	if s.turnTime == 0 {
 		s.turnTime = s.env.now()
 	}
@@ -95,11 +99,13 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 		s.relay.skip++
 		s.opened, s.opening, s.begun = s.opening, nil, true
 	}
-	s.relay.watch, s.relay.counts = s.watching(), t.counts
+	s.relay.watch, s.relay.counts = (!t.plain || s.watchesPlain()) && s.watching(), t.counts
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
 	err = s.exchange(c, out)
 	t.free()
-	s.observe(sent)
+	if s.replica != "" {
+		s.observe(sent)
+	}
 	if s.repeats(c, err, sent, tries) {
 		return false, true
 	}
