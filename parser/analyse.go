@@ -81,6 +81,7 @@ func (s *Statement) unite() {
 			s.Pin = c.Pin
 		}
 	}
+	s.Plain = s.isPlain()
 }
 
 // parse runs PostgreSQL's grammar over text.
