@@ -69,6 +69,9 @@ func (s *Session) level() router.Level {
 	return s.db.Reads().Level
 }
 
+// aims reports whether there is anything for aimTurn to do: replicas, or what a turn with replicas has left.
+func (s *Session) aims() bool { return s.at.Fleet.Load() != nil || s.aim.replica || s.aim.proved }
+
 // aimTurn decides where the statements of s.items go. pin is why the session must keep the connection. A refusal is for
 // the client.
 func (s *Session) aimTurn(pin string) *wire.Error {
