@@ -301,7 +301,7 @@ func (g *generator) aggregate(scope []item, kind class) string {
 		c := g.pick(scope, func(c class) bool { return strings.Contains(classes, string(c)) })
 		return c.name, strings.Contains(classes, string(c.class))
 	}
-	call := "count(*)"
+	var call string
 	switch kind {
 	case free:
 		if name, ok := of("ifn"); ok {
