@@ -32,6 +32,7 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"only":                   {[]string{"--only", "row,tls"}, []string{"tls-prepared-16", "row-1kB-16", "row-100kB-16"}},
 		"only of the quick ones": {[]string{"--quick", "--only", "reconnect"}, []string{"reconnect-16"}},
 		"clients":                {[]string{"--clients", "3", "--only", "select"}, []string{"select-simple-3", "select-extended-3", "select-prepared-3"}},
+		"transactions":           {[]string{"--only", "tpcb"}, []string{"tpcb-simple-16", "tpcb-extended-16", "tpcb-prepared-16"}},
 		"idle":                   {[]string{"--only", "idle"}, nil},
 		"replicas":               {[]string{"--only", "reads"}, []string{"reads-19-of-20-16"}},
 		"no replicas":            {[]string{"--only", "reads", "--replicas", "0"}, nil},

@@ -36,6 +36,8 @@ func workloads(clients []int) []workload {
 		}
 	}
 	return append(all,
+		workload{name: "tpcb-simple-16", mode: "simple", clients: quickClients, sampling: 1, seconds: 2},
+		workload{name: "tpcb-extended-16", mode: "extended", clients: quickClients, sampling: 1, seconds: 2},
 		workload{name: "tpcb-prepared-16", mode: "prepared", clients: quickClients, sampling: 1, seconds: 2, quick: true},
 		workload{name: "reconnect-16", mode: "simple", clients: quickClients, args: []string{"-S", "-C"}, sampling: 1},
 		workload{name: "tls-prepared-16", mode: "prepared", clients: quickClients, args: []string{"-S"}, tls: true, sampling: 0.1},

@@ -76,6 +76,7 @@ func (s *Statement) unite() {
 			s.Pin = c.Pin
 		}
 	}
+	s.Plain = s.isPlain()
 }
 
 var (

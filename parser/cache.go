@@ -34,9 +34,13 @@ type Cache struct {
 	shards []shard // fixed after NewCache; the length is a power of two
 
 	// shapes holds entries whose shape has this place. Set while the entry's shard is locked, at least for reading, and
-	// cleared under its lock when the entry goes.
-	shapes [shapePlaces]atomic.Pointer[entry]
+	// cleared under its lock when the entry goes. None is moved: its shard may not be the one that is locked.
+	shapes [shapePlaces]shapePlaceEntries
+	turn   atomic.Uint32 // whose way is next at a place that is full
 }
+
+// shapePlaceEntries are the entries of one place, in no order.
+type shapePlaceEntries [shapeWays]atomic.Pointer[entry]
 
 // CacheStats are counts since the cache was made, and what it holds now.
 type CacheStats struct {
@@ -147,12 +151,40 @@ func (c *Cache) statement(scratch, sql []byte) *Statement {
 
 // byShape finds the statement of a text that differs from an earlier one in integers only; nil when there is none.
 func (c *Cache) byShape(sql []byte) *Statement {
-	e := c.shapes[shapePlace(sql)].Load()
-	if e == nil || !e.shape.matches(sql) {
-		return nil
+	place := &c.shapes[shapePlace(sql)]
+	for i := range place {
+		if e := place[i].Load(); e != nil && e.shape.matches(sql) {
+			c.shards[e.hash&uint64(len(c.shards)-1)].hits.Add(1)
+			return e.use()
+		}
 	}
-	c.shards[e.hash&uint64(len(c.shards)-1)].hits.Add(1)
-	return e.use()
+	return nil
+}
+
+// showShape lets byShape find e, whose shard is locked.
+func (c *Cache) showShape(e *entry) {
+	place := &c.shapes[e.shape.place]
+	free := -1
+	for i := range place {
+		switch place[i].Load() {
+		case e:
+			return
+		case nil:
+			free = i
+		}
+	}
+	if free < 0 {
+		free = int(c.turn.Add(1) % shapeWays)
+	}
+	place[free].Store(e)
+}
+
+// hideShape undoes showShape.
+func (c *Cache) hideShape(e *entry) {
+	place := &c.shapes[e.shape.place]
+	for i := range place {
+		place[i].CompareAndSwap(e, nil)
+	}
 }
 
 // Stats sums the shards. The figures of different shards are not from one instant.
@@ -183,7 +215,7 @@ func (s *shard) find(c *Cache, hash uint64, key []byte, verbatim bool) *Statemen
 		if e.matches(key, verbatim) {
 			recent.Store(e)
 			if e.shape != nil {
-				c.shapes[e.shape.place].Store(e)
+				c.showShape(e)
 			}
 			return e.use()
 		}
@@ -252,7 +284,7 @@ func (s *shard) remove(c *Cache, e *entry) {
 	s.count--
 	s.recentOf(e.hash).CompareAndSwap(e, nil)
 	if e.shape != nil {
-		c.shapes[e.shape.place].CompareAndSwap(e, nil)
+		c.hideShape(e)
 	}
 	if s.entries[e.hash] == e {
 		if e.next == nil {

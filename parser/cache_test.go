@@ -178,8 +178,10 @@ func TestRecentEntriesAreThoseOfTheMap(t *testing.T) {
 		}
 	}
 	for i := range c.shapes {
-		if e := c.shapes[i].Load(); e != nil && s.entries[e.hash] != e {
-			t.Errorf("%q was evicted and is still found by its shape", e.key)
+		for j := range c.shapes[i] {
+			if e := c.shapes[i][j].Load(); e != nil && s.entries[e.hash] != e {
+				t.Errorf("%q was evicted and is still found by its shape", e.key)
+			}
 		}
 	}
 	if held == 0 {

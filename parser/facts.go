@@ -99,6 +99,32 @@ type Configuration struct {
 	Computed, LocalComputed bool
 }
 
+// plainEffects are those that a Plain statement may have.
+const plainEffects = BeginsTransaction | EndsTransaction | TransactionControl | Writes | LocksRows | AdvancesSequence
+
+// isPlain computes Plain from the rest.
+func (s *Statement) isPlain() bool {
+	if s.Unparsed || s.Conforming || s.Pin != "" || len(s.Hints) > 0 || s.HintError != "" || s.Effects&^plainEffects != 0 {
+		return false
+	}
+	for i := range s.Commands {
+		if !s.Commands[i].isPlain() {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Command) isPlain() bool {
+	switch c.Kind {
+	case Select, Insert, Update, Delete, Merge, Begin, Commit, Rollback, Savepoint, RollbackTo, Release:
+	default:
+		return false
+	}
+	return c.Pin == "" && c.Effects&^plainEffects == 0 && len(c.Settings)+len(c.Locals)+len(c.Restores)+len(c.Configured) == 0 &&
+		!c.LocalsAny && !c.RestoresAny && c.Assigned.Name == "" && c.Prepared == nil && c.Explained == nil
+}
+
 // Restores reports whether a command may set something to what it was at login.
 func (s *Statement) Restores() bool {
 	for i := range s.Commands {

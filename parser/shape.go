@@ -22,8 +22,10 @@ const (
 	maxShapeDigits = 9
 	// shapePrefix is how many bytes of a text choose its place.
 	shapePrefix = 24
-	// shapePlaces is the number of places: a power of two, four kilobytes of pointers.
+	// shapePlaces is the number of places: a power of two, with shapeWays sixteen kilobytes of pointers.
 	shapePlaces = 512
+	// shapeWays is how many shapes may have the same place: "a + 5" and "a + -5" are two, and pgbench sends either at random.
+	shapeWays = 4
 )
 
 // shapePlace chooses the place of a text. Texts that differ in a number within the first bytes are found by their

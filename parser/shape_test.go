@@ -66,6 +66,34 @@ func TestStatementIsFoundByShape(t *testing.T) {
 	}
 }
 
+// Texts that begin alike take turns without pushing each other out.
+func TestShapesOfTextsThatBeginAlike(t *testing.T) {
+	c := NewCache(1 << 20)
+	texts := [][]byte{
+		[]byte("UPDATE pgbench_accounts SET abalance = abalance + 17 WHERE aid = 1"),
+		[]byte("UPDATE pgbench_accounts SET abalance = abalance + -17 WHERE aid = 1"),
+		[]byte("UPDATE pgbench_accounts SET bid = 1 WHERE aid = 1"),
+		[]byte("UPDATE pgbench_accounts SET bid = 1 WHERE bid = 1 AND aid = 1"),
+	}
+	for range 2 { // the first time is the analysis, the second a search by template, which remembers the shape
+		for _, text := range texts {
+			c.Statement(text)
+		}
+	}
+	for _, text := range texts {
+		if c.byShape(text) == nil {
+			t.Errorf("%q is not found by its shape", text)
+		}
+	}
+	for i := range 2 * shapeWays { // a full place takes newcomers
+		text := []byte("UPDATE pgbench_accounts SET " + strings.Repeat("x", i+1) + " = 1")
+		c.Statement(text)
+		if c.Statement(text); c.byShape(text) == nil {
+			t.Errorf("%q is not found by its shape", text)
+		}
+	}
+}
+
 // checkShape fails if b is taken for a text with a's template and has another.
 func checkShape(t *testing.T, a, b string) {
 	t.Helper()

@@ -130,6 +130,9 @@ type Statement struct {
 	// Hints are those of the comments that lead the text, in order; HintError says what is wrong with one.
 	Hints     []Hint
 	HintError string
+	// Plain says that the text shows nothing that a session has to follow, check or mend: reads and writes of rows, and where
+	// transactions begin and end. It may still advance a sequence, and the catalog may know more.
+	Plain bool
 }
 
 // Command holds the facts of one statement of a text.

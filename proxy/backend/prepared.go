@@ -6,6 +6,7 @@ import "pgtier/proxy/wire"
 // use first when the limit asks for an eviction. The zero value is empty.
 type preparedSet struct {
 	byID  map[uint64]*preparedEntry
+	near  [8]*preparedEntry // those of byID that were asked for last, by the lower bits of their ID; nil where there is none
 	tick  uint64
 	bytes int64
 }
@@ -30,9 +31,13 @@ func (c *Conn) PreparedCount() int { return int(c.preparedCount.Load()) }
 
 // HasPrepared reports whether st is prepared on this connection and notes its use.
 func (c *Conn) HasPrepared(st *Statement) bool {
-	e := c.prepared.byID[st.ID]
-	if e == nil {
-		return false
+	near := &c.prepared.near[st.ID%uint64(len(c.prepared.near))]
+	e := *near
+	if e == nil || e.st.ID != st.ID {
+		if e = c.prepared.byID[st.ID]; e == nil {
+			return false
+		}
+		*near = e
 	}
 	c.prepared.tick++
 	e.used = c.prepared.tick
@@ -53,7 +58,8 @@ func (c *Conn) AddPrepared(st *Statement) (evict *Statement) {
 		c.DropPrepared(evict)
 	}
 	p.tick++
-	p.byID[st.ID] = &preparedEntry{st: st, used: p.tick}
+	e := &preparedEntry{st: st, used: p.tick}
+	p.byID[st.ID], p.near[st.ID%uint64(len(p.near))] = e, e
 	p.bytes += int64(len(st.Text))
 	c.preparedCount.Store(int32(len(p.byID)))
 	return evict
@@ -61,8 +67,11 @@ func (c *Conn) AddPrepared(st *Statement) (evict *Statement) {
 
 // DropPrepared records that st is not, or no longer, prepared here.
 func (c *Conn) DropPrepared(st *Statement) {
-	if _, ok := c.prepared.byID[st.ID]; ok {
+	if e, ok := c.prepared.byID[st.ID]; ok {
 		delete(c.prepared.byID, st.ID)
+		if near := &c.prepared.near[st.ID%uint64(len(c.prepared.near))]; *near == e {
+			*near = nil
+		}
 		c.prepared.bytes -= int64(len(st.Text))
 		c.preparedCount.Store(int32(len(c.prepared.byID)))
 	}

@@ -129,10 +129,13 @@ const beganWithin = 100 * time.Millisecond
 // repeats reports whether a turn that has failed is to be sent again. It has then given the connection up.
 func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) bool {
 	r := &s.relay
+	lost := err != nil || r.err != nil
+	if !lost && !r.again {
+		return false
+	}
 	if r.wrote || r.clientGone || r.remain > 0 || tries >= maxTries || s.killedNow() || s.namesMade() {
 		return false
 	}
-	lost := err != nil || r.err != nil
 	switch {
 	case !lost && r.again:
 	case lost && s.repeatable():

@@ -69,6 +69,9 @@ func (s *Session) level() router.Level {
 	return s.db.Reads().Level
 }
 
+// aims reports whether there is anything for aimTurn to do: replicas, or what a turn with replicas has left.
+func (s *Session) aims() bool { return s.at.Fleet.Load() != nil || s.aim.replica || s.aim.proved }
+
 // aimTurn decides where the statements of s.items go. pin is why the session must keep the connection. A refusal is for
 // the client.
 func (s *Session) aimTurn(pin string) *wire.Error {
@@ -381,7 +384,7 @@ func (s *Session) routed() {
 	if s.tells {
 		return
 	}
-	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why}
+	s.route = route{replica: s.replica, server: s.pool.Key().Server, level: s.aim.level, reason: s.aim.reason, why: s.aim.why, shards: s.route.shards}
 }
 
 // route is where the last turn went.
@@ -390,11 +393,16 @@ type route struct {
 	level           router.Level
 	reason          string
 	why             balance.Why
+	shards          string // where there are shards: those that it went to, and why
 }
 
 // String is what SHOW pgtier.last_route says.
 func (r route) String() string {
 	switch {
+	case r.shards != "" && r.replica != "":
+		return r.shards + "; replica " + r.replica + ": " + r.reason
+	case r.shards != "":
+		return r.shards
 	case r.server == "":
 		return ""
 	case r.replica == "":

@@ -125,6 +125,7 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	st = s.own([]byte(cmd.Name), st)
 	inner := st.Runs
 	reading := s.db.Hazards.Reading(inner)
+	s.harmless = nil // of a turn before
 	if why := s.note(inner); why != "" {
 		return true, s.pinnedTurn(req, why)
 	}

@@ -121,6 +121,7 @@ func (s *Session) goDuplex(d *duplex) {
 	r := &s.relay
 	r.hold, r.watch, r.counts = true, true, true
 	s.dx = d
+	s.harmless = nil // of a turn
 	s.client.WatchEnd(true)
 	go func() { // ends with the last answer, or when the connection is closed
 		d.err = s.relayDuplex(d)

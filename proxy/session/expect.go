@@ -85,9 +85,9 @@ func (e *expectations) acknowledge(r *relay, frame []byte) (keep bool) {
 	case expectParseKnown:
 		frame[0] = wire.MsgParseComplete
 		r.s.forget(x.old)
-	case expectParse, expectUnnamed:
-		r.s.forget(x.old)
-	case expectClose:
+	case expectUnnamed:
+		r.s.retire(x.old)
+	case expectParse, expectClose:
 		r.s.forget(x.old)
 	case expectParseOwn, expectCloseOwn:
 		return false

@@ -27,13 +27,13 @@ func FuzzSplit(f *testing.F) {
 			}
 		}
 		if portal, name, rest, ok := splitBind(frame); ok {
-			again := appendBindHead(nil, len(frame), portal, name, "another")
+			again := appendBindHead(nil, frame[:rest], len(frame), len(name), "another")
 			again = append(again, frame[rest:]...)
 			if size, ok := wire.FrameSize(again); !ok || size != len(again) {
 				t.Fatalf("renamed Bind says %d bytes and has %d", size, len(again))
 			}
-			if _, renamed, _, ok := splitBind(again); !ok || string(renamed) != "another" {
-				t.Fatalf("renamed Bind names %q", renamed)
+			if same, renamed, _, ok := splitBind(again); !ok || string(renamed) != "another" || string(same) != string(portal) {
+				t.Fatalf("renamed Bind of portal %q names %q and %q", portal, same, renamed)
 			}
 		}
 		if kind, name, ok := splitTarget(frame); ok && (kind != body[0] || len(name) != len(body)-2) {

@@ -17,8 +17,10 @@ type item struct {
 	off   int  // in the unread input
 	size  int
 	named bool               // Parse of a named statement
+	names int                // Bind: where its names end, in the message; 0: not known
+	name  int                // Bind: length of its statement's name
 	st    *parser.Statement  // Query and Parse: what the text does
-	own   *backend.Statement // Bind and Describe: the client's statement; Parse: the unnamed one, if it is this very Parse
+	own   *backend.Statement // Bind and Describe: the client's statement; Parse: the one that it makes unnamed, if that is at hand
 }
 
 // facts is what the message's statement does, nil if it has none.
@@ -138,7 +140,7 @@ func (s *Session) gather() (n int, next gathered) {
 		if typ == wire.MsgQuery {
 			text, _ := queryText(rest[:size]) // a broken one does nothing, the server says so
 			it.st = s.facts(text)
-			if s.alone(it.st) {
+			if !it.st.Plain && s.alone(it.st) {
 				if whole > 0 {
 					break
 				}

@@ -228,7 +228,7 @@ func (s *Session) takeBack(e *entry) int32 {
 	s.piped.entry = nil
 	s.pipedNow.Store(nil)
 	if s.piped.old.kind == expectUnnamed {
-		s.forget(s.piped.old.old)
+		s.retire(s.piped.old.old)
 		s.piped.old = expectation{}
 	}
 	state := e.state.Load()

@@ -238,10 +238,15 @@ func (r *relay) finish(b []byte, pos int) bool {
 // Tail is what is still to be sent to the client after the loop ended.
 func (r *relay) Tail() []byte { return r.in.Bytes()[:min(r.out, r.in.Len())] }
 
-// free drops the buffer.
+// free drops the buffer, or keeps it for the transaction's next answer.
 func (r *relay) free() {
 	r.out = 0
-	r.in.Drop()
+	if r.s.tx == wire.TxIdle || r.s.server == nil {
+		r.in.Drop()
+		return
+	}
+	r.in.Skip(r.in.Len())
+	r.in.Keep()
 }
 
 func (r *relay) write(b []byte) bool {

@@ -81,6 +81,8 @@ type Session struct {
 	names    map[string]*backend.Statement
 	nameSize int64              // bytes of the statements in names
 	unnamed  *backend.Statement // what the client's unnamed statement holds
+	recent   recent             // what it held before
+	oldest   uint8              // the place in recent that was given up last
 	tx       byte               // wire.TxIdle, TxActive, TxFailed
 	txn      transaction
 	raw      bool   // names and state pass untouched: session mode, or pinned
@@ -94,6 +96,7 @@ type Session struct {
 	last     *backend.Conn     // leased last; a wish for the next lease
 	harmless *parser.Statement // noted in this turn, and nothing was to be noted
 	effects  parser.Effects    // of all statements noted in this turn
+	plain    bool              // the turn is nothing but plain statements, see inspect
 	restores bool              // one of them brings settings back
 	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
 	listens  map[string]bool
@@ -255,7 +258,11 @@ func (s *Session) Readable() bool {
 		s.leaving = true
 		return false
 	}
-	s.in.Release()
+	if s.tx == wire.TxIdle || s.server == nil {
+		s.in.Release()
+	} else {
+		s.in.Keep() // transactions are short, and no more of them than server connections
+	}
 	s.noteUnended()
 	return s.dx == nil && !s.interrupted()
 }
@@ -407,10 +414,12 @@ func (s *Session) close() {
 	}
 	s.names = nil
 	s.setUnnamed(nil)
+	s.forgetRecent()
 	if s.listens != nil {
 		s.db.Listener.Forget(s)
 	}
 	s.detach()
 	s.in.Drop()
+	s.relay.in.Drop()
 	_ = s.client.Close()
 }

@@ -48,6 +48,25 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 	return plan.Pin
 }
 
+// noteTurn is note within inspect. Of a plain statement in a turn that is plain so far, only the catalog can say more.
+func (s *Session) noteTurn(st *parser.Statement) (pin string) {
+	advances := st.Effects&parser.AdvancesSequence != 0
+	if !s.plain || !st.Plain || s.db.Hazards.Pending() || advances && s.db.SequencesRead.Load() {
+		s.plain = false
+		return s.note(st)
+	}
+	s.noteWrites(st)
+	s.effects |= st.Effects
+	s.advances = s.advances || advances
+	if s.tx == wire.TxFailed || st == s.harmless {
+		return ""
+	}
+	if pin = s.db.Hazards.Pins(st); pin == "" {
+		s.harmless = st
+	}
+	return pin
+}
+
 // routeFacts is what the router asks about the session for st.
 func (s *Session) routeFacts(st *parser.Statement) router.Facts {
 	return router.Facts{
@@ -111,6 +130,9 @@ func (s *Session) watching() bool {
 	}
 	return s.raw && s.hasBind()
 }
+
+// watchesPlain reports whether watching has to be asked of a turn that is plain.
+func (s *Session) watchesPlain() bool { return len(s.txn.unlisten) > 0 || s.txn.wrote.any }
 
 // hasBind: in raw mode names are not followed, so any Bind may run a DISCARD ALL.
 func (s *Session) hasBind() bool {

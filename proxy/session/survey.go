@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"strings"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
@@ -16,7 +17,7 @@ type survey struct {
 	at     int  // the one shard that they go to; -1: any
 	wide   bool // several
 	writes bool
-	why    string
+	why    plan.Plan // of the last statement that is not the session's own business
 	// refusal is for the client.
 	refusal *wire.Error
 	ran     []ran
@@ -75,7 +76,19 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		s.moveTo(s.at)
 	}
 	s.tell(&v)
+	if v.why.Reason != "" {
+		s.routeShards(l, &v.why, l.index(s.at))
+	}
 	return false, true
+}
+
+// routeShards notes where a statement goes, for SHOW pgtier.last_route.
+func (s *Session) routeShards(l *Layout, p *plan.Plan, shards ...int) {
+	names := make([]string, len(shards))
+	for i, at := range shards {
+		names[i] = l.Shards[at].Shard
+	}
+	s.route = route{shards: fmt.Sprintf("%s: %s (%s)", strings.Join(names, ", "), p.Reason, p.Kind)}
 }
 
 // survey plans every statement that the requests run.
@@ -198,7 +211,9 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	p := s.planOf(l, st, text, &values)
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
 	v.writes = v.writes || p.Write || !reads
-	v.why = p.Reason
+	if p.Kind != plan.Session {
+		v.why = p
+	}
 	switch p.Kind {
 	case plan.Refused:
 		v.refusal = planRefusal(p.Refusal)

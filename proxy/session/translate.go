@@ -19,6 +19,7 @@ type translator struct {
 	out    []byte
 	simple bool // a Query came last that may start a COPY, not an Execute
 	counts bool // the relay must tell which message of several failed
+	plain  bool // the requests are a plain turn as it was inspected: what their names mean is known
 }
 
 // absent is a prepared statement name that no session and no server has; closing
@@ -133,10 +134,18 @@ func (t *translator) queryEnd(typ byte) {
 // this connection does not need.
 func (t *translator) parse(it *item, frame []byte) {
 	s, c := t.s, t.c
-	if it.own != nil && it.own == s.unnamed && s.db.Statements.Fresh(it.own, s.readingOf(it.st)) {
-		s.db.Stats.ClientParses.Add(1)
-		t.unnamedSent(s.unnamedParse(c))
-		return
+	if it.own != nil && s.db.Statements.Fresh(it.own, s.readingOf(it.st)) {
+		switch x := s.unnamedParse(c); {
+		case it.own == s.unnamed:
+			s.db.Stats.ClientParses.Add(1)
+			t.unnamedSent(x)
+			return
+		case s.takeRecent(it.own):
+			s.db.Stats.ClientParses.Add(1)
+			x.old, s.unnamed = s.unnamed, it.own
+			t.unnamedSent(x)
+			return
+		}
 	}
 	p, ok := splitParse(frame)
 	expect := &s.relay.expect
@@ -238,11 +247,8 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 		return nil // the server says that it does not exist
 	}
 	t.keep(st)
-	if !c.HasPrepared(st) && !st.SQL {
-		t.alike(st)
-		t.flushTo(it.off)
-		t.prepare(st)
-		s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
+	if !st.SQL {
+		t.provide(it, st)
 	}
 	if st.SQL && s.tx == wire.TxFailed && !c.HasPrepared(st) {
 		// Nothing can be prepared in a failed transaction, and trying says what PostgreSQL would.
@@ -253,11 +259,26 @@ func (t *translator) need(it *item, name []byte) *backend.Statement {
 	return st
 }
 
+// provide makes sure that the server connection has st, which no PREPARE made.
+func (t *translator) provide(it *item, st *backend.Statement) {
+	if t.c.HasPrepared(st) {
+		return
+	}
+	if !t.plain {
+		t.alike(st)
+	}
+	t.flushTo(it.off)
+	t.prepare(st)
+	t.s.relay.expect.add(expectation{kind: expectParseOwn, st: st})
+}
+
 // needUnnamed gives the server connection the client's unnamed statement.
 func (t *translator) needUnnamed(it *item) {
 	s, c := t.s, t.c
 	if s.unnamed != nil {
-		t.keep(s.unnamed)
+		if !t.plain {
+			t.keep(s.unnamed)
+		}
 		if c.Unnamed() == s.unnamed {
 			return
 		}
@@ -296,7 +317,13 @@ func (t *translator) alike(st *backend.Statement) {
 
 // bind renames the statement of a Bind.
 func (t *translator) bind(it *item, frame []byte) {
-	portal, name, rest, ok := splitBind(frame)
+	if t.plain && it.name > 0 {
+		t.s.db.Stats.Binds.Add(1)
+		t.provide(it, it.own)
+		t.renameBind(it, frame, it.names, it.name, it.own.Name)
+		return
+	}
+	_, name, rest, ok := splitBind(frame)
 	if !ok {
 		return
 	}
@@ -309,17 +336,22 @@ func (t *translator) bind(it *item, frame []byte) {
 	if st == nil {
 		return
 	}
+	t.renameBind(it, frame, rest, len(name), st.Name)
+}
+
+// renameBind replaces the head of a Bind, in which names end at rest and the statement's has length old.
+func (t *translator) renameBind(it *item, frame []byte, rest, old int, name string) {
 	t.flushTo(it.off)
-	t.out = appendBindHead(t.out, it.size, portal, name, st.Name)
+	t.out = appendBindHead(t.out, frame[:rest], it.size, old, name)
 	t.from = it.off + rest
 }
 
-// appendBindHead adds type, length and names of a Bind of size bytes whose
-// statement name changes.
-func appendBindHead(out []byte, size int, portal, old []byte, name string) []byte {
+// appendBindHead adds type, length and names of a Bind of size bytes that begins with head, whose statement's name of
+// length old becomes name.
+func appendBindHead(out, head []byte, size, old int, name string) []byte {
 	out = append(out, wire.MsgBind)
-	out = binary.BigEndian.AppendUint32(out, uint32(size-1+len(name)-len(old)))
-	out = append(append(out, portal...), 0)
+	out = binary.BigEndian.AppendUint32(out, uint32(size-1+len(name)-old))
+	out = append(out, head[wire.HeaderBytes:len(head)-old-1]...)
 	return wire.AppendString(out, name)
 }
 
@@ -395,18 +427,25 @@ func largeObjectCall(frame []byte) bool {
 
 // inspect notes what the requests may do to the session, and returns why the
 // session must keep its connection from now on, or why they are refused.
+//
+// A turn is plain, as nearly all are, if all its statements are (parser.Statement) and what they name is known and read
+// as it was: no name changes in it, no setting, nothing is prepared by SQL, and nothing before it in the transaction
+// changed how texts are read. Then most of what else has to be asked of a turn needs no asking.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	s.harmless, s.effects, s.restores = nil, 0, false
 	s.txn.reads.begin()
 	s.reparsed = false
+	s.plain = !s.raw && !s.txn.reads.changed && !s.txn.code
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
 		if pin == "" {
 			pin = why
 		}
-		if e := s.checkOwn(i, req); e != nil {
-			return "", e
+		if !s.plain { // none of those is the proxy's own
+			if e := s.checkOwn(i, req); e != nil {
+				return "", e
+			}
 		}
 		if it.st != nil && it.st.Effects&parser.BeginsTransaction != 0 && s.statementMode() {
 			return "", &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "transaction blocks are not allowed in statement pooling mode",
@@ -420,6 +459,11 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 		pin = "DISCARD ALL within a pipeline"
 	}
 	return pin, nil
+}
+
+// asRead reports whether st needs nothing but its Parse to mean what it meant to the session, in a turn that is plain so far.
+func (s *Session) asRead(st *backend.Statement) bool {
+	return !st.SQL && st.Under == s.settings.Reading(st.Facts.Literals && early(st.Facts))
 }
 
 // sqlNames are the effects of PREPARE, EXECUTE and DEALLOCATE.
@@ -441,20 +485,21 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
 	case wire.MsgParse:
 		var p parseFields
-		if u := s.unnamed; u != nil && u.IsParse(frame) {
-			// A client that parses the same text again and again costs one comparison.
-			it.st, it.own = u.Facts, u
+		if it.own = s.parsedAs(frame); it.own != nil {
+			it.st = it.own.Facts // one comparison, where a client parses the same texts again and again
 		} else {
 			var ok bool
 			if p, ok = splitParse(frame); !ok {
+				s.plain = false
 				return ""
 			}
 			it.st = s.facts(p.text)
 		}
 		it.named = len(p.name) > 0
+		s.plain = s.plain && !it.named
 		s.reparsed = s.reparsed || !it.named
 		late := s.txn.reads.mattersNow(it.st)
-		switch pin = s.note(it.st); {
+		switch pin = s.noteTurn(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
 			pin = "PREPARE or EXECUTE through the extended protocol"
@@ -464,29 +509,39 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 			pin = "literals read under settings of the same pipeline"
 		}
 	case wire.MsgQuery:
-		pin = s.note(it.st)
+		pin = s.noteTurn(it.st)
 		if pin == "" && len(s.items) > 1 && it.st.Effects&sqlNames != 0 {
 			pin = "PREPARE or EXECUTE behind an open request"
 		}
 	case wire.MsgFunction:
+		s.plain = false
 		s.mayWriteAll()
 		if !largeObjectCall(frame) {
 			pin = "function call by the protocol"
 		}
 	case wire.MsgBind:
-		_, name, _, ok := splitBind(frame)
+		_, name, names, ok := splitBind(frame)
 		if !ok {
+			s.plain = false
 			return ""
 		}
+		it.names, it.name = names, len(name)
 		if it.own = s.statement(name); it.own != nil {
-			pin = s.note(it.own.Facts)
+			s.plain = s.plain && s.asRead(it.own)
+			pin = s.noteTurn(it.own.Facts)
 		} else if s.raw {
 			s.mayWriteAll() // names are the server's there
+		} else {
+			s.plain = s.plain && len(name) == 0 && s.reparsed
 		}
 	case wire.MsgDescribe:
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			it.own = s.statement(name)
+			s.plain = s.plain && it.own != nil && s.asRead(it.own)
 		}
+	case wire.MsgExecute, wire.MsgSync:
+	default:
+		s.plain = false
 	}
 	return pin
 }

@@ -29,7 +29,7 @@ func (s *Session) serve(req []byte) bool {
 			return ok
 		}
 	}
-	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && s.alone(st) {
+	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && !st.Plain && s.alone(st) {
 		if done, ok := s.serveAlone(req, st); done {
 			return ok
 		}
@@ -45,30 +45,32 @@ func (s *Session) turn(req []byte) bool {
 	if refusal == nil && pin != "" {
 		refusal = s.unkept(pin)
 	}
-	if refusal == nil {
+	if refusal == nil && s.aims() {
 		refusal = s.aimTurn(pin)
 	}
-	if refusal == nil {
+	if refusal == nil && !s.plain {
 		refusal = s.learnToken()
 	}
 	if refusal != nil {
 		return s.refuseHere(refusal)
 	}
-	if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
-		if refusal := s.unkept(pinOwn); refusal != nil {
-			return s.refuseHere(refusal)
-		}
-		switch err := s.ownConnection(); {
-		case err == nil && pin == "":
-			pin = pinOwn
-		case err != nil && sure:
-			return s.refuseHere(asError(err))
+	if !s.plain || pin != "" {
+		if early, sure := s.resetsEarly(pin); early && (s.server == nil || !s.server.Own) {
+			if refusal := s.unkept(pinOwn); refusal != nil {
+				return s.refuseHere(refusal)
+			}
+			switch err := s.ownConnection(); {
+			case err == nil && pin == "":
+				pin = pinOwn
+			case err != nil && sure:
+				return s.refuseHere(asError(err))
+			}
 		}
 	}
 	if pin == "" && !s.raw {
 		pin = s.pin
 	}
-	if pin == "" && s.pipe(req) {
+	if pin == "" && s.effects == 0 && s.server == nil && s.pipe(req) {
 		return true
 	}
 	for tries := 1; ; tries++ {
@@ -85,36 +87,45 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if err != nil {
 		return s.refuseAll(asError(err)), false
 	}
-	if ok, done := s.readyFor(c, req, pin, &replay); done {
-		return ok, false
+	s.tells = false
+	if !s.plain || pin != "" {
+		if ok, done := s.readyFor(c, req, pin, &replay); done {
+			return ok, false
+		}
 	}
-	s.routed()
-	s.follows(c)
+	if s.at.Fleet.Load() != nil {
+		s.routed()
+	}
+	if s.advances || s.notifies || s.raw {
+		s.follows(c)
+	}
 	if s.turnTime == 0 {
 		s.turnTime = s.env.now()
 	}
 	sent := s.turnTime
 	s.enterAt(StateActive, sent)
-	t := translator{s: s, c: c, req: req}
+	t := translator{s: s, c: c, req: req, plain: s.plain && pin == ""}
 	out, owed := t.requests(replay)
 	s.relay.begin(c, replay != nil, owed)
 	if s.opening != nil {
 		s.relay.skip++
 		s.opened, s.opening, s.begun = s.opening, nil, true
 	}
-	s.relay.watch, s.relay.counts = s.watching(), t.counts
+	s.relay.watch, s.relay.counts = (!t.plain || s.watchesPlain()) && s.watching(), t.counts
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
 	err = s.exchange(c, out)
 	t.free()
-	s.observe(sent)
+	if s.replica != "" {
+		s.observe(sent)
+	}
 	if s.repeats(c, err, sent, tries) {
 		return false, true
 	}
 	ok = s.settle(c, err)
 	s.begun, s.opened = false, nil
-	s.unread = ok && s.onlyBegan()
+	s.unread = ok && s.replica != "" && s.onlyBegan()
 	s.account(began, owed)
-	if ok && owed == 1 && s.server == nil && s.db.Config().Pipeline.Enabled {
+	if ok && owed == 1 && s.server == nil && s.effects == 0 && s.db.Config().Pipeline.Enabled {
 		s.learn(req, time.Duration(s.since.Load()-sent))
 	}
 	return ok, false

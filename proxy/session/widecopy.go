@@ -12,8 +12,8 @@ import (
 
 // copyIn is a COPY FROM STDIN under way whose rows go to the shards of their keys.
 type copyIn struct {
-	plan    *plan.Copy
-	cutter  *copyrows.Cutter
+	plan    *plan.Copy       // nil: all of it to all shards
+	cutter  *copyrows.Cutter // nil then
 	taking  []*branch
 	bufs    [][]byte // by branch: rows to send
 	rows    int64
@@ -48,8 +48,13 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 	if embedsASCII[x.s.params.Value("client_encoding")] {
 		return notWide("COPY in client_encoding "+x.s.params.Value("client_encoding"), "SET client_encoding = 'UTF8'."), nil
 	}
-	c := &copyIn{plan: j.plan.Copy, cutter: copyrows.New(cutFormat(&j.plan.Copy.Format), j.plan.Copy.Key)}
-	everywhere := len(j.plan.Copy.Key) == 0
+	c := &copyIn{plan: j.plan.Copy}
+	everywhere := c.plan == nil || len(c.plan.Key) == 0
+	if everywhere {
+		c.plan = nil
+	} else {
+		c.cutter = copyrows.New(cutFormat(&c.plan.Format), c.plan.Key)
+	}
 	for i := range x.l.Shards {
 		b, err := x.branch(i, true)
 		if err != nil {
@@ -140,14 +145,13 @@ func (x *wide) copyMessage(frame []byte) (done bool, err error) {
 	switch frame[0] {
 	case wire.MsgCopyData:
 		if c.failure == nil && !c.ended {
-			c.cutter.Add(frame[wire.HeaderBytes:])
-			c.failure, err = x.copyRows(c)
+			c.failure, err = x.copyData(c, frame[wire.HeaderBytes:])
 		}
 		return false, err
 	case wire.MsgFlush, wire.MsgSync:
 		return false, nil // a server that copies ignores them
 	case wire.MsgCopyDone:
-		if c.failure == nil {
+		if c.failure == nil && c.cutter != nil {
 			if piece, part := c.cutter.Rest(); len(piece) > 0 && !c.ended {
 				c.failure = x.copyPiece(c, piece, part)
 			}
@@ -161,9 +165,16 @@ func (x *wide) copyMessage(frame []byte) (done bool, err error) {
 	return true, x.finishCopy(c, "")
 }
 
-// copyRows hands whole rows out.
-func (x *wide) copyRows(c *copyIn) (refusal *wire.Error, err error) {
-	for refusal == nil && !c.ended {
+// copyData hands out what the client has sent.
+func (x *wide) copyData(c *copyIn, data []byte) (refusal *wire.Error, err error) {
+	if c.cutter == nil {
+		for i := range c.bufs {
+			c.bufs[i] = append(c.bufs[i], data...)
+		}
+	} else {
+		c.cutter.Add(data)
+	}
+	for refusal == nil && !c.ended && c.cutter != nil {
 		piece, part, failed := c.cutter.Next()
 		if failed != nil {
 			return &wire.Error{Code: "22P04", Message: failed.Error()}, nil
@@ -249,7 +260,9 @@ func (x *wide) finishCopy(c *copyIn, why string) error {
 			refusal = b.failed
 		}
 		n, _ := strconv.ParseInt(strings.TrimPrefix(b.tag, "COPY "), 10, 64)
-		sum += n
+		if sum += n; c.plan == nil {
+			sum = n // each has all rows
+		}
 	}
 	if refusal != nil {
 		x.refuse(refusal)

@@ -164,6 +164,7 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		return refusal, err
 	}
 	x.s.story.add(j.st, j.text)
+	x.s.routeShards(x.l, &j.plan, x.shards(j)...)
 	switch j.plan.Kind {
 	case plan.CopyIn:
 		return x.beginCopy(j)

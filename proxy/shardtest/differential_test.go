@@ -14,8 +14,8 @@ func TestShardsAnswerAsOneServer(t *testing.T) {
 	}
 	defer sharded.close()
 	p := newPair(t, r, sharded)
+	defer p.tally.report(t)
 	p.runCorpus(t, simpleText, unnamed, prepared)
-	p.tally.report(t)
 }
 
 // TestOneServerAnswersAsAnother runs the corpus on two databases of one server: whatever differs there is a mistake of

@@ -150,6 +150,15 @@ func (r *rig) restore(t testing.TB, asTwin bool) {
 	}
 }
 
+// cleanUp takes away tables and columns that DDL has left on some servers.
+func (r *rig) cleanUp(t testing.TB) {
+	t.Helper()
+	sql := readFile(t, "testdata/cleanup.sql")
+	for _, l := range r.loads {
+		pgtest.Exec(t, l.server, l.database, "SET lock_timeout = '10s';"+sql)
+	}
+}
+
 func (l *load) restore() error {
 	ctx, stop := context.WithTimeout(context.Background(), stepLimit)
 	defer stop()

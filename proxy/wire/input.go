@@ -42,6 +42,15 @@ func (in *Input) Release() {
 	}
 }
 
+// Keep is Release for a stream that goes on soon: a buffer of the usual size stays. Drop or Release must follow in the end.
+func (in *Input) Keep() {
+	if in.buf != nil && len(in.buf.B) > SmallBuffer {
+		in.Release()
+	} else if in.r == in.w {
+		in.r, in.w = 0, 0
+	}
+}
+
 // Drop forgets everything unread and gives the buffer back.
 func (in *Input) Drop() {
 	in.r = in.w

@@ -91,13 +91,11 @@ func FrameSize(b []byte) (size int, ok bool) {
 }
 
 // FrontendType reports whether t is a message that a client may send after login.
-func FrontendType(t byte) bool {
-	switch t {
-	case MsgBind, MsgClose, MsgDescribe, MsgExecute, MsgFunction, MsgFlush, MsgParse, MsgQuery,
-		MsgSync, MsgTerminate, MsgCopyData, MsgCopyDone, MsgCopyFail:
-		return true
-	}
-	return false
+func FrontendType(t byte) bool { return frontendTypes[t] }
+
+var frontendTypes = [256]bool{
+	MsgBind: true, MsgClose: true, MsgDescribe: true, MsgExecute: true, MsgFunction: true, MsgFlush: true, MsgParse: true, MsgQuery: true,
+	MsgSync: true, MsgTerminate: true, MsgCopyData: true, MsgCopyDone: true, MsgCopyFail: true,
 }
 
 // BackendType reports whether t is a message that a server may send after login.

@@ -116,7 +116,8 @@ SELECT nullif(count(*), 124) FROM users;
 SELECT greatest(max(age), max(boss)), least(min(age), 10) FROM users;
 -- aggregates of expressions
 -- must
-SELECT sum(age * 2), max(length(name)), min(lower(name)) FROM users;
+SELECT sum(age * 2), max(length(name)) FROM users;
+SELECT min(lower(name)), max(name || 'x') FROM users;
 SELECT sum(price * quantity - coalesce(discount, 0)) FROM order_items;
 SELECT sum(net(price, discount)) FROM order_items;
 SELECT sum(CASE WHEN status = 'paid' THEN 1 ELSE 0 END) FROM orders;

@@ -91,7 +91,6 @@ SELECT order_count(u.boss) FROM users u WHERE id = 12;
 -- loose
 SELECT pg_backend_pid(), version(), inet_server_port();
 -- views
--- must
 SELECT id, name FROM active_users WHERE id = 12;
 SELECT id, name FROM active_users WHERE age > 50;
 SELECT count(*), avg(balance) FROM active_users;

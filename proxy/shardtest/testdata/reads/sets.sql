@@ -28,8 +28,11 @@ SELECT NULL AS n UNION ALL SELECT name FROM users WHERE id < 5;
 -- types are those of all branches
 SELECT id FROM zoo UNION ALL SELECT id FROM users;
 SELECT i4 FROM zoo UNION ALL SELECT n FROM zoo;
+-- which of 1.0 and 1.00 is shown is nobody's promise
+-- loose
 SELECT i4 FROM zoo UNION SELECT n FROM zoo;
-SELECT f8 FROM zoo UNION SELECT n FROM zoo WHERE n <> 'NaN';
+SELECT count(*) FROM (SELECT i4 FROM zoo UNION SELECT n FROM zoo) x;
+SELECT f8 FROM zoo WHERE f8 <> 0 UNION SELECT n FROM zoo WHERE n <> 'NaN' AND n <> 0;
 -- ordered
 SELECT id FROM users WHERE id < 10 UNION ALL SELECT user_id FROM orders WHERE user_id < 10 ORDER BY 1;
 -- ordered
