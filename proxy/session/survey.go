@@ -76,8 +76,8 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		s.moveTo(s.at)
 	}
 	s.tell(&v)
-	if v.why.Reason != "" {
-		s.routeShards(l, &v.why, l.index(s.at))
+	if at := l.index(s.at); v.why.Reason != "" && at >= 0 {
+		s.routeShards(l, &v.why, at)
 	}
 	return false, true
 }
@@ -86,7 +86,7 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 func (s *Session) routeShards(l *Layout, p *plan.Plan, shards ...int) {
 	names := make([]string, len(shards))
 	for i, at := range shards {
-		names[i] = l.Shards[at].Shard
+		names[i] = l.Shards[at].Shard()
 	}
 	s.route = route{shards: fmt.Sprintf("%s: %s (%s)", strings.Join(names, ", "), p.Reason, p.Kind)}
 }
