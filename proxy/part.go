@@ -21,6 +21,13 @@ type part struct {
 	startOnce func()       // starts the fleet in force, once somebody's login gives a role to ask as
 }
 
+// newPart makes a shard of what its sessions share. Nobody uses it yet.
+func newPart(shared *session.Database) *part {
+	p := &part{shared: shared}
+	shared.Shard, shared.Manager = p.name, func() string { return p.manager().Name }
+	return p
+}
+
 // manager is the server that takes the shard's writes: the configured one, until another is seen to.
 func (p *part) manager() topology.Server {
 	if f := p.shared.Fleet.Load(); f != nil {
@@ -93,19 +100,17 @@ func (d *database) configureParts(p *Proxy) {
 		at := old[shards[i].Name]
 		switch {
 		case i == home && len(old) == 0: // the first time
-			at = &part{shared: d.shared}
+			at = newPart(d.shared)
 		case i == home:
 			at = d.home()
 		case at == nil:
-			at = &part{shared: d.newShared(p, d.shared.Statements)}
+			at = newPart(d.newShared(p, d.shared.Statements))
 			at.shared.Listener = d.listener
 		}
 		if at.servers.Load() != nil {
 			delete(old, at.name())
 		}
 		at.servers.Store(&shards[i])
-		at.shared.Shard = shards[i].Name
-		at.shared.Manager = func() string { return at.manager().Name }
 		parts[i] = at
 	}
 	d.parts.Store(&parts)

@@ -27,13 +27,23 @@ CREATE TABLE notes (id int PRIMARY KEY, body text);`
 // newSpread starts three shards, and a proxy over them.
 func newSpread(t testing.TB) (*spread, *running) {
 	t.Helper()
-	cluster := pgtest.Start(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}})
+	return newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, nil)
+}
+
+// newSpreadOf is newSpread with other servers and another configuration.
+func newSpreadOf(t testing.TB, options localpg.Options, edit func(*proxy.Config)) (*spread, *running) {
+	t.Helper()
+	cluster := pgtest.Start(t, options)
 	s := &spread{&rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: "bank"}}
 	for _, shard := range cluster.Shards {
 		pgtest.Exec(t, shard.Manager, "postgres", "CREATE DATABASE bank")
 		pgtest.Exec(t, shard.Manager, "bank", spreadSQL)
 	}
-	p := s.startLogged(t, s.config(t), zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
+	cfg := s.config(t)
+	if edit != nil {
+		edit(&cfg)
+	}
+	p := s.startLogged(t, cfg, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
 	c := p.client(t)
 	for id := range 30 {
 		mustExec(t, c, fmt.Sprintf("INSERT INTO accounts VALUES (%d, 'a%d', 100)", id, id%7))

@@ -80,6 +80,7 @@ const maxBranchFrame = 64 << 20
 // send sends messages that end in one Sync or Query.
 func (b *branch) send(msgs []byte) error {
 	b.busy, b.failed, b.fields, b.tag = true, nil, nil, ""
+	b.c.SetUnnamed(nil)
 	b.c.Resume(&b.in)
 	if err := b.c.Write(msgs); err != nil {
 		b.c.Spoil("lost: " + err.Error())

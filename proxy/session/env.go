@@ -63,8 +63,8 @@ var errPanicked = errors.New("internal error")
 // Database is what all sessions of one database share; of a sharded one, what they share on one shard.
 type Database struct {
 	Name string
-	// Shard is the shard's name.
-	Shard string
+	// Shard is the shard's name; nil where there are none.
+	Shard func() string
 	// Cluster is what the shards share, nil where nothing is sharded. Sessions look at that of the home shard.
 	Cluster    atomic.Pointer[Cluster]
 	Statements *backend.Statements

@@ -31,7 +31,8 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 		len(st.Hints) > 0 || st.HintError != "" {
 		return false, true
 	}
-	tag := beginTag(req)
+	text, _ := queryText(req)
+	tag := beginTag(text)
 	if tag == "" {
 		return false, true
 	}
@@ -43,9 +44,8 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxActive))
 }
 
-// beginTag is what completes the Query that begins a transaction, by its first word; "" if something comes before that.
-func beginTag(query []byte) string {
-	text, _ := queryText(query)
+// beginTag is what completes the text that begins a transaction, by its first word; "" if something comes before that.
+func beginTag(text []byte) string {
 	word := bytes.TrimLeft(text, " \t\r\n")
 	switch word = word[:min(len(word), len("BEGIN"))]; { // as long as START
 	case bytes.EqualFold(word, []byte("BEGIN")):
@@ -141,8 +141,11 @@ func beginText(t *parser.Transaction) string {
 	if t.Isolation != "" {
 		text += " ISOLATION LEVEL " + t.Isolation
 	}
-	if t.ReadOnly {
+	switch {
+	case t.ReadOnly:
 		text += " READ ONLY"
+	case t.ReadWrite:
+		text += " READ WRITE"
 	}
 	if t.Deferrable {
 		text += " DEFERRABLE"

@@ -46,7 +46,7 @@ type Layout struct {
 
 // named reports whether there is a shard of that name.
 func (l *Layout) named(name string) bool {
-	return slices.ContainsFunc(l.Shards, func(db *Database) bool { return db.Shard == name })
+	return slices.ContainsFunc(l.Shards, func(db *Database) bool { return db.Shard() == name })
 }
 
 // index is the place of db, -1 if it has gone.

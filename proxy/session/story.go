@@ -1,6 +1,9 @@
 package session
 
 import (
+	"bytes"
+	"slices"
+
 	"pgtier/parser"
 	"pgtier/proxy/wire"
 )
@@ -8,60 +11,170 @@ import (
 // story is what a transaction has done that a shard which joins it later must be told: settings and savepoints. The zero
 // value is a transaction that has done nothing of the kind.
 type story struct {
-	begin  string   // what began it
-	told   []string // statements to repeat, in order
+	begin  string // what began it
+	told   []told // statements to repeat, in order
 	bytes  int
 	untold string // why it cannot be repeated; "" if it can
 	wrote  bool   // rows may have changed
+	inside bool   // a transaction block is open behind what was noted
+	failed bool   // it has failed: what comes does nothing, up to its end or a savepoint
+}
+
+// told is a statement that is repeated on a shard which joins.
+type told struct {
+	kind parser.Kind
+	name string // of the savepoint
+	text string
 }
 
 // maxStory bounds the statements kept of a transaction, in bytes.
 const maxStory = 64 << 10
 
-func (t *story) clear() { *t = story{told: t.told[:0]} }
+func (t *story) clear() { *t = story{told: t.told[:0], inside: t.inside} }
 
-// add notes a statement of the transaction under way that was sent, or is about to be.
+// add notes a statement that was sent, or is about to be. That a server may refuse it does not matter: what a failed
+// transaction has done since its savepoint is undone, and forgotten, by the ROLLBACK TO without which it does not go on.
 func (t *story) add(st *parser.Statement, text []byte) {
-	repeats, changes := false, false
 	for i := range st.Commands {
-		switch cmd := &st.Commands[i]; cmd.Kind {
-		case parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints,
-			parser.Savepoint, parser.RollbackTo, parser.Release:
-			repeats = true
-		default:
-			changes = changes || cmd.Effects&(parser.ChangesSettings|parser.RunsOpaqueCode) != 0 || len(cmd.Locals) > 0
+		cmd := &st.Commands[i]
+		if t.failed && !recovers(cmd) {
+			continue
+		}
+		t.failed = false
+		t.command(cmd, text, len(st.Commands) == 1)
+	}
+}
+
+// recovers reports whether cmd does something in a transaction that has failed.
+func recovers(cmd *parser.Command) bool {
+	return cmd.Kind == parser.Commit || cmd.Kind == parser.Rollback || cmd.Kind == parser.RollbackTo
+}
+
+// leavesFailed reports whether st does something in a transaction that has failed.
+func leavesFailed(st *parser.Statement) bool {
+	for i := range st.Commands {
+		if recovers(&st.Commands[i]) {
+			return true
 		}
 	}
+	return false
+}
+
+// command is add for one command of a text; whole: it is all of it.
+func (t *story) command(cmd *parser.Command, text []byte, whole bool) {
+	switch cmd.Kind {
+	case parser.Begin:
+		t.begins(cmd, text, whole)
+	case parser.Commit, parser.Rollback:
+		t.ends(cmd.Chain)
+	case parser.RollbackTo:
+		t.undo(cmd.Name)
+	case parser.Release:
+		t.release(cmd.Name)
+	case parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints, parser.Savepoint:
+		t.tell(told{cmd.Kind, cmd.Name, string(text)}, whole)
+	default:
+		switch {
+		case !changesSettings(cmd) && cmd.Effects&parser.RunsOpaqueCode == 0:
+		case onlySettings(cmd) && bytes.IndexByte(text, '$') < 0: // whose parameters are not kept
+			t.tell(told{cmd.Kind, "", string(text)}, whole)
+		default:
+			t.untold = "It has run " + cmd.Kind.String() + " that may have changed settings."
+		}
+	}
+}
+
+// changesSettings reports whether cmd, which is no SET, changes settings.
+func changesSettings(cmd *parser.Command) bool {
+	return cmd.Effects&(parser.ChangesSettings|parser.ResetsAll) != 0 || len(cmd.Locals) > 0 || cmd.LocalsAny
+}
+
+// onlySettings reports whether cmd is a call of set_config and nothing else that matters where it runs.
+func onlySettings(cmd *parser.Command) bool {
+	return cmd.Kind == parser.Select && len(cmd.Configured) > 0 && len(cmd.Calls) == 1 && len(cmd.Functions) == 0 && len(cmd.Tables) == 0 && !cmd.LocalsAny
+}
+
+// begins notes a BEGIN. In a transaction block it only brings a warning.
+func (t *story) begins(cmd *parser.Command, text []byte, whole bool) {
+	if t.inside {
+		return
+	}
+	t.clear()
+	t.inside, t.begin = true, string(text)
+	if !whole {
+		t.begin = beginText(&cmd.Transaction)
+	}
+}
+
+// ends notes COMMIT and ROLLBACK. A chain goes on in a transaction that is like the last.
+func (t *story) ends(chain bool) {
+	begin, told := t.begin, t.characteristics()
+	t.clear()
+	if t.inside = chain && t.inside; t.inside {
+		t.begin, t.told = begin, told
+	}
+}
+
+// characteristics are the statements that say what the transaction is like.
+func (t *story) characteristics() []told {
+	return slices.DeleteFunc(slices.Clone(t.told), func(s told) bool { return s.kind != parser.SetTransaction })
+}
+
+// tell keeps a statement to repeat.
+func (t *story) tell(s told, whole bool) {
 	switch {
-	case changes:
-		t.untold = "It has run " + st.Commands[0].Kind.String() + " that may have changed settings."
-	case !repeats:
-	case len(st.Commands) > 1:
+	case !whole:
 		t.untold = "It has changed settings or made savepoints in a request of several statements."
-	case t.bytes+len(text) > maxStory:
+	case t.bytes+len(s.text) > maxStory:
 		t.untold = "It has changed settings or made savepoints too often."
 	default:
-		t.told = append(t.told, string(text))
-		t.bytes += len(text)
+		t.told = append(t.told, s)
+		t.bytes += len(s.text)
 	}
+}
+
+// savepoint is the place of the last savepoint of that name, -1 if there is none.
+func (t *story) savepoint(name string) int {
+	for i := len(t.told) - 1; i >= 0; i-- {
+		if t.told[i].kind == parser.Savepoint && t.told[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// undo notes ROLLBACK TO: what came behind the savepoint is as if it had not been.
+func (t *story) undo(name string) {
+	if at := t.savepoint(name); at >= 0 {
+		t.told = t.told[:at+1]
+	} else if t.untold == "" {
+		t.untold = "It has gone back to a savepoint that is not known."
+	}
+}
+
+// release notes RELEASE: the savepoint goes, and those behind it. What was set since stays.
+func (t *story) release(name string) {
+	at := t.savepoint(name)
+	if at < 0 {
+		return // the server says that there is none
+	}
+	kept := slices.DeleteFunc(slices.Clone(t.told[at:]), func(s told) bool { return s.kind == parser.Savepoint })
+	t.told = append(t.told[:at], kept...)
 }
 
 // tell notes what the turn under way does on one shard, for others that may join. It runs before the turn is sent.
 func (s *Session) tell(v *survey) {
-	if s.tx != wire.TxActive && s.opening == nil {
-		s.story.clear()
+	t := &s.story
+	t.failed = s.tx == wire.TxFailed
+	if t.inside = s.tx != wire.TxIdle || s.opening != nil; !t.inside {
+		t.clear()
 	}
 	if s.opening != nil {
 		text, _ := queryText(s.opening)
-		s.story.begin = string(text)
+		t.begin = string(text)
 	}
 	for _, r := range v.ran {
-		if r.st.Effects&parser.BeginsTransaction != 0 && len(r.st.Commands) == 1 {
-			s.story.clear()
-			s.story.begin = string(r.text)
-			continue
-		}
-		s.story.add(r.st, r.text)
+		t.add(r.st, r.text)
 	}
-	s.story.wrote = s.story.wrote || v.writes
+	t.wrote = t.wrote || v.writes
 }

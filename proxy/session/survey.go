@@ -21,6 +21,7 @@ type survey struct {
 	// refusal is for the client.
 	refusal *wire.Error
 	ran     []ran
+	failed  bool // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
 }
 
 // ran is a statement that the requests run.
@@ -50,13 +51,18 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	v := s.survey(l, req)
 	kept := s.server != nil || s.raw || s.pinned() != ""
 	switch {
+	case v.refusal != nil && s.ends() > 1 && !s.raw && s.pinned() == "": // the others are not refused with it
+		return true, s.serveWide(s.goWide(cluster, l), req)
 	case v.refusal != nil:
 		return true, s.refuseHere(v.refusal)
 	case s.raw || s.pinned() != "":
 		if at := l.index(s.at); v.wide || v.at >= 0 && v.at != at {
-			return true, s.refuseHere(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the session keeps its connection to shard " + s.at.Shard + " and can use no other",
+			return true, s.refuseHere(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the session keeps its connection to shard " + s.at.Shard() + " and can use no other",
 				Detail: "It keeps it for: " + s.pinned() + ".", Hint: "DISCARD ALL ends that."})
 		}
+	case kept && l.index(s.at) < 0 && (v.wide || v.at >= 0):
+		return true, s.refuseHere(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the shard of the transaction is not in the configuration any more",
+			Hint: "COMMIT or ROLLBACK, and begin again."})
 	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
 		return true, s.serveWide(s.goWide(cluster, l), req)
 	case !kept && v.at >= 0:
@@ -70,8 +76,8 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		s.moveTo(s.at)
 	}
 	s.tell(&v)
-	if v.why.Reason != "" {
-		s.routeShards(l, &v.why, l.index(s.at))
+	if at := l.index(s.at); v.why.Reason != "" && at >= 0 {
+		s.routeShards(l, &v.why, at)
 	}
 	return false, true
 }
@@ -80,18 +86,15 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 func (s *Session) routeShards(l *Layout, p *plan.Plan, shards ...int) {
 	names := make([]string, len(shards))
 	for i, at := range shards {
-		names[i] = l.Shards[at].Shard
+		names[i] = l.Shards[at].Shard()
 	}
 	s.route = route{shards: fmt.Sprintf("%s: %s (%s)", strings.Join(names, ", "), p.Reason, p.Kind)}
 }
 
 // survey plans every statement that the requests run.
 func (s *Session) survey(l *Layout, req []byte) survey {
-	v := survey{at: -1, ran: s.ran0[:0]}
+	v := survey{at: -1, ran: s.ran0[:0], failed: s.tx == wire.TxFailed}
 	defer func() { s.ran0 = v.ran }()
-	if s.tx == wire.TxFailed {
-		return v // only errors, and the end
-	}
 	for i := range s.items {
 		it := &s.items[i]
 		frame := req[it.off : it.off+it.size]
@@ -104,6 +107,7 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 		case wire.MsgBind:
 			s.surveyBind(l, &v, i, req)
 		case wire.MsgFunction:
+			v.writes = true
 			v.to(l.Home)
 		}
 		if v.refusal != nil {
@@ -122,7 +126,7 @@ func (v *survey) to(shard int) {
 // surveyParse plans a statement that is prepared, as far as its parameters do not matter: so that a transaction that it
 // begins is begun where it goes.
 func (s *Session) surveyParse(l *Layout, v *survey, frame []byte) {
-	if u := s.unnamed; u != nil && u.IsParse(frame) {
+	if u := s.unnamed; v.failed || u != nil && u.IsParse(frame) {
 		return
 	}
 	p, ok := splitParse(frame)
@@ -189,9 +193,10 @@ func (s *Session) boundText(i int, req []byte) (facts *parser.Statement, text []
 
 // surveyStatement plans one statement.
 func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, text []byte, values plan.Values) {
-	if len(st.Commands) == 0 && !st.Unparsed {
+	if len(st.Commands) == 0 && !st.Unparsed || v.failed && !leavesFailed(st) {
 		return
 	}
+	v.failed = false
 	if e := s.surveyOwn(l, st); e != nil {
 		v.refusal = e
 		return

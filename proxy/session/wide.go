@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 	"pgtier/router"
@@ -27,20 +26,22 @@ type wide struct {
 	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
 	portals  map[string]*portal
+	held     int            // bytes of the messages in portals
+	waiting  *portal        // a Describe of it is to be answered; the Execute that comes next may do that
+	fresh    []string       // names of statements prepared since the last Sync, of which no shard has heard
 	cursors  map[string]int // the shards of cursors made on several shards
 	copying  *copyIn        // a COPY FROM STDIN that takes rows
 	out      []byte         // for the client
+	owed     int            // ReadyForQuery that the requests under way still bring
+	tagged   int            // where the last CommandComplete begins in out
 }
 
 // portal is a Bind that was not executed yet.
 type portal struct {
-	st      *backend.Statement
-	text    []byte
-	facts   *parser.Statement
-	frame   []byte // the Bind
-	b       bound
-	wants   bool // a Describe waits for the Execute that answers it
-	sources int
+	st    *backend.Statement
+	frame []byte // the Bind
+	b     bound
+	wants bool // a Describe waits for the Execute that answers it
 }
 
 // goWide makes what follows the business of several shards. What the session has begun on one is taken along.
@@ -55,11 +56,15 @@ func (s *Session) goWide(cluster *Cluster, l *Layout) *wide {
 		x.explicit, x.begin = true, string(text)
 		s.opening = nil
 	case s.server != nil:
+		if s.story.begin == "" { // by a text that nobody has noted
+			s.story.wrote, s.story.untold = true, "It began before the database was sharded."
+		}
 		x.explicit, x.begin, x.failed = true, s.story.begin, s.tx == wire.TxFailed
 		b := s.suspend(l.index(s.at))
 		b.wrote = s.story.wrote
 		x.branches = append(x.branches, b)
 	}
+	s.story.inside, s.story.failed = x.explicit, false
 	s.wide = x
 	s.wideRests()
 	return x
@@ -82,14 +87,20 @@ func (s *Session) wideRests() {
 func (s *Session) serveWide(x *wide, req []byte) bool {
 	began := s.enter(StateActive)
 	s.harmless, s.effects, s.restores = nil, 0, false
-	x.single = s.statements() == 1
-	ends := 0
+	x.single, x.owed = s.statements() == 1, s.ends()
 	for i := range s.items {
 		it := &s.items[i]
-		if it.end {
-			ends++
+		frame := req[it.off : it.off+it.size]
+		var err error
+		if x.copying != nil { // what came along with its query
+			if it.end {
+				x.owed--
+			}
+			_, err = x.copyMessage(frame)
+		} else {
+			err = x.message(it, frame)
 		}
-		if err := x.message(it, req[it.off:it.off+it.size]); err != nil {
+		if err != nil {
 			return x.lost(err)
 		}
 	}
@@ -103,8 +114,9 @@ func (s *Session) serveWide(x *wide, req []byte) bool {
 		x.out = nil
 		return ok && s.checkKilled() == nil
 	}
-	s.account(began, ends)
-	return s.endWide(x)
+	ok := s.endWide(x)
+	s.account(began, s.ends())
+	return ok
 }
 
 // endWide sends what is left of an answer, and lets go of the shards where nothing is under way. false ends the session.
@@ -173,23 +185,34 @@ func (x *wide) message(it *item, frame []byte) error {
 		return nil
 	}
 	x.open = true
-	switch it.typ {
-	case wire.MsgQuery:
-		return x.query(it, frame)
-	case wire.MsgSync:
+	refusal, err := x.describeWaiting(it, frame)
+	if refusal == nil && err == nil {
+		switch it.typ {
+		case wire.MsgQuery:
+			return x.query(it, frame)
+		case wire.MsgFunction:
+			x.refuse(notWide("a function call by the protocol", "Use SELECT."))
+			return x.sync()
+		case wire.MsgSync:
+			return x.sync()
+		}
+		refusal, err = x.extended(it, frame)
+	}
+	if err != nil || refusal == nil {
+		return err
+	}
+	x.refuse(refusal)
+	x.skipping = true
+	if it.typ == wire.MsgSync {
 		return x.sync()
 	}
-	refusal, err := x.extended(it, frame)
-	if err == nil && refusal != nil {
-		err = x.refuse(refusal)
-		x.skipping = true
-	}
-	return err
+	return nil
 }
 
 // query serves a simple query.
 func (x *wide) query(it *item, frame []byte) error {
 	x.s.setUnnamed(nil)
+	x.tagged = len(x.out)
 	var refusal *wire.Error
 	var err error
 	text, ok := queryText(frame)
@@ -201,42 +224,81 @@ func (x *wide) query(it *item, frame []byte) error {
 	default:
 		refusal, err = x.statement(&job{st: it.st, text: text, head: noParams, describe: true})
 	}
-	if err == nil && refusal != nil {
-		err = x.refuse(refusal)
-	}
 	if err != nil || x.copying != nil {
 		return err
 	}
-	return x.sync()
+	if refusal != nil {
+		x.refuse(refusal)
+	}
+	return x.endQuery()
+}
+
+// endQuery ends a simple query: its CommandComplete tells that it is committed, so that an error takes its place.
+func (x *wide) endQuery() error {
+	refusal, err := x.finishRequest()
+	if refusal != nil || err != nil {
+		x.out = x.out[:min(x.tagged, len(x.out))]
+	}
+	return x.ready(refusal, err)
 }
 
 // refuse tells the client of an error, which fails the transaction block it is in.
-func (x *wide) refuse(e *wire.Error) error {
+func (x *wide) refuse(e *wire.Error) {
 	plain := *e
 	plain.Severity = ""
 	x.out = plain.Append(x.out)
 	x.failed = true
+}
+
+// sync ends a request of the extended protocol.
+func (x *wide) sync() error { return x.ready(x.finishRequest()) }
+
+// finishRequest commits what is not in a transaction block, or rolls it back after an error. A refusal is for the client.
+func (x *wide) finishRequest() (refusal *wire.Error, err error) {
+	x.open, x.skipping, x.waiting = false, false, nil
+	x.fresh = x.fresh[:0]
+	if x.explicit {
+		return nil, nil
+	}
+	x.dropPortals()
+	if x.failed {
+		err = x.rollback()
+	} else {
+		refusal, err = x.commit()
+	}
+	x.failed = false
+	return refusal, err
+}
+
+// ready tells the client that a request is answered, behind the error that it has ended in.
+func (x *wide) ready(refusal *wire.Error, err error) error {
+	if err != nil {
+		return err
+	}
+	if refusal != nil {
+		x.out = refusal.Append(x.out)
+	}
+	x.tellParams()
+	x.s.wideRests()
+	x.out = wire.AppendReady(x.out, x.s.tx)
+	x.owed--
 	return nil
 }
 
-// sync ends a request: what is not in a transaction block is committed, or rolled back after an error.
-func (x *wide) sync() error {
-	x.open, x.skipping = false, false
-	clear(x.portals)
-	var err error
-	if !x.explicit {
-		if x.failed {
-			err = x.rollback()
-		} else if refusal, lost := x.commit(); lost != nil {
-			err = lost
-		} else if refusal != nil {
-			x.out = refusal.Append(x.out)
+// tellParams tells the client what the server that answers for all reports otherwise than it was told last.
+func (x *wide) tellParams() {
+	for _, b := range x.branches {
+		if b.c.Spoiled() == "" {
+			x.s.tellParams(b.c, x.write)
+			return
 		}
-		x.failed = false
 	}
-	x.s.wideRests()
-	x.out = wire.AppendReady(x.out, x.s.tx)
-	return err
+}
+
+// write adds to what the client is sent.
+func (x *wide) write(b []byte) bool {
+	x.out = append(x.out, b...)
+	return true
 }
 
 // flush sends the client what there is, if it is much.
@@ -246,7 +308,7 @@ func (x *wide) flush() error {
 	}
 	x.told = true
 	ok := x.s.send(x.out)
-	x.out = x.out[:0]
+	x.out, x.tagged = x.out[:0], 0
 	if !ok {
 		return errClientGone
 	}
@@ -259,10 +321,14 @@ var errClientGone = errors.New("client left")
 // branch is that of a shard, joining it if it takes no part yet. begins: inside the transaction. A refusal is for the client.
 func (x *wide) branch(index int, begins bool) (*branch, error) {
 	for _, b := range x.branches {
-		if b.index == index {
+		if b.index == index && (!begins || b.tx != wire.TxIdle) {
 			return b, nil
 		}
+		if b.index == index && b.replica == "" { // it has only been asked so far
+			return b, x.join(b)
+		}
 	}
+	x.letGo(index)
 	if err := x.l.Fault(index); err != nil {
 		return nil, err
 	}
@@ -295,25 +361,46 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	return b, nil
 }
 
-// join brings a branch into the transaction: begins it there, and repeats what has changed settings and made savepoints.
+// letGo gives back the branch of a shard that is in no transaction, if there is one.
+func (x *wide) letGo(index int) {
+	at := slices.IndexFunc(x.branches, func(b *branch) bool { return b.index == index })
+	if at < 0 {
+		return
+	}
+	s, b := x.s, x.branches[at]
+	x.branches = slices.Delete(x.branches, at, at+1)
+	s.resume(b)
+	s.seeing(&written{})
+	s.release(b.c)
+	s.wideRests()
+}
+
+// join brings a branch into the transaction: begins it there, and repeats what has changed settings and made savepoints. One
+// that cannot be brought in takes no part.
 func (x *wide) join(b *branch) error {
+	if why := x.s.story.untold; why != "" {
+		x.letGo(b.index)
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the transaction cannot go on to another shard",
+			Detail: why, Hint: "Run the first statement for each shard before that."}
+	}
 	begin := x.begin
 	if begin == "" {
 		begin = "BEGIN"
 	}
-	if err := b.exec(x.s, wire.AppendQuery(nil, begin)); err != nil {
+	err := b.exec(x.s, wire.AppendQuery(nil, begin))
+	for i := 0; i < len(x.s.story.told) && err == nil; i++ {
+		err = b.exec(x.s, wire.AppendQuery(nil, x.s.story.told[i].text))
+	}
+	if err == nil || b.c.Spoiled() != "" {
 		return err
 	}
-	if why := x.s.story.untold; why != "" {
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the transaction cannot go on to another shard",
-			Detail: why, Hint: "Run the first statement for each shard before that."}
-	}
-	for _, text := range x.s.story.told {
-		if err := b.exec(x.s, wire.AppendQuery(nil, text)); err != nil && b.c.Spoiled() != "" {
-			return err
+	if b.tx != wire.TxIdle {
+		if lost := b.exec(x.s, wire.AppendQuery(nil, "ROLLBACK")); lost != nil {
+			return lost
 		}
 	}
-	return nil
+	x.letGo(b.index)
+	return err
 }
 
 // lost ends what is under way because a server was lost, the client is gone or the session is to end. It returns whether
@@ -321,7 +408,6 @@ func (x *wide) join(b *branch) error {
 func (x *wide) lost(err error) bool {
 	s := x.s
 	explicit := x.explicit
-	told := x.told
 	x.close()
 	s.wide = nil
 	s.logLost(err)
@@ -335,15 +421,21 @@ func (x *wide) lost(err error) bool {
 	case !errors.As(err, &stated):
 		stated = &wire.Error{Code: wire.CodeConnectionFailure, Message: lostMessage, Cause: err}
 	}
-	if told || explicit && stated.Code != codeFateUnknown || len(x.out) > 0 && x.out[0] == wire.MsgDataRow {
-		return s.fatal(stated)
-	}
 	plain := *stated
-	plain.Severity = ""
+	plain.Severity, plain.Sent = "", nil
+	if explicit && plain.Code != codeFateUnknown {
+		return s.send(x.out) && s.fatal(&plain)
+	}
 	s.tx = wire.TxIdle
-	out := plain.Append(nil)
-	for range max(1, s.ends()) {
+	out := plain.Append(x.out)
+	for i := range x.owed {
+		if i > 0 { // nothing of it was done
+			out = plain.Append(out)
+		}
 		out = wire.AppendReady(out, wire.TxIdle)
+	}
+	if x.owed <= 0 { // its Sync is still to come
+		s.wide = &wide{s: s, cluster: x.cluster, l: x.l, open: true, skipping: true, failed: true}
 	}
 	s.rest()
 	return s.send(out)
@@ -352,7 +444,11 @@ func (x *wide) lost(err error) bool {
 // close gives up all branches: rolled back and reused where that is certain, closed where it is not.
 func (x *wide) close() {
 	s := x.s
+	changed := !s.txn.empty()
 	for _, b := range slices.Clone(x.branches) {
+		if changed && b.tx == wire.TxIdle {
+			b.c.Spoil("committed settings that were not read back")
+		}
 		if b.busy {
 			b.c.Spoil("left in the middle of a statement")
 			x.stop(b)

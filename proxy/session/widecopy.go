@@ -161,7 +161,8 @@ func (x *wide) copyMessage(frame []byte) (done bool, err error) {
 		why, _, _ := cutZero(frame[wire.HeaderBytes:])
 		return true, x.finishCopy(c, "COPY from stdin failed: "+string(why))
 	}
-	return true, x.finishCopy(c, fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", frame[0]))
+	c.failure = &wire.Error{Code: wire.CodeProtocolViolation, Message: fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", frame[0])}
+	return true, x.finishCopy(c, "")
 }
 
 // copyData hands out what the client has sent.
@@ -264,13 +265,11 @@ func (x *wide) finishCopy(c *copyIn, why string) error {
 		}
 	}
 	if refusal != nil {
-		if err := x.refuse(refusal); err != nil {
-			return err
-		}
+		x.refuse(refusal)
 	} else {
 		x.complete("COPY " + strconv.FormatInt(sum, 10))
 	}
-	return x.sync()
+	return x.endQuery()
 }
 
 // copyOut sends the client the rows of a COPY TO STDOUT, of one shard after the other.

@@ -13,6 +13,7 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/merge"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 	"pgtier/router/catalog"
 	"pgtier/router/plan"
 )
@@ -32,10 +33,13 @@ type job struct {
 }
 
 // resultFormats are the formats that the client asks for.
-func (j *job) resultFormats() []int16 {
-	out := make([]int16, len(j.formats)/2)
+func (j *job) resultFormats() []int16 { return formatsOf(j.formats) }
+
+// formatsOf are formats as they stand in a Bind.
+func formatsOf(formats []byte) []int16 {
+	out := make([]int16, len(formats)/2)
 	for i := range out {
-		out[i] = formatOf(j.formats[2*i:2*i+2], 0)
+		out[i] = formatOf(formats[2*i:2*i+2], 0)
 	}
 	return out
 }
@@ -128,6 +132,9 @@ func appendDescribeStatement(dst []byte) []byte {
 
 // statement plans and runs one statement. A refusal is for the client and leaves the session; an error ends it.
 func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
+	if refusal := x.refuses(j); refusal != nil {
+		return refusal, nil
+	}
 	if done, refusal, err := x.control(j); done {
 		return refusal, err
 	}
@@ -140,6 +147,8 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		return planRefusal(j.plan.Refusal), nil
 	case j.plan.Kind == plan.Any && x.s.db.Hazards.Reading(j.st).Verdict != catalog.Read:
 		j.plan.Kind, j.plan.Shard = plan.One, x.l.Home
+	case j.plan.Kind == plan.Session && j.st.Effects&(parser.Listens|parser.Unlistens|parser.Notifies) != 0:
+		j.plan.Kind, j.plan.Shard = plan.One, x.l.Home
 	case j.plan.Kind == plan.Session, j.plan.Kind == plan.Any:
 		j.plan.Kind, j.plan.Shard = plan.One, x.cursorShard(j)
 	case j.plan.Mixed:
@@ -149,6 +158,9 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		return notWide("a statement that needs a connection of its own ("+pin+")", "SET pgtier.shard names one shard for the session."), nil
 	}
 	if refusal, err = x.number(j); refusal != nil || err != nil {
+		return refusal, err
+	}
+	if done, refusal, err := x.settings(j); done {
 		return refusal, err
 	}
 	x.s.story.add(j.st, j.text)
@@ -165,20 +177,57 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if j.plan.Outside {
 		return x.outside(j)
 	}
+	mark := len(x.out)
 	for tries := 1; ; tries++ {
 		refusal, err = x.run(j)
 		if err == nil || !x.repeats(j, err) || tries >= maxTries {
 			return refusal, err
 		}
 		x.close()
+		x.out = x.out[:mark]
 		x.s.wideRests()
 	}
+}
+
+// refuses says what is not served where there are shards, and what the session's settings cannot take. One shard's session
+// hears the same of inspect and survey.
+func (x *wide) refuses(j *job) *wire.Error {
+	if x.failed {
+		return nil // it has only errors to come, and its end
+	}
+	if e := refused(router.CheckOwn(j.st)); e != nil {
+		return e
+	}
+	if e := x.s.surveyOwn(x.l, j.st); e != nil {
+		return e
+	}
+	return x.l.unnumbered(j.st)
+}
+
+// settings serves what changes settings by functions: what has no tables runs on every branch. done is false for other
+// statements.
+func (x *wide) settings(j *job) (done bool, refusal *wire.Error, err error) {
+	changes := false
+	for i := range j.st.Commands {
+		changes = changes || changesSettings(&j.st.Commands[i])
+	}
+	if !changes || j.plan.Kind == plan.One && len(x.branches) == 0 && !x.explicit {
+		return false, nil, nil
+	}
+	if len(j.st.Commands) != 1 || !onlySettings(&j.st.Commands[0]) {
+		return true, notWide("a change of settings that depends on rows", "Change them in a statement of its own."), nil
+	}
+	refusal, err = x.everyBranch(j, &j.st.Commands[0])
+	return true, refusal, err
 }
 
 // outside runs what no transaction block may have on one shard after the other. The client is told how far it came.
 func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 	if x.explicit || !x.single {
 		return &wire.Error{Code: "25001", Message: "this statement cannot run inside a transaction block"}, nil
+	}
+	if j.describe && j.extended {
+		x.out = wire.AppendEmpty(x.out, wire.MsgNoData)
 	}
 	for i, index := range x.shards(j) {
 		b, err := x.branch(index, false)
@@ -196,7 +245,7 @@ func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 		}
 		refusal := *b.failed
 		refusal.Sent = nil
-		refusal.Detail = strings.TrimSpace(refusal.Detail + " It failed on " + b.db.Shard + "; the shards before it have carried it out.")
+		refusal.Detail = strings.TrimSpace(refusal.Detail + " It failed on " + b.db.Shard() + "; the shards before it have carried it out.")
 		return &refusal, nil
 	}
 	x.complete(x.branches[0].tag)
@@ -272,7 +321,13 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		}
 		taking[i].wrote = taking[i].wrote || writes
 	}
-	refusal, err = x.answer(j, taking)
+	x.follows(taking)
+	if len(j.st.Commands) > 1 && len(taking) == 1 && !j.extended {
+		refusal, err = x.texts(j, taking[0])
+		x.told = true // what came before an error stands
+	} else {
+		refusal, err = x.answer(j, taking)
+	}
 	if refusal != nil && j.plan.Parts != nil {
 		refusal = refusal.WithoutPosition()
 	}
@@ -284,6 +339,44 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		}
 	}
 	return refusal, err
+}
+
+// follows notes on connections what the statement under way may leave there.
+func (x *wide) follows(taking []*branch) {
+	s := x.s
+	for _, b := range taking {
+		if s.advances {
+			b.c.SeqWriter, b.c.Sequences, s.seqOn = s.id, true, b.c.ID()
+		}
+		if s.notifies {
+			b.db.notifier(b.c.PID(), s.key.PID)
+		}
+	}
+	s.advances, s.notifies = false, false
+}
+
+// texts runs a text of several statements on one shard.
+func (x *wide) texts(j *job, b *branch) (refusal *wire.Error, err error) {
+	if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
+		return nil, err
+	}
+	b.loud = x
+	for {
+		f, done, err := b.next(x.s)
+		if done || err != nil {
+			return b.failed, err
+		}
+		switch f.Type {
+		case wire.MsgCommandComplete:
+			x.tagged = len(x.out)
+			fallthrough
+		case wire.MsgRowDescription, wire.MsgDataRow, wire.MsgEmptyQueryResponse:
+			x.out = append(x.out, f.Raw...)
+		}
+		if err := x.flush(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // answer makes one answer of those of the branches.
@@ -370,7 +463,7 @@ func (j *job) tag(taking []*branch, rows int64, returns bool) (string, *wire.Err
 		for _, b := range taking[1:] {
 			if b.tag != first {
 				return "", &wire.Error{Code: "XX001", Message: "shards do not agree on a table of which each has a whole copy",
-					Detail: fmt.Sprintf("%s answers %q, %s answers %q.", taking[0].db.Shard, first, b.db.Shard, b.tag), Hint: "pgtier check compares them."}
+					Detail: fmt.Sprintf("%s answers %q, %s answers %q.", taking[0].db.Shard(), first, b.db.Shard(), b.tag), Hint: "pgtier check compares them."}
 			}
 		}
 		return first, nil
@@ -485,7 +578,7 @@ func (x *wide) explained(j *job, taking []*branch, sources []merge.Source) (rows
 		return 0, err
 	}
 	for i, b := range taking {
-		if err := line([]byte("Shard " + b.db.Shard)); err != nil {
+		if err := line([]byte("Shard " + b.db.Shard())); err != nil {
 			return 0, err
 		}
 		for {

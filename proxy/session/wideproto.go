@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
@@ -57,9 +58,20 @@ func (x *wide) parse(frame []byte) *wire.Error {
 		s.setUnnamed(st)
 	} else {
 		s.setName(string(p.name), st)
+		x.fresh = append(x.fresh, string(p.name))
 	}
 	x.out = wire.AppendEmpty(x.out, wire.MsgParseComplete)
 	return nil
+}
+
+// unname takes back a name that was given to a statement which turns out to be none: a server would not have prepared it.
+func (x *wide) unname(st *backend.Statement) {
+	for _, name := range x.fresh {
+		if x.s.names[name] == st {
+			x.s.setName(name, nil)
+			x.s.forget(st)
+		}
+	}
 }
 
 // named is the client's prepared statement of that name.
@@ -94,10 +106,20 @@ func (x *wide) bind(frame []byte) *wire.Error {
 	if p.b, ok = splitBound(p.frame, st.Types, nil); !ok {
 		return protocolError("invalid Bind message")
 	}
+	name = p.b.portal
+	if old := x.portals[string(name)]; old != nil {
+		if len(name) > 0 {
+			return &wire.Error{Code: "42P03", Message: fmt.Sprintf("cursor %q already exists", name)}
+		}
+		x.dropPortal(name)
+	}
+	if x.held += len(p.frame); x.held > x.s.env.limit().SessionMemory {
+		return &wire.Error{Code: wire.CodeOutOfMemory, Message: "too many portals in this session", Detail: "They take more than limits.session_memory."}
+	}
 	if x.portals == nil {
 		x.portals = make(map[string]*portal)
 	}
-	x.portals[string(p.b.portal)] = p
+	x.portals[string(name)] = p
 	x.s.db.Stats.Binds.Add(1)
 	x.out = wire.AppendEmpty(x.out, wire.MsgBindComplete)
 	return nil
@@ -120,18 +142,52 @@ func (x *wide) describe(frame []byte) (refusal *wire.Error, err error) {
 		if p == nil {
 			return &wire.Error{Code: "34000", Message: fmt.Sprintf("portal %q does not exist", name)}, nil
 		}
-		p.wants = true
+		p.wants, x.waiting = true, p
 		return nil, nil
 	}
 	st, refusal := x.named(name)
 	if refusal != nil {
 		return refusal, nil
 	}
-	return x.describeStatement(st)
+	return x.describeStatement(st, nil)
 }
 
-// describeStatement has one shard describe a statement: they all have the same tables.
-func (x *wide) describeStatement(st *backend.Statement) (refusal *wire.Error, err error) {
+// describeWaiting answers the Describe of a portal that waits, unless the next message is the Execute that does.
+func (x *wide) describeWaiting(it *item, frame []byte) (refusal *wire.Error, err error) {
+	p := x.waiting
+	if p == nil {
+		return nil, nil
+	}
+	x.waiting = nil
+	if it.typ == wire.MsgExecute {
+		if name, _, ok := cutZero(frame[wire.HeaderBytes:]); ok && x.portals[string(name)] == p {
+			return nil, nil
+		}
+	}
+	p.wants = false
+	if controls(p.st.Facts) || len(p.st.Facts.Commands) == 0 && !p.st.Facts.Unparsed {
+		x.out = wire.AppendEmpty(x.out, wire.MsgNoData)
+		return nil, nil
+	}
+	return x.describeStatement(p.st, p)
+}
+
+// dropPortal forgets a portal.
+func (x *wide) dropPortal(name []byte) {
+	if p := x.portals[string(name)]; p != nil {
+		x.held -= len(p.frame)
+		delete(x.portals, string(name))
+	}
+}
+
+// dropPortals forgets all portals, which end with their transaction.
+func (x *wide) dropPortals() {
+	clear(x.portals)
+	x.held, x.waiting = 0, nil
+}
+
+// describeStatement has one shard describe a statement, or its portal p: they all have the same tables.
+func (x *wide) describeStatement(st *backend.Statement, p *portal) (refusal *wire.Error, err error) {
 	at := x.cursorShard(&job{st: st.Facts})
 	if p := x.s.planOf(x.l, st.Facts, st.Text, &plan.Values{SQL: st.Text}); p.Kind == plan.One && !p.Open {
 		at = p.Shard
@@ -155,12 +211,20 @@ func (x *wide) describeStatement(st *backend.Statement) (refusal *wire.Error, er
 		if done {
 			break
 		}
-		if f.Type == wire.MsgParameterDescription || f.Type == wire.MsgRowDescription || f.Type == wire.MsgNoData {
+		switch {
+		case f.Type == wire.MsgRowDescription && p != nil:
+			raw, err := withFormats(f.Raw, fieldsOf(b.fields, formatsOf(p.b.formats)))
+			if err != nil {
+				return nil, err
+			}
+			x.out = append(x.out, raw...)
+		case f.Type == wire.MsgParameterDescription && p == nil, f.Type == wire.MsgRowDescription, f.Type == wire.MsgNoData:
 			x.out = append(x.out, f.Raw...)
 		}
 	}
 	if b.failed != nil {
 		x.out = x.out[:mark]
+		x.unname(st)
 	}
 	return b.failed, nil
 }
@@ -175,7 +239,7 @@ func (x *wide) execute(frame []byte) (refusal *wire.Error, err error) {
 	if p == nil {
 		return &wire.Error{Code: "34000", Message: fmt.Sprintf("portal %q does not exist", name)}, nil
 	}
-	delete(x.portals, string(name))
+	x.dropPortal(name)
 	if most := binary.BigEndian.Uint32(rest); most > 0 {
 		return notWide("Execute with a row limit", "Fetch all rows, or ask for them by the key of their table."), nil
 	}
@@ -186,7 +250,14 @@ func (x *wide) execute(frame []byte) (refusal *wire.Error, err error) {
 		x.out = wire.AppendEmpty(x.out, wire.MsgEmptyQueryResponse)
 		return nil, nil
 	}
-	return x.statement(&job{st: p.st.Facts, text: p.st.Text, types: p.st.Types, head: p.b.head, params: p.b.params, formats: p.b.formats, describe: p.wants, extended: true})
+	if controls(p.st.Facts) && p.wants {
+		x.out = wire.AppendEmpty(x.out, wire.MsgNoData)
+	}
+	refusal, err = x.statement(&job{st: p.st.Facts, text: p.st.Text, types: p.st.Types, head: p.b.head, params: p.b.params, formats: p.b.formats, describe: p.wants, extended: true})
+	if refusal != nil && strings.HasPrefix(refusal.Code, "42") { // syntax and names, which a server looks at in Parse
+		x.unname(p.st)
+	}
+	return refusal, err
 }
 
 // closeName forgets a statement or portal.
@@ -197,7 +268,7 @@ func (x *wide) closeName(frame []byte) *wire.Error {
 	}
 	switch {
 	case kind == 'P':
-		delete(x.portals, string(name))
+		x.dropPortal(name)
 	case len(name) == 0:
 		x.s.setUnnamed(nil)
 	default:

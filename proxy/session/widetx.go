@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,12 +24,16 @@ func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
 	cmd := &j.st.Commands[0]
 	switch cmd.Kind {
 	case parser.Begin:
-		if x.explicit {
+		switch {
+		case x.failed:
+			return true, failedTransaction(), nil
+		case x.explicit:
 			x.warn("25001", "there is already a transaction in progress")
-		} else {
+		default:
 			x.explicit, x.begin = true, string(j.text)
+			x.s.story.inside = true
 		}
-		x.complete("BEGIN")
+		x.complete(cmp.Or(beginTag(j.text), "BEGIN"))
 		return true, nil, nil
 	case parser.Commit, parser.Rollback:
 		refusal, err = x.end(cmd)
@@ -44,12 +49,28 @@ func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
 	return false, nil, nil
 }
 
+// controls reports whether control serves st.
+func controls(st *parser.Statement) bool {
+	if len(st.Commands) != 1 {
+		return false
+	}
+	switch st.Commands[0].Kind {
+	case parser.Begin, parser.Commit, parser.Rollback, parser.Deallocate, parser.DeallocateAll, parser.PrepareTransaction,
+		parser.Savepoint, parser.Release, parser.RollbackTo, parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints:
+		return true
+	}
+	return false
+}
+
 // notWide refuses what cannot be done on several shards.
 func notWide(what, hint string) *wire.Error {
 	return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: what + " is not supported across shards", Hint: hint}
 }
 
-func (x *wide) complete(tag string) { x.out = wire.AppendCommandComplete(x.out, tag) }
+func (x *wide) complete(tag string) {
+	x.tagged = len(x.out)
+	x.out = wire.AppendCommandComplete(x.out, tag)
+}
 
 func (x *wide) warn(code, message string) {
 	x.out = (&wire.Error{Severity: "WARNING", Code: code, Message: message}).AppendNotice(x.out)
@@ -87,6 +108,7 @@ func (x *wide) end(cmd *parser.Command) (refusal *wire.Error, err error) {
 		}
 		x.warn("25P01", "there is no transaction in progress")
 	}
+	like := x.s.story.characteristics()
 	if cmd.Kind == parser.Rollback || x.failed {
 		tag = "ROLLBACK"
 		err = x.rollback()
@@ -94,14 +116,28 @@ func (x *wide) end(cmd *parser.Command) (refusal *wire.Error, err error) {
 		refusal, err = x.commit()
 	}
 	x.failed = false
-	x.explicit = cmd.Chain && refusal == nil
-	if !x.explicit {
-		x.begin = ""
-	}
+	x.dropPortals()
+	x.chain(cmd.Chain && refusal == nil, like)
 	if refusal == nil && err == nil {
 		x.complete(tag)
 	}
 	return refusal, err
+}
+
+// chain goes on behind the end of a transaction: in another that is like it, or in none.
+func (x *wide) chain(on bool, like []told) {
+	s := x.s
+	x.explicit, s.story.inside = on, on
+	if !on {
+		x.begin = ""
+		return
+	}
+	s.story.told = like
+	if cluster := s.db.Cluster.Load(); cluster != nil { // the map may have changed meanwhile
+		if l, err := cluster.Layout(); err == nil {
+			x.cluster, x.l = cluster, l
+		}
+	}
 }
 
 // everyBranch runs a statement on all branches that take part, and notes it for those to come.
@@ -201,6 +237,9 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 			readers = append(readers, b)
 		}
 	}
+	if x.readOnly() { // whatever its functions are, they have changed nothing
+		readers, writers = append(readers, writers...), nil
+	}
 	for _, b := range readers {
 		if refusal == nil {
 			refusal, err = x.commitOne(b)
@@ -220,9 +259,52 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 		return nil, err
 	}
 	if refusal != nil {
+		x.spoilChanged(readers)
 		return refusal, x.rollback()
 	}
-	return nil, x.release()
+	if err := x.release(); err != nil { // it is committed, and the client is not told so
+		return nil, fateUnknown()
+	}
+	return nil, nil
+}
+
+// spoilChanged gives up those that have made the transaction's settings last, though it is undone.
+func (x *wide) spoilChanged(branches []*branch) {
+	if x.s.txn.empty() {
+		return
+	}
+	for _, b := range branches {
+		if b.tx == wire.TxIdle {
+			b.c.Spoil("has the settings of a transaction that was undone")
+		}
+	}
+}
+
+// readOnly reports whether the transaction was read-only from its beginning to its end.
+func (x *wide) readOnly() bool {
+	s := x.s
+	if x.begin == "" || s.story.untold != "" {
+		return false
+	}
+	st := s.facts([]byte(x.begin))
+	if len(st.Commands) == 0 {
+		return false
+	}
+	t := &st.Commands[0].Transaction
+	on, _ := s.settings.Value("default_transaction_read_only")
+	if !t.ReadOnly && (t.ReadWrite || on != "on") {
+		return false
+	}
+	for _, told := range s.story.told {
+		switch told.kind {
+		case parser.SetTransaction, parser.Set, parser.Reset, parser.ResetAll:
+			text := strings.ToLower(told.text)
+			if strings.Contains(text, "write") || strings.Contains(text, "transaction_read_only") || told.kind == parser.ResetAll {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // commitOne commits on one branch.
@@ -290,7 +372,7 @@ func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 func (x *wide) identifier(anchor *branch) string {
 	var id [16]byte
 	_, _ = rand.Read(id[:])
-	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard, id)
+	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard(), id)
 }
 
 // quoteLiteral writes text as a string literal.
@@ -298,7 +380,7 @@ func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'
 
 // prepare prepares branches. On a refusal those that have are rolled back again.
 func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err error) {
-	msgs := wire.AppendQuery(nil, "PREPARE TRANSACTION "+quoteLiteral(gid))
+	msgs := wire.AppendQuery(nil, x.leaveRole()+"PREPARE TRANSACTION "+quoteLiteral(gid))
 	for _, b := range branches {
 		if err := b.send(msgs); err != nil {
 			x.cluster.Unsettled()
@@ -329,6 +411,26 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 	return refusal, err
 }
 
+// leaveRole is what comes in front of PREPARE TRANSACTION where the transaction may be another role's than the login's:
+// only the role that prepares can carry it out, and nobody may be able to log in as that one. What is deferred is checked
+// as the role before.
+func (x *wide) leaveRole() string {
+	s := x.s
+	role, _ := s.settings.Value(roleSetting)
+	changes := role != "" || s.story.untold != "" || slices.Contains(s.txn.capture, roleSetting)
+	for _, told := range s.story.told {
+		changes = changes || strings.Contains(strings.ToLower(told.text), roleSetting)
+	}
+	if !changes {
+		return ""
+	}
+	return "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; "
+}
+
+// finishTries bounds the attempts to carry out what was decided, where a cancel or a time limit for the client's statement
+// strikes it.
+const finishTries = 3
+
 // finish carries out what was decided. What cannot be done now is left to recovery.
 func (x *wide) finish(branches []*branch, act, gid string) {
 	var left []string
@@ -341,10 +443,16 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 		if b.busy {
 			_ = b.drain(x.s)
 		}
+		for i := 1; i < finishTries && b.failed != nil && b.failed.Code == wire.CodeQueryCanceled && b.c.Spoiled() == ""; i++ {
+			_ = b.exec(x.s, wire.AppendQuery(nil, act+" "+quoteLiteral(gid)))
+		}
 		if b.failed != nil || b.c.Spoiled() != "" {
-			left = append(left, b.db.Shard)
+			left = append(left, b.db.Shard())
 			b.c.Spoil("the second phase of a commit failed")
 		}
+	}
+	if act == "ROLLBACK PREPARED" {
+		x.spoilChanged(branches)
 	}
 	if len(left) == 0 {
 		return
@@ -361,18 +469,24 @@ func (x *wide) release() error {
 	s := x.s
 	branches := x.settling()
 	x.branches = nil
-	var err error
-	for i, b := range branches {
+	left := s.txn
+	settled, err := false, error(nil)
+	for _, b := range branches {
 		s.resume(b)
 		s.tx = b.tx
-		if i == 0 && b.c.Spoiled() == "" {
-			err = x.settle(b)
-		} else if b.c.Spoiled() == "" {
+		switch {
+		case b.c.Spoiled() != "":
+		case settled:
 			b.c.SettingsAre(s.settings)
+		default: // the next one tells as well if this cannot
+			s.txn = left
+			err = x.settle(b)
+			settled = err == nil
 		}
 		s.tx = wire.TxIdle
-		wrote := s.txn.wrote
+		var wrote written
 		if b.wrote {
+			wrote = left.wrote
 			wrote.any = true
 		}
 		s.seeing(&wrote)
@@ -408,6 +522,7 @@ func (x *wide) settle(b *branch) error {
 		}
 	}
 	s.txn.reads = reading{}
+	s.tellParams(b.c, x.write)
 	if notified && len(s.listens) > 0 {
 		ctx, stop := context.WithTimeout(context.Background(), readBackTimeout)
 		defer stop()

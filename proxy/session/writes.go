@@ -103,7 +103,7 @@ func (w *written) note(h Hazards, st *parser.Statement) {
 
 // noteWrites follows what a statement may change.
 func (s *Session) noteWrites(st *parser.Statement) {
-	if s.at.Fleet.Load() != nil {
+	if s.at.Fleet.Load() != nil || s.wide != nil {
 		s.txn.wrote.note(s.db.Hazards, st)
 	}
 }
