@@ -125,7 +125,7 @@ func (g *generator) read() *statement {
 	}
 	s.params, s.kind = g.params, g.kind()
 	// Sub-selects with more than one row, a number out of range: which of several errors comes first is not promised.
-	s.vague = true
+	s.anyError = true
 	return s
 }
 
