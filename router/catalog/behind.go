@@ -29,11 +29,11 @@ func (s *Snapshot) Behind(c *parser.Command) *Behind {
 		return &Behind{All: true}
 	}
 	key := behindKey{c}
-	if b, ok := s.memo.find(key).(*Behind); ok {
+	if b, ok := s.memo.Find(key).(*Behind); ok {
 		return b
 	}
 	b := s.behind(c)
-	s.memo.add(key, b, commandSize+size(b.Reads)+size(b.Writes)+size(b.Related)+size(b.Changed)+size(b.Functions))
+	s.memo.Add(key, b, commandSize+size(b.Reads)+size(b.Writes)+size(b.Related)+size(b.Changed)+size(b.Functions))
 	return b
 }
 

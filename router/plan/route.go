@@ -30,13 +30,15 @@ func (p *Statement) route(v *Values, c *Circumstances, numbers []int64) Plan {
 	switch {
 	case p.refusal != nil:
 		return p.refused(p.refusal)
-	case p.kind != One && p.kind != CopyIn:
+	case p.copies && p.kind == Everywhere && v.SQL != nil && clockValue(v):
+		return p.refused(refuseClock())
+	case p.kind != One:
 		return p.fixed()
 	}
 	if c.Backslashes && p.backslash && !p.settled() {
 		return p.refused(refuse("literal with a backslash while standard_conforming_strings is off", "Write it as E'…'."))
 	}
-	if p.params && !v.Known && !p.settled() {
+	if len(p.params) > 0 && !v.Known && !p.settled() {
 		return Plan{Kind: One, Shard: p.schema.config.Home, Open: true, Reason: "not known before its parameters are", Write: p.write, Explain: p.explain}
 	}
 	if p.simple != nil {
@@ -230,7 +232,7 @@ func (p *Statement) routeRows(r *reader, numbers []int64) Plan {
 	if missing > 0 && numbers == nil {
 		return Plan{Kind: Spread, Shard: -1, Reason: p.reason, Write: true, Needs: &Numbers{in.sequence, missing}}
 	}
-	return p.rowPlan(shards, given, missing > 0)
+	return p.rowPlan(r.values, shards, given, missing > 0)
 }
 
 // rowShard is the shard of one row.
@@ -255,7 +257,7 @@ func (p *Statement) rowShard(r *reader, row []*value) (int, *Refusal) {
 }
 
 // rowPlan is the plan of an INSERT whose rows go to these shards.
-func (p *Statement) rowPlan(shards []int, numbers []int64, filled bool) Plan {
+func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, filled bool) Plan {
 	var all set
 	for _, s := range shards {
 		all.add(s)
@@ -268,6 +270,9 @@ func (p *Statement) rowPlan(shards []int, numbers []int64, filled bool) Plan {
 	}
 	if p.narrow != nil && all.len() > 1 {
 		return p.refused(p.narrow)
+	}
+	if all.len() > 1 && clockValue(values) {
+		return p.refused(refuseClock())
 	}
 	list := all.list()
 	rows := &rowParts{insert: p.insert, rows: make([][]int, len(list)), numbers: numbers}

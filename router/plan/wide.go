@@ -112,6 +112,9 @@ func (p *Statement) widely(r *reader) Plan {
 	case 1:
 		return p.one(shards.first())
 	}
+	if clockValue(r.values) {
+		return p.refused(refuseClock())
+	}
 	plan := Plan{Kind: w.kind, Shard: -1, Shards: p.schema.list, Reason: w.reason, Write: p.write, Explain: p.explain, Columns: w.columns}
 	if shards != p.schema.all {
 		plan.Shards = shards.list()

@@ -34,7 +34,6 @@ func (w *work) plan() {
 		c = c.Explained
 		w.command = c
 	}
-	w.params = hasParams(w.sql)
 	switch c.Kind {
 	case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Declare:
 		w.query()
@@ -99,7 +98,7 @@ func (w *work) readTree() bool {
 		w.refuse(refuse("statement that cannot be looked into: "+err.Error(), hintPin))
 		return false
 	}
-	w.tree = tree
+	w.tree, w.params = tree, paramsIn(tree)
 	w.bind = newBinder(w.schema, w.changed)
 	w.root = w.bind.query(tree.Query, nil)
 	if w.bind.refusal != nil {
@@ -160,7 +159,7 @@ func (w *work) unsharded() {
 		w.atHome("catalogs of the server")
 	case w.command.Effects&(parser.LocksRows|parser.ReadsSequenceState|parser.AdvancesSequence) != 0:
 		w.atHome("locks and sequences are at the home shard")
-	case w.schema.catalog.CommandReading(w.command).Verdict.String() != "read":
+	case !w.proved(w.command):
 		w.atHome("depends on its server")
 	case len(w.tree.Sources) == 0:
 		w.kind, w.reason = Any, "no tables"
@@ -177,6 +176,12 @@ func (w *work) sharded() {
 	if w.tree.Opaque != "" {
 		w.refuse(refuse(w.tree.Opaque+" with sharded tables", hintPin))
 		return
+	}
+	for _, t := range w.command.Tables {
+		if t.Access&parser.Locks != 0 && w.schema.place(t, w.changed) == placeReference {
+			w.refuse(refuse("FOR UPDATE of reference table \""+t.Name+"\" together with sharded tables", "Lock its rows by a statement of their own, or name the others with FOR UPDATE OF."))
+			return
+		}
 	}
 	for _, n := range w.bind.targets {
 		if !w.writable(n) {

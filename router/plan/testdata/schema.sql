@@ -4,7 +4,7 @@ CREATE SCHEMA other;
 CREATE TABLE users (
 	id bigint PRIMARY KEY,
 	name text COLLATE "C",
-	email text,
+	email text COLLATE "und-x-icu",
 	age int,
 	score double precision,
 	balance numeric(12,2) DEFAULT 0,
