@@ -41,6 +41,8 @@ type values struct {
 	list []value
 	// array: the one value is an array.
 	array bool
+	// given: the variable is one of them by its making, be it NULL, and not because it is compared with them.
+	given bool
 }
 
 // value is a constant or a parameter with the type that it is compared as.

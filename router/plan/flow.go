@@ -16,6 +16,7 @@ func (q *query) always() []fact {
 	if q.left != nil || q.tree.Kind != parser.Select || q.tree.GroupingSets || q.aggregates && len(q.tree.Group) == 0 {
 		return nil
 	}
+	q.given = append(q.given, q.constants...)
 	for _, n := range q.from {
 		q.given = append(q.given, n.always(q)...)
 	}
@@ -70,7 +71,7 @@ func (q *query) flow(around *facts) {
 		q.facts = around
 		return
 	}
-	q.facts = around
+	q.facts = around.with(q.constants)
 	for _, n := range q.from {
 		q.facts = q.facts.with(n.always(q))
 	}

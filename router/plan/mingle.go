@@ -18,7 +18,7 @@ type mingler struct {
 	wide *wide
 	spec merge.Spec
 	// extra are columns that the shards return behind the client's.
-	extra []extra
+	extra        []extra
 	hiddenValues []hiddenValue
 	// places are the indexes of positions among the literals that the plan rests on.
 	places []int

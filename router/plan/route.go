@@ -23,10 +23,15 @@ func (p *Statement) route(v *Values, c *Circumstances, numbers []int64) Plan {
 		c = &p.schema.calm
 	}
 	if p.shardHint != "" || p.keyHint != "" || c.Shard != "" || c.ShardingKey != "" {
-		if plan, ok := p.hintedPlan(c); ok {
+		if plan, ok := p.hintedPlan(v, c); ok {
 			return plan
 		}
 	}
+	return p.unhinted(v, c, numbers)
+}
+
+// unhinted is the plan where no hint decides.
+func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan {
 	switch {
 	case p.refusal != nil:
 		return p.refused(p.refusal)
@@ -140,20 +145,42 @@ func (p *Statement) routePins(r *reader) Plan {
 }
 
 // hintedPlan is the plan for the shard that a hint or a setting names; ok is false if it does not concern the statement.
-func (p *Statement) hintedPlan(c *Circumstances) (plan Plan, ok bool) {
+func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool) {
 	if p.kind == Session && p.refusal == nil {
+		return plan, false
+	}
+	if p.kind == CopyIn && p.refusal == nil { // each row goes where it belongs
 		return plan, false
 	}
 	i, r := p.hintedShard(c)
 	switch {
+	case r != nil && p.kind == Any && p.refusal == nil && r.Code == notSupported:
+		return plan, false
 	case r != nil:
 		return p.refused(r), true
 	case p.refusal != nil && !p.hinted:
 		return plan, false
 	case p.copies:
 		return p.refused(refuse("write to a reference table on one shard", "Leave the hint and the settings pgtier.shard and pgtier.sharding_key out.")), true
+	case p.inserts:
+		return p.hintedRows(i, v, c), true
 	}
 	return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}, true
+}
+
+// hintedRows is the plan for new rows that a hint sends to a shard: only if they belong there, or else nobody would find them.
+func (p *Statement) hintedRows(i int, v *Values, c *Circumstances) Plan {
+	calm := *c
+	calm.Shard, calm.ShardingKey = "", ""
+	plan := p.unhinted(v, &calm, nil)
+	switch {
+	case plan.Kind == Refused, plan.Open, plan.Kind == One && plan.Shard == i:
+		return plan
+	case plan.Kind == Spread && p.insert == nil && slices.Contains(plan.Shards, i): // each shard makes rows of its own
+		return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
+	}
+	return p.refused(refuse("new rows on shard \""+string(p.schema.config.Shards[i])+"\" that do not all belong there",
+		"Leave the hint and the settings pgtier.shard and pgtier.sharding_key out."))
 }
 
 // hintedShard is the shard that hints, or else settings, name.

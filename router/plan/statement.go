@@ -38,6 +38,8 @@ type Statement struct {
 	copies bool
 	// params are its parameters, without whose values nothing is known: where they stand.
 	params map[*parser.Expr]struct{}
+	// inserts: it may make rows of sharded tables.
+	inserts bool
 	// textual: constants are those of the text that was planned, because no other text shares the Statement.
 	textual bool
 	// backslash: a literal has a backslash, which is read otherwise while standard_conforming_strings is off.

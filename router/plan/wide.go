@@ -60,7 +60,7 @@ func (w *work) several() (*wide, *Refusal) {
 		return w.spreadWrite(l)
 	case parser.Merge:
 		return nil, refuse("MERGE over rows of several shards", hintKey)
-	case parser.Select:
+	case parser.Select, parser.Copy:
 		return w.scatter(l)
 	}
 	return nil, refuse(upper(w.command.Kind)+" over rows of several shards", hintKey)
