@@ -375,14 +375,17 @@ func (x *wide) identifier(anchor *branch) string {
 	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard(), id)
 }
 
+// part names the branch's part of a transaction: several shards may be databases of one server, where such names are unique.
+func (b *branch) part(gid string) string { return gid + ":" + b.db.Shard() }
+
 // quoteLiteral writes text as a string literal.
 func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // prepare prepares branches. On a refusal those that have are rolled back again.
 func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err error) {
-	msgs := wire.AppendQuery(nil, x.leaveRole()+"PREPARE TRANSACTION "+quoteLiteral(gid))
+	first := x.leaveRole()
 	for _, b := range branches {
-		if err := b.send(msgs); err != nil {
+		if err := b.send(wire.AppendQuery(nil, first+"PREPARE TRANSACTION "+quoteLiteral(b.part(gid)))); err != nil {
 			x.cluster.Unsettled()
 			return nil, err
 		}
@@ -435,7 +438,7 @@ const finishTries = 3
 func (x *wide) finish(branches []*branch, act, gid string) {
 	var left []string
 	for _, b := range branches {
-		if err := b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(gid))); err != nil {
+		if err := b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid)))); err != nil {
 			continue
 		}
 	}
@@ -444,7 +447,7 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 			_ = b.drain(x.s)
 		}
 		for i := 1; i < finishTries && b.failed != nil && b.failed.Code == wire.CodeQueryCanceled && b.c.Spoiled() == ""; i++ {
-			_ = b.exec(x.s, wire.AppendQuery(nil, act+" "+quoteLiteral(gid)))
+			_ = b.exec(x.s, wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid))))
 		}
 		if b.failed != nil || b.c.Spoiled() != "" {
 			left = append(left, b.db.Shard())
