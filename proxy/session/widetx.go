@@ -356,7 +356,7 @@ func (x *wide) commitSeveral(writers []*branch) (refusal *wire.Error, err error)
 func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 	anchor = writers[0]
 	for _, b := range writers {
-		if b.index == x.l.Home && x.s.txn.notified {
+		if b.index == x.l.Home && (x.s.txn.notified || x.s.txn.listening || len(x.s.txn.unlisten) > 0) {
 			anchor = b
 		}
 	}
@@ -434,10 +434,14 @@ const finishTries = 3
 // finish carries out what was decided. What cannot be done now is left to recovery.
 func (x *wide) finish(branches []*branch, act, gid string) {
 	var left []string
-	for _, b := range branches {
-		if err := b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(gid))); err != nil {
-			continue
+	if x.leaveRole() != "" { // for good this time, because that was for the transaction
+		for _, b := range branches {
+			b.alone = true
+			_ = b.exec(x.s, wire.AppendQuery(nil, "SET ROLE NONE"))
 		}
+	}
+	for _, b := range branches {
+		_ = b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(gid))) // b is spoiled then
 	}
 	for _, b := range branches {
 		if b.busy {
@@ -476,6 +480,8 @@ func (x *wide) release() error {
 		s.tx = b.tx
 		switch {
 		case b.c.Spoiled() != "":
+		case b.alone:
+			b.c.SettingsAre(s.settings.Without(roleSetting))
 		case settled:
 			b.c.SettingsAre(s.settings)
 		default: // the next one tells as well if this cannot
@@ -499,14 +505,19 @@ func (x *wide) release() error {
 }
 
 // settling are the branches in the order in which they are given back: first the one that tells what the transaction has
-// left, which is the home shard's where it has LISTENed.
+// left, which is the home shard's where it has LISTENed, and none that has left the session's role.
 func (x *wide) settling() []*branch {
 	branches := slices.Clone(x.branches)
-	for i, b := range branches {
-		if b.index == x.l.Home && x.s.txn.listening {
-			branches[0], branches[i] = branches[i], branches[0]
+	first := func(b *branch) int {
+		switch {
+		case b.alone:
+			return 2
+		case b.index == x.l.Home && x.s.txn.listening:
+			return 0
 		}
+		return 1
 	}
+	slices.SortStableFunc(branches, func(a, b *branch) int { return first(a) - first(b) })
 	return branches
 }
 
