@@ -273,11 +273,13 @@ func (b *bank) reads(ctx context.Context) {
 // verify looks at the servers themselves, the daemon apart.
 func (b *bank) verify(t *testing.T) {
 	t.Helper()
+	began := time.Now()
 	for _, s := range b.shards {
 		eventually(t, settled, "no prepared transaction is left on "+s.Name, func() bool {
 			return pgtest.Value(t, s, database, "SELECT count(*) FROM pg_prepared_xacts") == "0"
 		})
 	}
+	t.Logf("nothing is in doubt %s after the last kill", time.Since(began).Round(time.Millisecond))
 	sum := int64(0)
 	entries := map[int64][]int64{} // amounts by transfer
 	for _, s := range b.shards {

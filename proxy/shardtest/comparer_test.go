@@ -76,6 +76,8 @@ func TestDifferCatchesWrongAnswers(t *testing.T) {
 		"another error":                        {statement{}, failed("22012", "division by zero"), failed("22003", "out of range"), "22003"},
 		"other words":                          {statement{}, failed("23505", "duplicate key"), failed("23505", "a key twice"), "a key twice"},
 		"other words of a vague error":         {statement{vague: true}, failed("23505", "duplicate key"), failed("23505", "a key twice"), ""},
+		"another of several errors":            {statement{anyError: true}, failed("23505", "duplicate key"), failed("23514", "check"), ""},
+		"none of several errors":               {statement{anyError: true}, failed("23505", "duplicate key"), rowsOf(ints, "1"), "got success"},
 		"other rows that nobody compares":      {statement{loose: true}, rowsOf(ints, "1"), rowsOf(ints, "2", "3"), ""},
 		"other columns though nobody compares": {statement{loose: true}, rowsOf(ints, "1"), rowsOf(floats, "1"), "columns"},
 	} {

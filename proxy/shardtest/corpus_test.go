@@ -31,6 +31,8 @@ type statement struct {
 	fails string
 	// vague: message and detail of the error are not compared, because they tell what was looked at first.
 	vague bool
+	// anyError: where one server fails, any error will do, because a statement has several mistakes.
+	anyError bool
 	// data is what COPY FROM is fed.
 	data string
 }

@@ -125,7 +125,7 @@ func (g *generator) read() *statement {
 	}
 	s.params, s.kind = g.params, g.kind()
 	// Sub-selects with more than one row, a number out of range: which of several errors comes first is not promised.
-	s.vague = true
+	s.anyError = true
 	return s
 }
 
@@ -301,7 +301,7 @@ func (g *generator) aggregate(scope []item, kind class) string {
 		c := g.pick(scope, func(c class) bool { return strings.Contains(classes, string(c)) })
 		return c.name, strings.Contains(classes, string(c.class))
 	}
-	call := "count(*)"
+	var call string
 	switch kind {
 	case free:
 		if name, ok := of("ifn"); ok {

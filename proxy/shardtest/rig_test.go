@@ -3,6 +3,7 @@ package shardtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -85,7 +86,7 @@ func makeRig(t testing.TB, cluster *localpg.Cluster, seed int64) *rig {
 		l.conn = dial(t, l.server, l.database)
 	}
 	pgtest.Exec(t, r.plain, database, fmt.Sprintf("SET shardtest.seed = '%d';", seed)+readFile(t, "testdata/data.sql")+";ANALYZE")
-	whole := r.loads[shardCount]
+	plain := r.loads[shardCount]
 	for i := range r.loads {
 		l := &r.loads[i]
 		l.rows = map[string][]byte{}
@@ -98,7 +99,7 @@ func makeRig(t testing.TB, cluster *localpg.Cluster, seed int64) *rig {
 				condition = fmt.Sprintf("%d = 0", i)
 			}
 			var out bytes.Buffer
-			if _, err := whole.conn.CopyTo(t.Context(), &out, fmt.Sprintf("COPY (SELECT * FROM %s WHERE %s) TO STDOUT", table.name, condition)); err != nil {
+			if _, err := plain.conn.CopyTo(t.Context(), &out, fmt.Sprintf("COPY (SELECT * FROM %s WHERE %s) TO STDOUT", table.name, condition)); err != nil {
 				t.Fatal(err)
 			}
 			l.rows[table.name] = out.Bytes()
@@ -179,7 +180,7 @@ func (l *load) restore() error {
 	}
 	if err != nil {
 		_, rollback := l.conn.Exec(ctx, "ROLLBACK").ReadAll()
-		return fmt.Errorf("%s on %s: %w (%v)", l.database, l.server.Name, err, rollback)
+		return errors.Join(fmt.Errorf("%s on %s: %w", l.database, l.server.Name, err), rollback)
 	}
 	return nil
 }
@@ -272,14 +273,14 @@ func (r *rig) differencesIn(t *table, prints []print, asTwin bool) string {
 
 // rowsApart shows rows of a table that the plain server has and those loads do not, and the other way round.
 func (r *rig) rowsApart(t *table, loads []int) string {
-	what := "t"
+	what := whole
 	if t.compared != "" {
 		what = t.compared
 	}
 	read := func(i int) [][][]byte {
 		ctx, stop := context.WithTimeout(context.Background(), stepLimit)
 		defer stop()
-		return r.loads[i].conn.ExecParams(ctx, fmt.Sprintf("SELECT (%s)::text FROM %s t", what, t.name), nil, nil, nil, nil).Read().Rows
+		return r.loads[i].conn.ExecParams(ctx, fmt.Sprintf("SELECT (%s)::text FROM %s "+whole, what, t.name), nil, nil, nil, nil).Read().Rows
 	}
 	got := &result{}
 	for _, i := range loads {

@@ -94,12 +94,15 @@ func (t *table) owner() string {
 	return fmt.Sprintf("%s ELSE %d END", cases, shardCount-1)
 }
 
+// whole is an alias that no column is called by, so that it means the row.
+const whole = "whole_row"
+
 // fingerprint is a query for one number of rows and one sum of hashes a table, and the number of rows that shard does not
 // own. Sums of shards add up to that of the whole. For the plain server shard is -1.
 func fingerprint(shard int, of []table) string {
 	var parts []string
 	for _, t := range of {
-		what := "t"
+		what := whole
 		if t.compared != "" {
 			what = t.compared
 		}
@@ -107,7 +110,7 @@ func fingerprint(shard int, of []table) string {
 		if t.place == sharded && shard >= 0 {
 			astray = fmt.Sprintf("count(*) FILTER (WHERE %s <> %d)", t.owner(), shard)
 		}
-		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*), coalesce(sum(hashtextextended((%s)::text, 0)::numeric), 0), %s FROM %s t", t.name, what, astray, t.name))
+		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*), coalesce(sum(hashtextextended((%s)::text, 0)::numeric), 0), %s FROM %s "+whole, t.name, what, astray, t.name))
 	}
 	return strings.Join(parts, " UNION ALL ")
 }

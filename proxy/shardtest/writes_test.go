@@ -32,7 +32,7 @@ func (t target) columns() []column { return append(append([]column(nil), t.keys.
 // write makes an INSERT, UPDATE or DELETE.
 func (g *generator) write() *statement {
 	t := oneOf(g.choices, targets()...)
-	s := &statement{vague: true}
+	s := &statement{anyError: true} // several rows break several constraints
 	switch kind := oneOf(g.choices, "update", "insert", "delete", "upsert", "insert select"); kind {
 	case "insert", "upsert":
 		s.sql, s.kind = g.insert(t, kind == "upsert"), "random "+kind

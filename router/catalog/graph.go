@@ -34,6 +34,7 @@ type function struct {
 	owner        uint32 // the extension that owns it, 0 for none
 	body         string
 	facts        facts
+	words        map[string]struct{} // of the body, if only the server can call it: a trigger's
 }
 
 // relation is a row of pg_class.
@@ -125,6 +126,9 @@ func (g *graph) readBodies() {
 		f.facts = g.judge(f)
 		index(g.mentions, f, f.facts.names, names)
 		index(g.calls, f, f.facts.calls, builtins)
+		if f.hidden {
+			f.words = f.facts.names
+		}
 		f.facts.names, f.facts.calls = nil, nil
 		if f.facts.schema {
 			g.edge(node{place: inSchema}, node{inFunction, f.oid}, "")

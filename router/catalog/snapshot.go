@@ -36,7 +36,7 @@ type Snapshot struct {
 
 	evidence *evidence
 	shapes   *shapes // nil unless asked for
-	memo     memo
+	memo     Memo
 }
 
 // newSnapshot takes what a solved graph found.

@@ -245,6 +245,11 @@ func (m *mingler) hidden(e *parser.Expr) (at int, r *Refusal) {
 			return i, nil
 		}
 	}
+	for _, h := range m.hiddenValues {
+		if same(h.expr, e) {
+			return h.at, nil
+		}
+	}
 	parts, ok := m.text(e)
 	if !ok || !m.bind.aggregate(e) {
 		return 0, refuse("expression over aggregates of rows of several shards", "Return the aggregates by themselves, or group by the sharding key.")
@@ -258,7 +263,14 @@ func (m *mingler) hidden(e *parser.Expr) (at int, r *Refusal) {
 		return 0, r
 	}
 	m.spec.Outputs = append(m.spec.Outputs, v)
+	m.hiddenValues = append(m.hiddenValues, hiddenValue{e, len(m.spec.Outputs) - 1})
 	return len(m.spec.Outputs) - 1, nil
+}
+
+// hiddenValue is an aggregate that only HAVING and ORDER BY look at, and its index among the outputs.
+type hiddenValue struct {
+	expr *parser.Expr
+	at   int
 }
 
 // pass makes a value of the group of a shards' column that is the same in all of it.

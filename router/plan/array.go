@@ -49,6 +49,12 @@ func (r *reader) array(v *value) (out []shard.Value, ok bool) {
 		return nil, true
 	}
 	declared := shard.Type(v.inferred)
+	if v.cast != 0 {
+		declared = shard.Type(v.cast)
+	}
+	if v.doubtful && p.OID == 0 {
+		return nil, false
+	}
 	if p.OID != 0 && shard.Type(p.OID) != shard.Unknown {
 		declared = elementType(p.OID)
 	}

@@ -1,9 +1,12 @@
 package plan
 
 import (
+	"math"
 	"slices"
+	"strconv"
 
 	"pgtier/parser"
+	"pgtier/router/catalog"
 )
 
 // maxQueries bounds the queries that a statement may have once its WITH queries stand where they are named: two names in each of
@@ -25,11 +28,14 @@ type binder struct {
 	targets []*node
 	// inserted are the targets of INSERT.
 	inserted map[*node]bool
+	// literals are those of the text.
+	literals []parser.Literal
 	refusal  *Refusal
 }
 
-func newBinder(s *Schema, changed bool) *binder {
-	return &binder{schema: s, changed: changed, outside: map[*parser.With]*scope{}, named: map[*parser.With]bool{}, inserted: map[*node]bool{}}
+func newBinder(s *Schema, sql []byte, changed bool) *binder {
+	literals, _ := parser.Literals(sql, nil)
+	return &binder{literals: literals, schema: s, changed: changed, outside: map[*parser.With]*scope{}, named: map[*parser.With]bool{}, inserted: map[*node]bool{}}
 }
 
 func (b *binder) fail(r *Refusal) {
@@ -259,7 +265,7 @@ func (b *binder) derived(s *parser.Source, inner *query) *node {
 // outputs names the columns of a query's answer.
 func (b *binder) outputs(q *query) {
 	if len(q.tree.Rows) > 0 && q.tree.Kind == parser.Select {
-		q.open = true
+		b.rows(q)
 		return
 	}
 	for _, o := range q.tree.Outputs {
@@ -275,9 +281,56 @@ func (b *binder) outputs(q *query) {
 			q.outputs = append(q.outputs, column{name: name, variable: c.variable})
 		default:
 			name, maybe := outputNames(o)
-			q.outputs = append(q.outputs, column{name: name, maybe: maybe})
+			q.outputs = append(q.outputs, column{name: name, maybe: maybe, variable: b.constants(q, name, []*parser.Expr{o.Expr})})
 		}
 	}
+}
+
+// rows names the columns of VALUES.
+func (b *binder) rows(q *query) {
+	for i := range q.tree.Rows[0].Values {
+		var list []*parser.Expr
+		for _, r := range q.tree.Rows {
+			if i < len(r.Values) {
+				list = append(list, r.Values[i])
+			}
+		}
+		name := "column" + strconv.Itoa(i+1)
+		q.outputs = append(q.outputs, column{name: name, variable: b.constants(q, name, list)})
+	}
+}
+
+// constants makes a variable of an output that has one of these constants in each row; nil if their type is not known.
+func (b *binder) constants(q *query, name string, list []*parser.Expr) *variable {
+	found := &values{given: true}
+	kind := uint32(0)
+	for _, e := range list {
+		k, ok := constantOf(e)
+		if !ok || k.Null {
+			return nil
+		}
+		t := k.cast
+		if n, err := strconv.ParseInt(k.Text, 10, 32); t == 0 && k.Kind == parser.ValueConstant && k.Literal >= 0 && !b.quoted(k.Literal) && err == nil && n >= -math.MaxInt32 {
+			t = int4Type // all texts of the template have an integer of four bytes there
+		}
+		if t == 0 || kind != 0 && kind != t {
+			return nil
+		}
+		kind, k.inferred = t, t
+		found.list = append(found.list, k)
+	}
+	v := b.variable(name, familyOf(kind))
+	v.column = &catalog.Column{Name: name, Type: kind, Typmod: -1}
+	if v.family == familyText { // the collation is the database's
+		v.column.Collation = b.schema.catalog.DefaultCollation()
+	}
+	q.constants = append(q.constants, fact{a: v, values: found})
+	return v
+}
+
+// quoted says whether a literal stands in quotes.
+func (b *binder) quoted(literal int) bool {
+	return literal >= len(b.literals) || b.literals[literal].Kind != parser.LiteralInteger
 }
 
 // star adds the columns that * or t.* stands for.

@@ -28,6 +28,8 @@ type query struct {
 	// borrowed: an aggregate inside a sub-select may belong to it.
 	borrowed bool
 
+	// constants are what is known of outputs that are constants.
+	constants []fact
 	// given are facts, true of every row that the query returns whatever stands around it; made once.
 	given     []fact
 	givenDone bool

@@ -142,7 +142,7 @@ func (c *condition) any(left, array *parser.Expr) {
 			c.in1(v, array.Args)
 		}
 	case parser.ExprConstant, parser.ExprParam:
-		c.facts = append(c.facts, fact{a: v, values: &values{array: true, list: []value{{Value: array.Value, cast: element, inferred: v.column.Type}}}})
+		c.facts = append(c.facts, fact{a: v, values: &values{array: true, list: []value{{Value: array.Value, cast: element, inferred: v.column.Type, expr: array}}}})
 	}
 }
 
@@ -159,7 +159,7 @@ func constantOf(e *parser.Expr) (value, bool) {
 	if e.Kind != parser.ExprConstant && e.Kind != parser.ExprParam {
 		return value{}, false
 	}
-	return value{Value: e.Value, cast: cast}, true
+	return value{Value: e.Value, cast: cast, expr: e}, true
 }
 
 // oneOf adds what follows from one of the branches being true: the values of a variable that each of them gives values to.

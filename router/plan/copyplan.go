@@ -97,7 +97,7 @@ func (w *work) copied(c *copyText) *table {
 		return nil
 	}
 	w.tree = &parser.Tree{}
-	w.bind = newBinder(w.schema, w.changed)
+	w.bind = newBinder(w.schema, w.sql, w.changed)
 	if w.hiddenCopy(t) {
 		return nil
 	}
@@ -132,6 +132,8 @@ func (w *work) copyFrom(c *copyText) {
 		w.refuse(refuse("COPY into view \""+t.name+"\"", "Copy into its table."))
 	case t.unwritable != nil:
 		w.refuse(t.unwritable)
+	case w.homeBehind:
+		w.refuse(refuse("COPY into table \""+t.name+"\" whose triggers touch tables of the home shard", hintPin))
 	case !c.stdio:
 		w.refuse(refuse("COPY from a file into table \""+t.name+"\" with rows on several shards", "Use STDIN."))
 	case c.where && len(w.command.Calls) > 0:

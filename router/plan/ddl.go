@@ -27,7 +27,7 @@ func (w *work) schemaChange() {
 
 // temporary plans what makes temporary tables: they are at the home shard.
 func (w *work) temporary(text *words) {
-	if !text.is(1, "temp", "temporary", "local", "global") && w.command.Kind != parser.Select {
+	if !text.has("temp", "temporary") {
 		w.refuse(refuse("DDL whose session state belongs to one shard: "+w.command.Pin, hintPin))
 		return
 	}
@@ -51,7 +51,7 @@ func (w *work) forbiddenDDL(text *words) *Refusal {
 	if text.has("subscription") && text.is(1, "subscription") {
 		return refuse("SUBSCRIPTION, of which every shard would have one", hintPin)
 	}
-	makes := text.is(0, "create") && (text.has("materialized") || text.has("table") && text.has("as") && (text.has("select", "values", "with", "table", "execute")))
+	makes := text.has("into") && text.is(0, "select", "with", "values", "(") || text.is(0, "create") && (text.has("materialized") || text.has("table") && text.has("as") && (text.has("select", "values", "with", "table", "execute")))
 	for _, t := range w.command.Tables {
 		known := w.schema.lookup(t.Schema, t.Name, w.changed)
 		spread := known.sharded() || known.place == placeReference

@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
 	"pgtier/parser"
+	"pgtier/router/catalog"
 )
 
 // steadyFunctions are stable functions of the server that give the same on all shards, as their connections have the same settings: those that format and
@@ -78,5 +80,55 @@ func (w *work) reads() bool {
 	c.Kind = parser.Select
 	c.Effects &^= parser.Writes | parser.LocksRows | parser.AdvancesSequence | parser.CopyIn | parser.CopyOut | parser.UsesCursor
 	c.Pin = ""
-	return w.schema.catalog.CommandReading(&c).Verdict.String() == "read"
+	return w.proved(&c)
+}
+
+// proved says whether the catalog proves a command, of the text at hand, to read only.
+func (w *work) proved(c *parser.Command) bool {
+	st := *w.st
+	st.Commands = []parser.Command{*c}
+	return w.schema.catalog.Reading(&st).Verdict == catalog.Read
+}
+
+// clockWords are literals of dates and times that each shard reads by its own clock.
+var clockWords = []string{"now", "today", "tomorrow", "yesterday"}
+
+// tellsTime says whether a text may be one of them, alone or with a time behind it.
+func tellsTime(text []byte) bool {
+	word := bytes.ToLower(bytes.TrimSpace(text[:min(len(text), maxClockWord)]))
+	for _, clock := range clockWords {
+		rest, ok := bytes.CutPrefix(word, []byte(clock))
+		if ok && (len(rest) == 0 || rest[0] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+// maxClockWord is as much of a text as may be white space and a clock's word.
+const maxClockWord = 64
+
+// clockValue says whether a literal or a parameter may be one that each shard reads by its own clock.
+func clockValue(v *Values) bool {
+	for i := range v.Params {
+		if p := &v.Params[i]; !p.Binary && tellsTime(p.Value) {
+			return true
+		}
+	}
+	literals, ok := parser.Literals(v.SQL, nil)
+	if ok {
+		return slices.ContainsFunc(literals, func(l parser.Literal) bool { return l.Kind == parser.LiteralString && tellsTime(l.Value) })
+	}
+	for _, t := range parser.Tokens(v.SQL, nil) {
+		text := v.SQL[t.Start:t.End]
+		if i := bytes.IndexByte(text, '\''); i >= 0 && i < 3 && tellsTime(bytes.Trim(text[i:], "'")) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseClock is why a statement for several shards with such a value is refused.
+func refuseClock() *Refusal {
+	return refuse("literal 'now', 'today', 'tomorrow' or 'yesterday', which each shard reads by its own clock", "Send the date or time itself.")
 }

@@ -6,10 +6,12 @@ import (
 	"pgtier/parser"
 )
 
-// fact is an equality: a variable with another, or with one of some values. Both are false for NULL.
+// fact is an equality: a variable with another, or with one of some values. It is false for NULL, unless it is a link.
 type fact struct {
 	a, b   *variable
 	values *values // where b is nil
+	// link: the variables are one column seen from two places, or are equal because of such; both may be NULL.
+	link bool
 }
 
 // facts are what is true of the rows of some place that matter: those of the places around it, then its own. Immutable.
@@ -39,6 +41,8 @@ type values struct {
 	list []value
 	// array: the one value is an array.
 	array bool
+	// given: the variable is one of them by its making, be it NULL, and not because it is compared with them.
+	given bool
 }
 
 // value is a constant or a parameter with the type that it is compared as.
@@ -48,6 +52,9 @@ type value struct {
 	cast uint32
 	// inferred is the type that the server infers for a parameter without one: that of the column.
 	inferred uint32
+	// expr is where it stands; doubtful says that the server may infer another type for the parameter from another place.
+	expr     *parser.Expr
+	doubtful bool
 }
 
 // equal is the fact that two variables are equal, if that says something about their hashes.
@@ -83,6 +90,20 @@ func (f *facts) equates(a, b *variable) bool {
 	return a != nil && b != nil && slices.Contains(f.same(a), b)
 }
 
+// refuses says whether some fact is false where all variables for which mine is true are NULL.
+func (f *facts) refuses(mine func(*variable) bool) bool {
+	list := f.all()
+	var links []fact
+	for _, e := range list {
+		if e.link {
+			links = append(links, e)
+		}
+	}
+	seen := &facts{own: links}
+	one := func(v *variable) bool { return v != nil && slices.ContainsFunc(seen.same(v), mine) }
+	return slices.ContainsFunc(list, func(e fact) bool { return !e.link && (one(e.a) || one(e.b)) })
+}
+
 // pinned are the lists of values that v must be in, all of them.
 func (f *facts) pinned(v *variable) (lists []*values) {
 	same := f.same(v)
@@ -114,7 +135,7 @@ func project(list []fact, keep func(*variable) bool) (out []fact) {
 			continue
 		}
 		for _, v := range kept[1:] {
-			out = append(out, fact{a: kept[0], b: v})
+			out = append(out, fact{a: kept[0], b: v, link: true})
 		}
 		for _, l := range f.pinned(kept[0]) {
 			out = append(out, fact{a: kept[0], values: l})

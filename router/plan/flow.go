@@ -16,6 +16,7 @@ func (q *query) always() []fact {
 	if q.left != nil || q.tree.Kind != parser.Select || q.tree.GroupingSets || q.aggregates && len(q.tree.Group) == 0 {
 		return nil
 	}
+	q.given = append(q.given, q.constants...)
 	for _, n := range q.from {
 		q.given = append(q.given, n.always(q)...)
 	}
@@ -53,7 +54,7 @@ func (n *node) exposed() []fact {
 	list := slices.Clone(n.inner.always())
 	for i, o := range n.inner.outputs {
 		if c := n.columns[i].variable; c != nil && o.variable != nil {
-			list = append(list, fact{a: c, b: o.variable})
+			list = append(list, fact{a: c, b: o.variable, link: true})
 		}
 	}
 	return project(list, func(v *variable) bool { return !n.inner.inside(v) })
@@ -70,7 +71,7 @@ func (q *query) flow(around *facts) {
 		q.facts = around
 		return
 	}
-	q.facts = around
+	q.facts = around.with(q.constants)
 	for _, n := range q.from {
 		q.facts = q.facts.with(n.always(q))
 	}
@@ -95,7 +96,7 @@ func (q *query) side(side *query) (list []fact) {
 	}
 	for i, c := range q.outputs {
 		if c.variable != nil && side.outputs[i].variable != nil {
-			list = append(list, fact{a: c.variable, b: side.outputs[i].variable})
+			list = append(list, fact{a: c.variable, b: side.outputs[i].variable, link: true})
 		}
 	}
 	return list
@@ -147,12 +148,28 @@ func (n *node) flow(q *query, around *facts) {
 			left, right = n.matched, n.matched
 		case parser.JoinLeft:
 			right = n.matched
+			if n.right.needed(around) {
+				left = n.matched
+			}
 		case parser.JoinRight:
 			left = n.matched
+			if n.left.needed(around) {
+				right = n.matched
+			}
 		}
 		n.left.flow(q, left)
 		n.right.flow(q, right)
 	}
+}
+
+// needed says whether rows do not matter in which n's columns are NULL, because an equality of one must hold: the join is an inner one then.
+func (n *node) needed(f *facts) bool {
+	mine := func(v *variable) bool {
+		return v != nil && slices.ContainsFunc(n.items, func(i *item) bool {
+			return !i.joined && slices.ContainsFunc(i.columns, func(c column) bool { return c.variable == v })
+		})
+	}
+	return f.refuses(mine)
 }
 
 // flowInner is flow for a sub-select in FROM: what is true of its columns is so of those inside, where that changes none of its rows.
@@ -160,7 +177,7 @@ func (n *node) flowInner() {
 	var links []fact
 	for i, o := range n.inner.outputs {
 		if c := n.columns[i].variable; c != nil && o.variable != nil {
-			links = append(links, fact{a: c, b: o.variable})
+			links = append(links, fact{a: c, b: o.variable, link: true})
 		}
 	}
 	n.inner.flow(n.facts.with(n.inner.linkable(links)))

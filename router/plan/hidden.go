@@ -30,6 +30,14 @@ func (w *work) hidden() bool {
 			return true
 		}
 	}
+	for _, t := range w.written() {
+		for i := range t.columns {
+			if name := t.keyColumn(i).Name; behind.TriggersName(name) {
+				w.refuse(refuse("trigger that may change key column "+t.relation.Name+"."+name+": "+strings.Join(behind.Functions, ", "), hintPin))
+				return true
+			}
+		}
+	}
 	named := w.named()
 	for _, name := range behind.Related {
 		if t := w.schema.byName(name); t != nil && !related(t, named) && w.behindTable(t, false) {

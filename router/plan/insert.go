@@ -42,7 +42,7 @@ func (w *work) insertPlan() {
 		return
 	}
 	if q.tree.Rows == nil {
-		w.refuse(refuse("INSERT … DEFAULT VALUES into sharded table \""+t.name+"\"", "Name the key's columns and give them values."))
+		w.forbid(refuse("INSERT … DEFAULT VALUES into sharded table \""+t.name+"\"", "Name the key's columns and give them values."))
 		return
 	}
 	in := &insert{table: t}
@@ -89,7 +89,7 @@ func (w *work) keyOf(in *insert, r *parser.Row) ([]*value, bool) {
 		}
 		k, ok := constantOf(r.Values[at])
 		if !ok {
-			w.refuse(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" is computed", "Send the key as a parameter or a constant."))
+			w.forbid(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" is computed", "Send the key as a parameter or a constant."))
 			return nil, false
 		}
 		k.inferred = c.Type
@@ -107,13 +107,13 @@ func (w *work) numbered(in *insert, c *catalog.Column, at int, r *parser.Row) bo
 	}
 	switch {
 	case c.Sequence == "" && !c.HasDefault:
-		w.refuse(nullKey(t, c.Name))
+		w.forbid(nullKey(t, c.Name))
 		return false
 	case c.Sequence == "" || len(t.columns) > 1 || tree.Overriding || at == len(r.Values) || len(w.bind.uses) > 0:
-		w.refuse(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" gets its default", hint))
+		w.forbid(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" gets its default", hint))
 		return false
 	case in.sequence == "" && !in.fill.prepare(w.sql, c, at, tree.Rows), r.Tokens == parser.Span{}:
-		w.refuse(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" gets its default in a text that cannot be changed", hint))
+		w.forbid(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" gets its default in a text that cannot be changed", hint))
 		return false
 	}
 	in.sequence = sequenceName(c.Sequence)
@@ -146,7 +146,7 @@ func (w *work) splitInsert(in *insert) {
 		}
 	}
 	if w.narrow != nil && in.sequence != "" {
-		w.refuse(w.narrow)
+		w.forbid(w.narrow)
 	}
 }
 

@@ -19,7 +19,7 @@ func (w *work) insertSelect() {
 	t := q.target.table
 	source := q.source
 	if source.open {
-		w.refuse(refuse("INSERT … SELECT of columns that are not known", "Name the columns."))
+		w.forbid(refuse("INSERT … SELECT of columns that are not known", "Name the columns."))
 		return
 	}
 	w.reason = "key " + t.relation.Name + "." + t.keyNames() + " of the rows selected"
@@ -33,7 +33,7 @@ func (w *work) insertSelect() {
 			at[i] = slices.Index(q.tree.Columns, c.Name)
 		}
 		if at[i] < 0 || at[i] >= len(source.outputs) || q.tree.Overriding && c.Identity != 0 {
-			w.refuse(refuse("INSERT … SELECT whose key "+t.relation.Name+"."+c.Name+" gets its default", "Select a value for the sharding key."))
+			w.forbid(refuse("INSERT … SELECT whose key "+t.relation.Name+"."+c.Name+" gets its default", "Select a value for the sharding key."))
 			return
 		}
 		p.columns[i] = w.selected(source, at[i], c)
@@ -42,27 +42,26 @@ func (w *work) insertSelect() {
 	w.narrow = refuse("INSERT … SELECT whose rows may belong to several shards", "Select the sharding key of the table that is read as that of the new rows, or insert the rows by their values.")
 	if pinned {
 		w.pins = mergePins(w.pins, []pin{p})
-		return
+	} else {
+		w.loose = t.name
 	}
-	w.loose = t.name
 	w.spreadInsert(at)
 }
 
 // selected are the lists of values that the i-th output of a query must be in, for a column of the key.
 func (w *work) selected(source *query, i int, c *catalog.Column) []*values {
+	var k value
+	constant := false
+	if source.left == nil && len(source.tree.Outputs) == len(source.outputs) {
+		k, constant = constantOf(source.tree.Outputs[i].Expr)
+	}
 	out := source.outputs[i].variable
-	if out != nil {
-		if out.family != columnFamily(c) || out.family == familyNone {
-			return nil
-		}
-		return source.facts.pinned(out)
-	}
-	if source.left != nil || len(source.tree.Outputs) != len(source.outputs) {
+	switch {
+	case constant:
+	case out == nil || out.family != columnFamily(c) || out.family == familyNone:
 		return nil
-	}
-	k, ok := constantOf(source.tree.Outputs[i].Expr)
-	if !ok {
-		return nil
+	default:
+		return slices.DeleteFunc(source.facts.pinned(out), func(l *values) bool { return l.given })
 	}
 	k.inferred = c.Type
 	w.checks = append(w.checks, checked{w.root.target.table, []*value{&k}})
@@ -129,7 +128,7 @@ func (w *work) nestedInserts() bool {
 func (w *work) nestedRows(q *query) bool {
 	t := q.target.table
 	if q.tree.Rows == nil {
-		w.refuse(refuse("INSERT … SELECT into sharded table \""+t.name+"\" in WITH", "Send it as a statement of its own."))
+		w.forbid(refuse("INSERT … SELECT into sharded table \""+t.name+"\" in WITH", "Send it as a statement of its own."))
 		return false
 	}
 	for _, r := range q.tree.Rows {
@@ -161,7 +160,7 @@ func (w *work) pinRow(q *query, t *table, columns []string, list []*parser.Expr,
 			at = slices.Index(columns, c.Name)
 		}
 		if at < 0 || at >= len(list) || overriding && c.Identity != 0 {
-			w.refuse(nullKey(t, c.Name))
+			w.forbid(nullKey(t, c.Name))
 			return false
 		}
 		if k, ok := constantOf(list[at]); ok {
@@ -172,7 +171,7 @@ func (w *work) pinRow(q *query, t *table, columns []string, list []*parser.Expr,
 		}
 		v := q.scope.resolve(list[at])
 		if v == nil || v.family != columnFamily(c) || len(q.from) != 2 || len(q.from[1].facts.pinned(v)) == 0 {
-			w.refuse(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" is computed", "Send the key as a parameter or a constant."))
+			w.forbid(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" is computed", "Send the key as a parameter or a constant."))
 			return false
 		}
 		p.columns[i] = q.from[1].facts.pinned(v)

@@ -76,11 +76,11 @@ func (l *layer) windows(q *query, out layout) *Refusal {
 }
 
 // grouped says whether q's groups are of rows of one shard each.
-func (q *query) grouped(out layout) bool {
-	if q.tree.GroupingSets {
-		return false
-	}
-	return slices.ContainsFunc(out.keys, func(key []*variable) bool { return q.covers(key, q.tree.Group) })
+func (q *query) grouped(out layout) bool { return q.groupedBy(out, q.tree.Group) }
+
+// groupedBy is grouped for the expressions that GROUP BY means.
+func (q *query) groupedBy(out layout, groups []*parser.Expr) bool {
+	return !q.tree.GroupingSets && slices.ContainsFunc(out.keys, func(key []*variable) bool { return q.covers(key, groups) })
 }
 
 // covers says whether all variables of a key are among the expressions.

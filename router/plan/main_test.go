@@ -25,7 +25,7 @@ func testConfig() *Config {
 		Tables: map[string][]string{
 			"users": {"id"}, "orders": {"user_id"}, "items": {"user_id"}, "profiles": {"user_id"}, "events": {"tenant"}, "public.docs": {"id"},
 			"products": {"sku"}, "airports": {"code"}, "days": {"day"}, "shipments": {"region", "customer"}, "posts": {"id"}, "pages": {"id"},
-			"metrics": {"device"}, "badges": {"user_id"}, "tickets": {"id"}, "nowhere": {"id"},
+			"metrics": {"device"}, "visits": {"id"}, "notes": {"id"}, "badges": {"user_id"}, "tickets": {"id"}, "nowhere": {"id"},
 		},
 		Reference: []string{"countries", "currencies"},
 	}

@@ -18,7 +18,8 @@ type mingler struct {
 	wide *wide
 	spec merge.Spec
 	// extra are columns that the shards return behind the client's.
-	extra []extra
+	extra        []extra
+	hiddenValues []hiddenValue
 	// places are the indexes of positions among the literals that the plan rests on.
 	places []int
 }
@@ -45,7 +46,7 @@ func (m *mingler) plain() *Refusal {
 		return refuse("SELECT INTO over rows of several shards", hintKey)
 	}
 	grouped := m.q.aggregates || len(t.Group) > 0
-	if grouped && !m.q.grouped(m.out) {
+	if grouped && !m.q.groupedBy(m.out, m.groups()) {
 		if t.Locks {
 			return refuse("FOR UPDATE with aggregates", hintKey)
 		}
@@ -59,6 +60,20 @@ func (m *mingler) plain() *Refusal {
 		return refuse("FOR UPDATE of rows of several shards with ORDER BY, LIMIT or DISTINCT", "Leave them out, or compare the sharding key with a value.")
 	}
 	return nil
+}
+
+// groups are the expressions of GROUP BY, those of outputs where it has their number or their name.
+func (m *mingler) groups() (list []*parser.Expr) {
+	t := m.q.tree
+	for _, e := range t.Group {
+		if e.Kind == parser.ExprConstant && len(t.Outputs) == len(m.q.outputs) {
+			if at, _, r := m.position(e); r == nil {
+				e = t.Outputs[at].Expr
+			}
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 // union makes the answer of rows, or of groups of rows of one shard each.

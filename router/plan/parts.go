@@ -124,8 +124,6 @@ func paramsOf(sql []byte) (named []bool) {
 // maxParams is the most parameters that a Bind has.
 const maxParams = 65535
 
-func hasParams(sql []byte) bool { return len(paramsOf(sql)) > 0 }
-
 // text is the clause that a shard is given.
 func (l *limit) text(sql []byte) string {
 	if l.count == nil {

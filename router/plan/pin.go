@@ -235,7 +235,13 @@ func param(v *value, values *Values) (out shard.Value, ok bool) {
 	}
 	declared := shard.Type(p.OID)
 	if declared == 0 || declared == shard.Unknown {
+		if v.doubtful {
+			return out, false
+		}
 		declared = shard.Type(v.inferred)
+		if v.cast != 0 {
+			declared = shard.Type(v.cast)
+		}
 	}
 	format := shard.TextFormat
 	if p.Binary {

@@ -23,20 +23,27 @@ func (p *Statement) route(v *Values, c *Circumstances, numbers []int64) Plan {
 		c = &p.schema.calm
 	}
 	if p.shardHint != "" || p.keyHint != "" || c.Shard != "" || c.ShardingKey != "" {
-		if plan, ok := p.hintedPlan(c); ok {
+		if plan, ok := p.hintedPlan(v, c); ok {
 			return plan
 		}
 	}
+	return p.unhinted(v, c, numbers)
+}
+
+// unhinted is the plan where no hint decides.
+func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan {
 	switch {
 	case p.refusal != nil:
 		return p.refused(p.refusal)
-	case p.kind != One && p.kind != CopyIn:
+	case p.copies && p.kind == Everywhere && v.SQL != nil && clockValue(v):
+		return p.refused(refuseClock())
+	case p.kind != One:
 		return p.fixed()
 	}
 	if c.Backslashes && p.backslash && !p.settled() {
 		return p.refused(refuse("literal with a backslash while standard_conforming_strings is off", "Write it as E'…'."))
 	}
-	if p.params && !v.Known && !p.settled() {
+	if len(p.params) > 0 && !v.Known && !p.settled() {
 		return Plan{Kind: One, Shard: p.schema.config.Home, Open: true, Reason: "not known before its parameters are", Write: p.write, Explain: p.explain}
 	}
 	if p.simple != nil {
@@ -138,20 +145,42 @@ func (p *Statement) routePins(r *reader) Plan {
 }
 
 // hintedPlan is the plan for the shard that a hint or a setting names; ok is false if it does not concern the statement.
-func (p *Statement) hintedPlan(c *Circumstances) (plan Plan, ok bool) {
+func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool) {
 	if p.kind == Session && p.refusal == nil {
+		return plan, false
+	}
+	if p.kind == CopyIn && p.refusal == nil { // each row goes where it belongs
 		return plan, false
 	}
 	i, r := p.hintedShard(c)
 	switch {
+	case r != nil && p.kind == Any && p.refusal == nil && r.Code == notSupported:
+		return plan, false
 	case r != nil:
 		return p.refused(r), true
 	case p.refusal != nil && !p.hinted:
 		return plan, false
 	case p.copies:
 		return p.refused(refuse("write to a reference table on one shard", "Leave the hint and the settings pgtier.shard and pgtier.sharding_key out.")), true
+	case p.inserts:
+		return p.hintedRows(i, v, c), true
 	}
 	return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}, true
+}
+
+// hintedRows is the plan for new rows that a hint sends to a shard: only if they belong there, or else nobody would find them.
+func (p *Statement) hintedRows(i int, v *Values, c *Circumstances) Plan {
+	calm := *c
+	calm.Shard, calm.ShardingKey = "", ""
+	plan := p.unhinted(v, &calm, nil)
+	switch {
+	case plan.Kind == Refused, plan.Open, plan.Kind == One && plan.Shard == i:
+		return plan
+	case plan.Kind == Spread && p.insert == nil && slices.Contains(plan.Shards, i): // each shard makes rows of its own
+		return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
+	}
+	return p.refused(refuse("new rows on shard \""+string(p.schema.config.Shards[i])+"\" that do not all belong there",
+		"Leave the hint and the settings pgtier.shard and pgtier.sharding_key out."))
 }
 
 // hintedShard is the shard that hints, or else settings, name.
@@ -230,7 +259,7 @@ func (p *Statement) routeRows(r *reader, numbers []int64) Plan {
 	if missing > 0 && numbers == nil {
 		return Plan{Kind: Spread, Shard: -1, Reason: p.reason, Write: true, Needs: &Numbers{in.sequence, missing}}
 	}
-	return p.rowPlan(shards, given, missing > 0)
+	return p.rowPlan(r.values, shards, given, missing > 0)
 }
 
 // rowShard is the shard of one row.
@@ -255,7 +284,7 @@ func (p *Statement) rowShard(r *reader, row []*value) (int, *Refusal) {
 }
 
 // rowPlan is the plan of an INSERT whose rows go to these shards.
-func (p *Statement) rowPlan(shards []int, numbers []int64, filled bool) Plan {
+func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, filled bool) Plan {
 	var all set
 	for _, s := range shards {
 		all.add(s)
@@ -268,6 +297,9 @@ func (p *Statement) rowPlan(shards []int, numbers []int64, filled bool) Plan {
 	}
 	if p.narrow != nil && all.len() > 1 {
 		return p.refused(p.narrow)
+	}
+	if all.len() > 1 && clockValue(values) {
+		return p.refused(refuseClock())
 	}
 	list := all.list()
 	rows := &rowParts{insert: p.insert, rows: make([][]int, len(list)), numbers: numbers}

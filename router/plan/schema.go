@@ -27,7 +27,7 @@ type Schema struct {
 	missing map[string]string
 	// blurred: some column has a collation under which texts of different bytes are equal.
 	blurred bool
-	memo    memo
+	memo    catalog.Memo
 	calm    Circumstances // those of a session without settings
 }
 

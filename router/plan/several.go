@@ -24,6 +24,9 @@ func (p *Statement) several(st *parser.Statement, sql []byte, changed bool) {
 			return
 		}
 	}
+	if p.kind == Everywhere && p.mixed {
+		p.refuse(refuse("several statements in one text that do not all go to one shard", hintSplit))
+	}
 }
 
 // join adds one of several statements.
@@ -36,7 +39,10 @@ func (p *Statement) join(one *Statement) {
 	case one.kind == Session:
 		p.mixed = true
 		return
-	case one.kind != One && one.kind != Any || one.insert != nil && !one.insert.whole:
+	case one.kind == Everywhere && !one.outside && (p.kind == Everywhere || p.kind == Session && !p.mixed):
+		p.kind, p.reason, p.write, p.copies = Everywhere, one.reason, p.write || one.write, p.copies || one.copies
+		return
+	case p.kind == Everywhere, one.kind != One && one.kind != Any || one.insert != nil && !one.insert.whole:
 		p.refuse(split)
 		return
 	}
@@ -48,6 +54,7 @@ func (p *Statement) join(one *Statement) {
 	}
 	p.pins = mergePins(p.pins, one.pins)
 	p.checks = append(p.checks, one.checks...)
+	p.inserts = p.inserts || one.inserts
 	p.home = p.home || one.home
 	p.write = p.write || one.write
 	if p.loose == "" {

@@ -36,8 +36,10 @@ type Statement struct {
 	keyed *table
 	// copies: it writes to all copies of a reference table, which no hint may narrow.
 	copies bool
-	// params: it has parameters, so that nothing is known before Bind.
-	params bool
+	// params are its parameters, without whose values nothing is known: where they stand.
+	params map[*parser.Expr]struct{}
+	// inserts: it may make rows of sharded tables.
+	inserts bool
 	// textual: constants are those of the text that was planned, because no other text shares the Statement.
 	textual bool
 	// backslash: a literal has a backslash, which is read otherwise while standard_conforming_strings is off.
@@ -54,7 +56,7 @@ const (
 
 // Statement plans a text as far as it goes without values. It remembers that by st, which must be sql's. sql is not retained.
 func (s *Schema) Statement(st *parser.Statement, sql []byte) *Statement {
-	switch found := s.memo.find(st).(type) {
+	switch found := s.memo.Find(st).(type) {
 	case *Statement:
 		return found
 	case *variants:
@@ -64,9 +66,9 @@ func (s *Schema) Statement(st *parser.Statement, sql []byte) *Statement {
 	switch {
 	case p.textual || st.Template == "":
 	case len(p.places) == 0:
-		s.memo.add(st, p, memoSize+memoFactor*len(sql))
+		s.memo.Add(st, p, memoSize+memoFactor*len(sql))
 	case len(p.places) <= maxPlaces:
-		s.memo.add(st, newVariants(p, sql), maxVariants*(memoSize+memoFactor*len(sql)))
+		s.memo.Add(st, newVariants(p, sql), maxVariants*(memoSize+memoFactor*len(sql)))
 	}
 	return p
 }
@@ -100,6 +102,7 @@ func (s *Schema) text(st *parser.Statement, sql []byte, changed bool) *Statement
 		}
 	}
 	p.backslash = st.Conforming
+	p.doubt()
 	p.simplify()
 	return p
 }

@@ -60,7 +60,7 @@ func (w *work) several() (*wide, *Refusal) {
 		return w.spreadWrite(l)
 	case parser.Merge:
 		return nil, refuse("MERGE over rows of several shards", hintKey)
-	case parser.Select:
+	case parser.Select, parser.Copy:
 		return w.scatter(l)
 	}
 	return nil, refuse(upper(w.command.Kind)+" over rows of several shards", hintKey)
@@ -111,6 +111,9 @@ func (p *Statement) widely(r *reader) Plan {
 		return plan
 	case 1:
 		return p.one(shards.first())
+	}
+	if clockValue(r.values) {
+		return p.refused(refuseClock())
 	}
 	plan := Plan{Kind: w.kind, Shard: -1, Shards: p.schema.list, Reason: w.reason, Write: p.write, Explain: p.explain, Columns: w.columns}
 	if shards != p.schema.all {

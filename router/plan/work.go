@@ -27,14 +27,18 @@ func (w *work) plan() {
 	c := w.command
 	if c.Kind == parser.Explain {
 		w.explain = true
+		defer func() { w.write = w.write && c.Analyze }()
 		if c.Explained == nil {
 			w.refuse(refuse("EXPLAIN of a statement that is not known", hintPin))
 			return
 		}
-		c = c.Explained
-		w.command = c
+		w.command = c.Explained
 	}
-	w.params = hasParams(w.sql)
+	w.byKind(w.command)
+}
+
+// byKind decides by the kind of statement.
+func (w *work) byKind(c *parser.Command) {
 	switch c.Kind {
 	case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Declare:
 		w.query()
@@ -99,14 +103,20 @@ func (w *work) readTree() bool {
 		w.refuse(refuse("statement that cannot be looked into: "+err.Error(), hintPin))
 		return false
 	}
-	w.tree = tree
-	w.bind = newBinder(w.schema, w.changed)
+	w.tree, w.params = tree, paramsIn(tree)
+	w.bind = newBinder(w.schema, w.sql, w.changed)
 	w.root = w.bind.query(tree.Query, nil)
 	if w.bind.refusal != nil {
 		w.refuse(w.bind.refusal)
 		return false
 	}
 	w.root.flow(nil)
+	for n := range w.bind.inserted {
+		w.inserts = w.inserts || n.table.sharded()
+	}
+	w.root.walk(func(q *query) {
+		w.inserts = w.inserts || q.tree.Kind == parser.Merge && q.target.table.sharded()
+	})
 	for _, t := range w.tables() {
 		if t.why != nil {
 			w.refuse(t.why)
@@ -150,6 +160,10 @@ func (w *work) unsharded() {
 	written := false
 	for _, n := range w.bind.targets {
 		written = written || n.table.place == placeReference
+		if n.table.place == placeServer {
+			w.forbid(refuse("write to the catalogs of the server", "Use the statements that are there for it."))
+			return
+		}
 	}
 	switch {
 	case written:
@@ -160,15 +174,25 @@ func (w *work) unsharded() {
 		w.atHome("catalogs of the server")
 	case w.command.Effects&(parser.LocksRows|parser.ReadsSequenceState|parser.AdvancesSequence) != 0:
 		w.atHome("locks and sequences are at the home shard")
-	case w.schema.catalog.CommandReading(w.command).Verdict.String() != "read":
+	case !w.proved(w.command):
 		w.atHome("depends on its server")
 	case len(w.tree.Sources) == 0:
 		w.kind, w.reason = Any, "no tables"
 	default:
 		w.kind, w.reason = Any, "only reference tables"
 	}
-	if w.command.Effects&parser.ReadsSequenceState != 0 {
-		w.refuse(refuse("currval() and lastval(), which answer from one shard's connection", "Use INSERT … RETURNING."))
+	w.sequences()
+}
+
+// sequences refuses what asks for or sets the state of a sequence: every shard has its own.
+func (w *work) sequences() {
+	for _, call := range w.tree.Calls {
+		switch call.Name {
+		case "currval", "lastval":
+			w.refuse(refuse(call.Name+"(), which answers from one shard's connection", "Use INSERT … RETURNING."))
+		case "setval":
+			w.refuse(refuse("setval() of a sequence that every shard has", "Send it to each shard with /* pgtier: shard=… */."))
+		}
 	}
 }
 
@@ -177,6 +201,12 @@ func (w *work) sharded() {
 	if w.tree.Opaque != "" {
 		w.refuse(refuse(w.tree.Opaque+" with sharded tables", hintPin))
 		return
+	}
+	for _, t := range w.command.Tables {
+		if t.Access&parser.Locks != 0 && w.schema.place(t, w.changed) == placeReference {
+			w.refuse(refuse("FOR UPDATE of reference table \""+t.Name+"\" together with sharded tables", "Lock its rows by a statement of their own, or name the others with FOR UPDATE OF."))
+			return
+		}
 	}
 	for _, n := range w.bind.targets {
 		if !w.writable(n) {
@@ -189,6 +219,9 @@ func (w *work) sharded() {
 		w.pin(n)
 	}
 	w.reason = w.pinReason()
+	if w.sequences(); w.refusal != nil {
+		return
+	}
 	if w.command.Kind == parser.Insert {
 		w.insertPlan()
 		return

@@ -68,7 +68,7 @@ func (w *work) keepsKey(n *node, q *query) bool {
 		if i < 0 || w.sameValue(n, q, i, a) {
 			continue
 		}
-		w.refuse(refuse("UPDATE of key column "+n.table.relation.Name+"."+a.Column, "Delete the row and insert it anew, in one transaction."))
+		w.forbid(refuse("UPDATE of key column "+n.table.relation.Name+"."+a.Column, "Delete the row and insert it anew, in one transaction."))
 		return false
 	}
 	return true

@@ -4,7 +4,7 @@ CREATE SCHEMA other;
 CREATE TABLE users (
 	id bigint PRIMARY KEY,
 	name text COLLATE "C",
-	email text,
+	email text COLLATE "und-x-icu",
 	age int,
 	score double precision,
 	balance numeric(12,2) DEFAULT 0,
@@ -76,3 +76,10 @@ CREATE AGGREGATE longest (text) (sfunc = textcat, stype = text);
 CREATE TABLE tickets (id bigint PRIMARY KEY, title text, changed timestamptz);
 CREATE FUNCTION ticket_audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit (what) VALUES (NEW.title); RETURN NEW; END';
 CREATE TRIGGER audited AFTER INSERT OR UPDATE ON tickets FOR EACH ROW EXECUTE FUNCTION ticket_audit();
+
+CREATE TABLE visits (id bigint PRIMARY KEY, page text);
+CREATE FUNCTION visit_id() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := NEW.id + 1; RETURN NEW; END';
+CREATE TRIGGER numbered BEFORE INSERT ON visits FOR EACH ROW EXECUTE FUNCTION visit_id();
+CREATE TABLE notes (id bigint PRIMARY KEY, body text, changed timestamptz);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.changed := now(); RETURN NEW; END';
+CREATE TRIGGER touched BEFORE INSERT OR UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch();
