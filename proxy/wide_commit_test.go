@@ -294,3 +294,34 @@ func TestParametersAreReportedOverShards(t *testing.T) {
 		t.Errorf("heard %q, %v", got, err)
 	}
 }
+
+// TestStandstillOfPoolsIsEnded has two transactions wait for each other's server connections.
+func TestStandstillOfPoolsIsEnded(t *testing.T) {
+	t.Parallel()
+	s, p := newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, func(cfg *proxy.Config) {
+		d := cfg.Databases["bank"]
+		d.Pool.Size = 1
+		cfg.Databases["bank"] = d
+	})
+	a, b := s.apart(t)
+	one, other := p.client(t), p.client(t)
+	update := func(id int) string { return fmt.Sprintf("UPDATE accounts SET owner = 'd' WHERE id = %d", id) }
+	mustExec(t, one, "BEGIN")
+	mustExec(t, other, "BEGIN")
+	mustExec(t, one, update(a))
+	mustExec(t, other, update(b))
+	began := time.Now()
+	first, second := later(one, update(b)), later(other, update(a))
+	var failed []error
+	for i, got := range []<-chan error{first, second} {
+		err := <-got
+		if err != nil {
+			failed = append(failed, err)
+			mustExec(t, []*pgx.Conn{one, other}[i], "ROLLBACK")
+		}
+	}
+	if len(failed) != 1 || time.Since(began) > 10*time.Second {
+		t.Fatalf("after %s: %v", time.Since(began), failed)
+	}
+	wantError(t, failed[0], "40P01", "deadlock detected")
+}
