@@ -325,3 +325,27 @@ func TestStandstillOfPoolsIsEnded(t *testing.T) {
 	}
 	wantError(t, failed[0], "40P01", "deadlock detected")
 }
+
+// TestSettlingWithoutASuperuser has the proxy's own role carry out what others have prepared.
+func TestSettlingWithoutASuperuser(t *testing.T) {
+	t.Parallel()
+	s, first, _ := newTalk(t, nil)
+	_, b := s.apart(t)
+	first.Close()
+	s.everywhere(t, `CREATE ROLE keeper LOGIN; CREATE ROLE app LOGIN; CREATE ROLE "Odd ""one"; GRANT "Odd ""one" TO keeper; GRANT ALL ON accounts TO app, "Odd ""one";
+		ALTER SCHEMA pgtier OWNER TO keeper; ALTER TABLE pgtier.shard OWNER TO keeper; ALTER TABLE pgtier.xact OWNER TO keeper;
+		ALTER FUNCTION pgtier.decide OWNER TO keeper; ALTER FUNCTION pgtier.settle OWNER TO keeper; GRANT ALL ON ALL TABLES IN SCHEMA pgtier TO keeper`)
+	cfg := s.config(t)
+	d := cfg.Databases["bank"]
+	for i := range d.Shards {
+		d.Shards[i].Manager.User = "keeper"
+	}
+	cfg.Databases["bank"] = d
+	p := s.start(t, cfg)
+	c := p.client(t)
+	for _, role := range []string{"app", `"Odd ""one"`} {
+		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("SET SESSION AUTHORIZATION %s; BEGIN; UPDATE accounts SET balance = 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%d'", role, b, len(role)))
+		eventually(t, "what "+role+" has prepared is rolled back", func() bool { return s.prepared(t) == 0 })
+	}
+	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "100")
+}

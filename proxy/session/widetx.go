@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -372,7 +374,25 @@ func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 func (x *wide) identifier(anchor *branch) string {
 	var id [16]byte
 	_, _ = rand.Read(id[:])
-	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard(), id)
+	return fmt.Sprintf("%s%s:%x", x.cluster.Prefix, anchor.db.Shard(), id)
+}
+
+// maxIdentity bounds a database's part of identifiers, in bytes: with the longest name of a shard they stay below 200
+// (GIDSIZE in src/include/access/xact.h).
+const maxIdentity = 64
+
+// IdentifierPrefix begins the identifiers of a database's prepared transactions. A name that means something else in another
+// encoding, between quotes or to those who take identifiers apart, or that is long, is there as its hash.
+func IdentifierPrefix(database string) string {
+	plain := database != "" && len(database) <= maxIdentity
+	for _, c := range []byte(database) {
+		plain = plain && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.')
+	}
+	if !plain {
+		hash := sha256.Sum256([]byte(database))
+		database = "=" + hex.EncodeToString(hash[:16])
+	}
+	return "pgtier:" + database + ":"
 }
 
 // quoteLiteral writes text as a string literal.
