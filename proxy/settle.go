@@ -138,13 +138,14 @@ func (t *settler) list(ctx context.Context, part *part) (found []inDoubt, err er
 
 // settle carries one transaction out, or undoes it.
 func (t *settler) settle(ctx context.Context, x inDoubt) error {
-	shard, _, _ := strings.Cut(strings.TrimPrefix(x.gid, t.d.prefix()), ":")
+	whole := x.gid[:max(0, strings.LastIndexByte(x.gid, ':'))] // without the name of the shard that takes part
+	shard, _, _ := strings.Cut(strings.TrimPrefix(whole, t.d.prefix()), ":")
 	parts := *t.d.parts.Load()
 	i := slices.IndexFunc(parts, func(p *part) bool { return p.name() == shard })
 	if i < 0 {
 		return fmt.Errorf("its anchor %q is not in the configuration; add the shard again, or settle it by hand", shard)
 	}
-	decision, err := t.decide(ctx, parts[i], x.gid)
+	decision, err := t.decide(ctx, parts[i], whole)
 	if err != nil {
 		return fmt.Errorf("ask its anchor %s: %w", shard, err)
 	}
@@ -195,7 +196,7 @@ func (t *settler) decide(ctx context.Context, anchor *part, gid string) (decisio
 func (t *settler) forget(ctx context.Context, all []inDoubt) (err error) {
 	sql := fmt.Sprintf("DELETE FROM pgtier.xact WHERE at < pg_catalog.now() - interval '%d seconds' AND pg_catalog.starts_with(gid, %s)", int(settleKeep.Seconds()), literal(t.d.prefix()))
 	for _, x := range all {
-		sql += " AND gid <> " + literal(x.gid)
+		sql += " AND NOT pg_catalog.starts_with(" + literal(x.gid) + ", gid)"
 	}
 	for _, part := range *t.d.parts.Load() {
 		if failed := t.ask(ctx, part, t.d.ownRoleOn(part), sql, nil); failed != nil {

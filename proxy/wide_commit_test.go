@@ -344,8 +344,80 @@ func TestSettlingWithoutASuperuser(t *testing.T) {
 	p := s.start(t, cfg)
 	c := p.client(t)
 	for _, role := range []string{"app", `"Odd ""one"`} {
-		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("SET SESSION AUTHORIZATION %s; BEGIN; UPDATE accounts SET balance = 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%d'", role, b, len(role)))
+		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("SET SESSION AUTHORIZATION %s; BEGIN; UPDATE accounts SET balance = 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%d:s1'", role, b, len(role)))
 		eventually(t, "what "+role+" has prepared is rolled back", func() bool { return s.prepared(t) == 0 })
 	}
 	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "100")
+}
+
+// terminate ends the server processes of one shard that fit the condition, once there are some.
+func (s *spread) terminate(t testing.TB, shard int, condition string) {
+	t.Helper()
+	eventually(t, "a server process to end", func() bool {
+		return s.on(t, shard, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'bank' AND pid <> pg_backend_pid() AND "+condition) != "0"
+	})
+}
+
+// TestLostShardAnswersEachRequestOnce loses a server under requests of all kinds.
+func TestLostShardAnswersEachRequestOnce(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	ids := s.ids(t)
+	for _, tc := range []struct{ line, kill, rest, want string }{
+		{"Q SELECT count(*) FROM accounts ; Q UPDATE accounts SET owner = 'k' || pg_sleep(5) WHERE id = {b} ; Q SELECT count(*) FROM accounts", "wait_event = 'PgSleep'", "",
+			"T:1 D:30 C:SELECT 1 Z:I E:08007 Z:I E:08007 Z:I"},
+		{"P |SELECT count(*) FROM accounts ; B | ; E |0 ; P |UPDATE accounts SET owner = 'k' || pg_sleep(5) WHERE id = {b} ; B | ; E |0 ; S ; P |SELECT 1 ; B | ; E |0 ; S", "wait_event = 'PgSleep'", "",
+			"1 2 D:30 C:SELECT 1 1 2 E:08006 Z:I E:08006 Z:I"},
+		{"P |UPDATE accounts SET owner = 'k' WHERE id = {a} ; B | ; E |0 ; P |UPDATE accounts SET owner = 'k' || pg_sleep(5) WHERE id = {b} ; B | ; E |0 ; H", "wait_event = 'PgSleep'", "S",
+			"1 2 C:UPDATE 1 1 2 E:08006 Z:I"},
+		{"Q COPY accounts FROM STDIN", "query LIKE 'COPY%'", `d 200\tx\t1 ; d 201\tx\t1 ; d 202\tx\t1 ; c`, "G E:08006 Z:I"},
+	} {
+		c := p.rawDial(t, wire.Protocol30)
+		c.write(t, messages(t, ids.Replace(tc.line)))
+		s.terminate(t, 1, tc.kill)
+		if tc.rest != "" {
+			time.Sleep(100 * time.Millisecond) // until the proxy has noticed
+			c.write(t, messages(t, tc.rest))
+		}
+		heard, err := c.hear(100, 2*time.Second)
+		got := strings.NewReplacer("E:57P01", "E:08006").Replace(strings.Join(heard, " "))
+		if got != tc.want || err != nil {
+			t.Errorf("%s:\n got %q, %v\nwant %q", tc.line, got, err, tc.want)
+		}
+		c.write(t, messages(t, "Q SELECT count(*) FROM accounts WHERE owner LIKE 'k%' OR owner = 'x'"))
+		if heard, err := c.hear(4, limit); strings.Join(heard, " ") != "T:1 D:0 C:SELECT 1 Z:I" {
+			t.Errorf("behind %s: heard %q, %v", tc.line, heard, err)
+		}
+	}
+}
+
+// TestNoticesDoNotStopACopy has the servers say more during a COPY than fits into their sockets.
+func TestNoticesDoNotStopACopy(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	s.everywhere(t, `CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%', repeat('x', 1000); RETURN NEW; END $$;
+		CREATE TRIGGER speaks BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION speak()`)
+	time.Sleep(1200 * time.Millisecond) // until the catalog is read again
+	c := p.rawDial(t, wire.Protocol30)
+	msgs := wire.AppendQuery(nil, "COPY accounts FROM STDIN")
+	for id := range 30000 {
+		msgs = append(msgs, messages(t, fmt.Sprintf(`d %d\tx\t1`, 1000+id))...)
+	}
+	msgs = append(msgs, messages(t, "c")...)
+	go func() { _, _ = c.nc.Write(msgs) }() // ends with the connection
+	notices, last := 0, ""
+	for last != "Z:I" {
+		heard, err := c.hear(1, limit)
+		if err != nil || len(heard) == 0 {
+			t.Fatalf("after %d notices: %v", notices, err)
+		}
+		last = heard[0]
+		if strings.HasPrefix(last, "N:") {
+			notices++
+		}
+		if strings.HasPrefix(last, "E:") {
+			t.Fatalf("heard %s", last)
+		}
+	}
+	wantValue(t, p.client(t), "SELECT count(*) FROM accounts WHERE owner = 'x'", "30000")
 }

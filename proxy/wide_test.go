@@ -288,7 +288,7 @@ func TestPreparedTransactionsLeftOverAreSettled(t *testing.T) {
 	a, b := s.apart(t)
 	c := p.client(t)
 	leave := func(gid string) {
-		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%s'", b, gid))
+		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%s:s1'", b, gid))
 	}
 	leave("undecided")
 	eventually(t, "the undecided transaction is rolled back", func() bool { return s.prepared(t) == 0 })

@@ -78,6 +78,7 @@ func TestRowsAreCutWhereTheServerCutsThem(t *testing.T) {
 		{"text end marker", text, "1\ta\n\\.\nrest\n", []string{`row "1" "a"`, "end", `row "rest" -`}},
 		{"too few fields", text, "1\n", []string{`row "1" -`}},
 		{"csv", csv, "1,one\n2,\n3,\"\"\n", []string{`row "1" "one"`, `row "2" NULL`, `row "3" ""`}},
+		{"csv, whole fields quoted", csv, "\"a\",\"b\"\n\"c\"\"\",d\ne,\"f\"\n", []string{`row "a" "b"`, `row "c\"" "d"`, `row "e" "f"`}},
 		{"csv quotes", csv, "\"a,\"\"b\"\"\nc\",x\"y\"z\n", []string{`row "a,\"b\"\nc" "xyz"`}},
 		{"csv of another kind, with names", other, "id;name\n'it\\'s\n';none\nnone;'none'\n", []string{"head", `row "it's\n" NULL`, `row NULL "none"`}},
 		{"binary", Format{Kind: Binary}, signature + "\x00\x00\x00\x00\x00\x00\x00\x02ab" + tuple("1", "one") + tuple("2", "NULL") + "\xff\xff", []string{"head", `row "1" "one"`, `row "2" NULL`, "end"}},

@@ -27,15 +27,17 @@ func (c *Cutter) line() int {
 
 // lineCSV is line where a newline inside quotes is data.
 func (c *Cutter) lineCSV() int {
+	escapes := c.format.Escape != c.format.Quote // two quotes end the quoted part and begin it again
 	for i := c.at; i < len(c.buf); i++ {
 		b := c.buf[i]
-		if c.quoted && b == c.format.Escape {
+		escape := escapes && b == c.format.Escape
+		if c.quoted && escape {
 			c.escape = !c.escape
 		}
 		if b == c.format.Quote && !c.escape {
 			c.quoted = !c.quoted
 		}
-		if b != c.format.Escape {
+		if !escape {
 			c.escape = false
 		}
 		if b == '\n' && !c.quoted {

@@ -372,14 +372,14 @@ func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 
 // identifier names a prepared transaction so that another process knows where it was decided.
 func (x *wide) identifier(anchor *branch) string {
-	var id [16]byte
+	var id [12]byte // unique for as long as there are computers
 	_, _ = rand.Read(id[:])
 	return fmt.Sprintf("%s%s:%x", x.cluster.Prefix, anchor.db.Shard(), id)
 }
 
-// maxIdentity bounds a database's part of identifiers, in bytes: with the longest name of a shard they stay below 200
+// maxIdentity bounds a database's part of identifiers, in bytes: with the longest names of two shards they stay below 200
 // (GIDSIZE in src/include/access/xact.h).
-const maxIdentity = 64
+const maxIdentity = 36
 
 // IdentifierPrefix begins the identifiers of a database's prepared transactions. A name that means something else in another
 // encoding, between quotes or to those who take identifiers apart, or that is long, is there as its hash.
@@ -395,14 +395,17 @@ func IdentifierPrefix(database string) string {
 	return "pgtier:" + database + ":"
 }
 
+// part names the branch's part of a transaction: several shards may be databases of one server, where such names are unique.
+func (b *branch) part(gid string) string { return gid + ":" + b.db.Shard() }
+
 // quoteLiteral writes text as a string literal.
 func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // prepare prepares branches. On a refusal those that have are rolled back again.
 func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err error) {
-	msgs := wire.AppendQuery(nil, x.leaveRole()+"PREPARE TRANSACTION "+quoteLiteral(gid))
+	first := x.leaveRole()
 	for _, b := range branches {
-		if err := b.send(msgs); err != nil {
+		if err := b.send(wire.AppendQuery(nil, first+"PREPARE TRANSACTION "+quoteLiteral(b.part(gid)))); err != nil {
 			x.cluster.Unsettled()
 			return nil, err
 		}
@@ -461,14 +464,14 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 		}
 	}
 	for _, b := range branches {
-		_ = b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(gid))) // b is spoiled then
+		_ = b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid)))) // b is spoiled then
 	}
 	for _, b := range branches {
 		if b.busy {
 			_ = b.drain(x.s)
 		}
 		for i := 1; i < finishTries && b.failed != nil && b.failed.Code == wire.CodeQueryCanceled && b.c.Spoiled() == ""; i++ {
-			_ = b.exec(x.s, wire.AppendQuery(nil, act+" "+quoteLiteral(gid)))
+			_ = b.exec(x.s, wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid))))
 		}
 		if b.failed != nil || b.c.Spoiled() != "" {
 			left = append(left, b.db.Shard())

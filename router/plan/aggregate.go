@@ -34,6 +34,7 @@ func (m *mingler) aggregate() *Refusal {
 		}
 		m.spec.Outputs = append(m.spec.Outputs, v)
 	}
+	m.beside()
 	for _, s := range t.Order {
 		k, r := m.groupOrder(s)
 		if r != nil {
@@ -110,7 +111,7 @@ func (m *mingler) group(e *parser.Expr) *Refusal {
 	if v != nil && v.column != nil && v.column.Collation == catalog.CollationNondeterministic {
 		return refuse("GROUP BY "+v.name+" over rows of several shards, whose collation makes texts of different bytes equal", "Group by the column COLLATE \"C\".")
 	}
-	m.spec.Group = append(m.spec.Group, merge.Key{Column: at, Collation: m.equality(v)})
+	m.spec.Group = append(m.spec.Group, merge.Key{Column: m.compared(at, v), Collation: m.equality(v)})
 	return nil
 }
 
@@ -134,6 +135,9 @@ func (m *mingler) value(e *parser.Expr, at int) (merge.Output, *Refusal) {
 	if !m.bind.aggregate(e) {
 		if m.aggregatesInside(e) {
 			return merge.Output{}, refuse("expression over aggregates of rows of several shards", "Return the aggregates by themselves, or group by the sharding key.")
+		}
+		if m.setReturning(e) {
+			return merge.Output{}, refuse("function that returns rows beside aggregates over rows of several shards", "Call it in another statement.")
 		}
 		return merge.Output{Column: at}, nil
 	}
@@ -221,12 +225,18 @@ func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 		at, r = m.hidden(s.Expr)
 	} else {
 		at, v, r = m.place(s.Expr)
+		if r == nil {
+			at = m.compared(at, v)
+		}
 		if r == nil && at >= len(m.q.outputs) {
 			at = m.pass(at)
 		}
 	}
 	if r != nil {
 		return merge.Key{}, r
+	}
+	if f := m.spec.Outputs[at]; f.Function == merge.Beside {
+		at = f.Second
 	}
 	k := merge.Key{Column: at, Desc: s.Desc, NullsFirst: s.NullsFirst, Collation: m.order(v)}
 	if v != nil && v.column != nil && v.column.Collation != catalog.CollationNone && v.column.Collation != catalog.CollationBytes {

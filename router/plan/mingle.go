@@ -137,7 +137,7 @@ func (m *mingler) sortKey(s *parser.Sort) (merge.Key, *Refusal) {
 	if r != nil {
 		return merge.Key{}, r
 	}
-	k := merge.Key{Column: at, Desc: s.Desc, NullsFirst: s.NullsFirst, Collation: m.order(v)}
+	k := merge.Key{Column: m.compared(at, v), Desc: s.Desc, NullsFirst: s.NullsFirst, Collation: m.order(v)}
 	if v != nil && v.column != nil && v.column.Collation != catalog.CollationNone && v.column.Collation != catalog.CollationBytes {
 		return k, refuse("ORDER BY "+v.name+" over rows of several shards, whose collation only the servers know",
 			"Sort by the column COLLATE \"C\" in a column of its own, or compare the sharding key with a value.")

@@ -12,6 +12,8 @@ type wide struct {
 	kind   Kind
 	reason string
 	target target
+	// same: each shard gives the whole answer.
+	same bool
 	// spec makes one answer of the shards'; nil: a plain union. columns is how many columns they must have then.
 	spec    *merge.Spec
 	columns int
@@ -91,6 +93,9 @@ func (w *work) scatter(l layer) (*wide, *Refusal) {
 	if r != nil {
 		return nil, r
 	}
+	if out.constant { // every shard has all of its rows
+		return &wide{kind: Scatter, reason: "only tables that every shard has", same: true}, nil
+	}
 	m.out, m.wide.target = out, out.target
 	r = m.plain()
 	w.places = m.places
@@ -102,6 +107,11 @@ func (p *Statement) widely(r *reader) Plan {
 	w := p.wide
 	if p.narrow != nil || w == nil {
 		return p.refused(p.narrow)
+	}
+	if w.same {
+		plan := p.one(p.schema.config.Home)
+		plan.Reason = w.reason
+		return plan
 	}
 	shards := w.target.shards(r)
 	switch shards.len() {
