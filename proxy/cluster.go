@@ -64,7 +64,7 @@ func (c *cluster) configure() {
 	}
 	c.d.catalog.Want(catalog.Relations)
 	c.watch(conf)
-	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Unsettled: c.settler.Nudge, Identity: c.d.name, Decision: c.decision})
+	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Unsettled: c.settler.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
 	c.start()
 }
 

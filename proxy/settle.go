@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
 )
 
@@ -31,8 +32,8 @@ const (
 	settleKeep = 7 * 24 * time.Hour
 )
 
-// prefix begins the identifiers of d's transactions, as session.identifier makes them.
-func (d *database) prefix() string { return "pgtier:" + d.name + ":" }
+// prefix begins the identifiers of d's transactions.
+func (d *database) prefix() string { return session.IdentifierPrefix(d.name) }
 
 // settler settles the transactions of one database.
 type settler struct {
@@ -156,7 +157,7 @@ func (t *settler) settle(ctx context.Context, x inDoubt) error {
 	err = t.ask(ctx, x.part, own, act+literal(x.gid), nil)
 	var refusal *wire.Error
 	if errors.As(err, &refusal) && refusal.Code == "42501" && own != x.owner { // only its owner may, and a superuser
-		err = t.ask(ctx, x.part, x.owner, act+literal(x.gid), nil)
+		err = t.askAs(ctx, x, act+literal(x.gid))
 	}
 	if errors.As(err, &refusal) && refusal.Code == "42704" {
 		return nil // somebody else was quicker
@@ -165,6 +166,17 @@ func (t *settler) settle(ctx context.Context, x inDoubt) error {
 		t.d.log.Info("settled a transaction over several shards", zap.String("gid", x.gid), zap.String("shard", x.part.name()), zap.String("decision", decision))
 	}
 	return err
+}
+
+// askAs runs one statement as the owner of a prepared transaction: pgtier's own role may become that role, or its password
+// may be known because a client has logged in as it.
+func (t *settler) askAs(ctx context.Context, x inDoubt, sql string) error {
+	own := t.d.ownRoleOn(x.part)
+	if t.ask(ctx, x.part, own, "SET ROLE "+identifier(x.owner), nil) != nil {
+		return t.ask(ctx, x.part, x.owner, sql, nil)
+	}
+	err := t.ask(ctx, x.part, own, sql, nil)
+	return errors.Join(err, t.ask(ctx, x.part, own, "RESET ROLE", nil))
 }
 
 // decide returns what the anchor has decided, deciding itself where it has not. One that is about to commit is waited for.
@@ -193,6 +205,9 @@ func (t *settler) forget(ctx context.Context, all []inDoubt) (err error) {
 	}
 	return err
 }
+
+// identifier writes name as a quoted identifier.
+func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // literal writes text as a string literal, for names that hold no backslash.
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"pgtier/proxy/pool"
 	"pgtier/proxy/shardmap"
 	"pgtier/router/plan"
 	"pgtier/router/shard"
@@ -142,6 +143,9 @@ func (d *Database) validateSharding(p *problems, name, path string) {
 func (d *Database) validateSharded(p *problems, name, path string) {
 	if name == AnyDatabase {
 		p.add(path+".sharding", "a sharded database has a name of its own, because its map has; list it beside %q", AnyDatabase)
+	}
+	if len(d.Shards) > 1 && d.Pool.Mode == pool.ModeSession {
+		p.add(path+".pool.mode", "is session, whose clients keep one server connection and could use one shard only; use transaction")
 	}
 	for i, shard := range d.Shards {
 		at := fmt.Sprintf("%s.shards[%d]", path, i)

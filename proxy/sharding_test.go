@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgtier/proxy/pool"
+
 	"pgtier/router/topology"
 )
 
@@ -38,6 +40,7 @@ func TestReloadKeepsRowsInPlace(t *testing.T) {
 		"table no more":       {func(d *Database) { d.Sharding.Tables = map[string]Table{"other": {Key: []string{"id"}}} }, "databases.app.sharding.tables.users.key: is gone: the rows of users"},
 		"reference no more":   {func(d *Database) { d.Sharding.Reference = nil }, "databases.app.sharding.reference[0]: is gone"},
 		"sharded no more":     {func(d *Database) { d.Sharding = DefaultSharding(); d.Shards = d.Shards[:1] }, "databases.app.sharding.reference[0]: is gone"},
+		"session pooling":     {func(d *Database) { d.Pool.Mode = pool.ModeSession }, "databases.app.pool.mode: is session"},
 		"invalid all the way": {func(d *Database) { d.Sharding.Buckets = 3 }, "databases.app.sharding.buckets: 3 is not a power of two"},
 	} {
 		old, changed := shardedDatabase(), shardedDatabase()

@@ -22,7 +22,8 @@ type spread struct{ *rig }
 
 const spreadSQL = `CREATE TABLE accounts (id bigint PRIMARY KEY, owner text, balance bigint NOT NULL CHECK (balance >= 0));
 CREATE TABLE rates (name text PRIMARY KEY, rate numeric);
-CREATE TABLE notes (id int PRIMARY KEY, body text);`
+CREATE TABLE notes (id int PRIMARY KEY, body text);
+CREATE TABLE cards (id bigint PRIMARY KEY REFERENCES accounts DEFERRABLE INITIALLY DEFERRED, pin int);`
 
 // newSpread starts three shards, and a proxy over them.
 func newSpread(t testing.TB) (*spread, *running) {
@@ -60,7 +61,7 @@ func (s *spread) config(t testing.TB) proxy.Config {
 		at.Port = uint16(shard.Manager.Port)
 		d.Shards = append(d.Shards, proxy.Shard{Name: shard.Name, Manager: at})
 	}
-	d.Sharding.Tables = map[string]proxy.Table{"accounts": {Key: []string{"id"}}}
+	d.Sharding.Tables = map[string]proxy.Table{"accounts": {Key: []string{"id"}}, "cards": {Key: []string{"id"}}}
 	d.Sharding.Reference = []string{"rates"}
 	cfg.Databases[s.database] = d
 	return cfg

@@ -90,6 +90,17 @@ func (p *Pool[S]) Stats() Stats {
 	return st
 }
 
+// Most is how many connections the pool would have to get back before it could not lend one: all that it may open, and all that
+// it has while it is paused.
+func (p *Pool[S]) Most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != serving {
+		return p.open()
+	}
+	return max(p.open(), p.cfg.Load().Size)
+}
+
 // rested counts the idle connections that are due for a round trip.
 func (p *Pool[S]) rested(now int64) int {
 	delay := int64(p.cfg.Load().CheckDelay)

@@ -27,6 +27,9 @@ type Waiter[S Server] struct {
 // NewWaiter returns a Waiter that waits nowhere.
 func NewWaiter[S Server]() *Waiter[S] { return new(Waiter[S]) }
 
+// For is the pool that an Acquire in progress waits for, nil without one. Any goroutine may call it.
+func (w *Waiter[S]) For() *Pool[S] { return w.pool.Load() }
+
 // Cancel ends the Acquire in progress, which then returns err, and reports whether there was one to end. When it
 // reports false, Acquire had its connection already or none was running: like PostgreSQL's cancel request, it has no
 // effect on what comes later. Any goroutine may call it.

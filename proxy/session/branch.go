@@ -28,6 +28,7 @@ type branch struct {
 	in     wire.Input
 	tx     byte        // as of the last ReadyForQuery
 	wrote  bool        // it may have changed rows
+	alone  bool        // its connection has left the session's role, see leaveRole
 	busy   bool        // an answer is under way
 	failed *wire.Error // what the server refused in the answer under way
 	fields []field     // of the answer under way

@@ -26,8 +26,8 @@ type Cluster struct {
 	Unsettled func()
 	// Decision is the statement by which a transaction's anchor decides that it is committed.
 	Decision func(gid string) (string, error)
-	// Identity names the database in the identifiers of prepared transactions.
-	Identity string
+	// Prefix begins the identifiers of the database's prepared transactions (IdentifierPrefix).
+	Prefix string
 }
 
 // Layout is a sharded database as it is now. Immutable.

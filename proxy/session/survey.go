@@ -151,7 +151,10 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 	frame := req[it.off : it.off+it.size]
 	facts, text, types := s.boundText(i, req)
 	if facts == nil {
-		return // the server says that there is none
+		if s.raw && !s.onOneShard() { // whose names are the server's
+			v.refusal = notWide("a prepared statement of a session that keeps its connection", "DISCARD ALL ends that; SET pgtier.shard names one shard for the session.")
+		}
+		return // else the server says that there is none
 	}
 	b, ok := splitBound(frame, types, s.bound0[:0])
 	if !ok {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -356,7 +358,7 @@ func (x *wide) commitSeveral(writers []*branch) (refusal *wire.Error, err error)
 func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 	anchor = writers[0]
 	for _, b := range writers {
-		if b.index == x.l.Home && x.s.txn.notified {
+		if b.index == x.l.Home && (x.s.txn.notified || x.s.txn.listening || len(x.s.txn.unlisten) > 0) {
 			anchor = b
 		}
 	}
@@ -370,9 +372,27 @@ func (x *wide) anchor(writers []*branch) (anchor *branch, others []*branch) {
 
 // identifier names a prepared transaction so that another process knows where it was decided.
 func (x *wide) identifier(anchor *branch) string {
-	var id [16]byte
+	var id [12]byte // unique for as long as there are computers
 	_, _ = rand.Read(id[:])
-	return fmt.Sprintf("pgtier:%s:%s:%x", x.cluster.Identity, anchor.db.Shard(), id)
+	return fmt.Sprintf("%s%s:%x", x.cluster.Prefix, anchor.db.Shard(), id)
+}
+
+// maxIdentity bounds a database's part of identifiers, in bytes: with the longest names of two shards they stay below 200
+// (GIDSIZE in src/include/access/xact.h).
+const maxIdentity = 36
+
+// IdentifierPrefix begins the identifiers of a database's prepared transactions. A name that means something else in another
+// encoding, between quotes or to those who take identifiers apart, or that is long, is there as its hash.
+func IdentifierPrefix(database string) string {
+	plain := database != "" && len(database) <= maxIdentity
+	for _, c := range []byte(database) {
+		plain = plain && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.')
+	}
+	if !plain {
+		hash := sha256.Sum256([]byte(database))
+		database = "=" + hex.EncodeToString(hash[:16])
+	}
+	return "pgtier:" + database + ":"
 }
 
 // part names the branch's part of a transaction: several shards may be databases of one server, where such names are unique.
@@ -437,10 +457,14 @@ const finishTries = 3
 // finish carries out what was decided. What cannot be done now is left to recovery.
 func (x *wide) finish(branches []*branch, act, gid string) {
 	var left []string
-	for _, b := range branches {
-		if err := b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid)))); err != nil {
-			continue
+	if x.leaveRole() != "" { // for good this time, because that was for the transaction
+		for _, b := range branches {
+			b.alone = true
+			_ = b.exec(x.s, wire.AppendQuery(nil, "SET ROLE NONE"))
 		}
+	}
+	for _, b := range branches {
+		_ = b.send(wire.AppendQuery(nil, act+" "+quoteLiteral(b.part(gid)))) // b is spoiled then
 	}
 	for _, b := range branches {
 		if b.busy {
@@ -479,6 +503,8 @@ func (x *wide) release() error {
 		s.tx = b.tx
 		switch {
 		case b.c.Spoiled() != "":
+		case b.alone:
+			b.c.SettingsAre(s.settings.Without(roleSetting))
 		case settled:
 			b.c.SettingsAre(s.settings)
 		default: // the next one tells as well if this cannot
@@ -502,14 +528,19 @@ func (x *wide) release() error {
 }
 
 // settling are the branches in the order in which they are given back: first the one that tells what the transaction has
-// left, which is the home shard's where it has LISTENed.
+// left, which is the home shard's where it has LISTENed, and none that has left the session's role.
 func (x *wide) settling() []*branch {
 	branches := slices.Clone(x.branches)
-	for i, b := range branches {
-		if b.index == x.l.Home && x.s.txn.listening {
-			branches[0], branches[i] = branches[i], branches[0]
+	first := func(b *branch) int {
+		switch {
+		case b.alone:
+			return 2
+		case b.index == x.l.Home && x.s.txn.listening:
+			return 0
 		}
+		return 1
 	}
+	slices.SortStableFunc(branches, func(a, b *branch) int { return first(a) - first(b) })
 	return branches
 }
 
