@@ -18,6 +18,16 @@ type Behind struct {
 	Functions []string
 	// All: it may touch any table.
 	All bool
+
+	triggers []map[string]struct{}
+}
+
+// TriggersName says whether the body of a trigger's function has a word, such as the name of a column that it may change.
+func (b *Behind) TriggersName(word string) bool {
+	return slices.ContainsFunc(b.triggers, func(words map[string]struct{}) bool {
+		_, ok := words[word]
+		return ok
+	})
 }
 
 // behindKey tells the memo's entries from its others.
@@ -29,11 +39,11 @@ func (s *Snapshot) Behind(c *parser.Command) *Behind {
 		return &Behind{All: true}
 	}
 	key := behindKey{c}
-	if b, ok := s.memo.find(key).(*Behind); ok {
+	if b, ok := s.memo.Find(key).(*Behind); ok {
 		return b
 	}
 	b := s.behind(c)
-	s.memo.add(key, b, commandSize+size(b.Reads)+size(b.Writes)+size(b.Related)+size(b.Changed)+size(b.Functions))
+	s.memo.Add(key, b, commandSize+size(b.Reads)+size(b.Writes)+size(b.Related)+size(b.Changed)+size(b.Functions))
 	return b
 }
 
@@ -67,7 +77,7 @@ func (s *Snapshot) behind(c *parser.Command) *Behind {
 	for i := range g.names {
 		lists[i] = slices.Sorted(maps.Keys(g.names[i]))
 	}
-	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all}
+	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all, triggers: g.triggers}
 }
 
 // gatherer walks from what a command names to what that sets off.
@@ -75,6 +85,8 @@ type gatherer struct {
 	*evidence
 	names [5]map[string]struct{} // as the lists of Behind, in order
 	all   bool
+	// triggers are the words of the bodies of trigger functions.
+	triggers []map[string]struct{}
 }
 
 func (g *gatherer) reach(from []node) {
@@ -112,6 +124,9 @@ func (g *gatherer) visit(n reached) {
 		g.all = g.all || ok && f.blind
 		if ok && f.schema != "pg_catalog" {
 			g.names[4][f.schema+"."+f.name] = struct{}{}
+			if f.words != nil {
+				g.triggers = append(g.triggers, f.words)
+			}
 		}
 	case inRead:
 		if name, ok := g.tables[n.oid]; ok {

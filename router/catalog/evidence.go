@@ -40,7 +40,8 @@ type meaning struct {
 type callable struct {
 	schema, name string
 	volatile     bool
-	blind        bool // what it writes cannot be seen
+	blind        bool                // what it writes cannot be seen
+	words        map[string]struct{} // of a trigger's body
 }
 
 // newEvidence solves the graph for readings.
@@ -59,7 +60,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{f.schema, node{inFunction, f.oid}, arity{0, manyArguments}})
-		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes}
+		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.words}
 		if f.one {
 			e.fields[f.name] = e.fields[f.name] || f.row
 		}
@@ -72,7 +73,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 			}
 		}
 		if matches(writingBuiltins, b.name) {
-			e.calls[b.oid] = callable{"pg_catalog", b.name, true, true}
+			e.calls[b.oid] = callable{schema: "pg_catalog", name: b.name, volatile: true, blind: true}
 		}
 	}
 	for oid, r := range g.relations {

@@ -34,6 +34,7 @@ type function struct {
 	owner        uint32 // the extension that owns it, 0 for none
 	body         string
 	facts        facts
+	words        map[string]struct{} // of the body, if only the server can call it: a trigger's
 }
 
 // relation is a row of pg_class.
@@ -77,6 +78,7 @@ type graph struct {
 	builtins  map[uint32]*builtin
 	relations map[uint32]relation
 	operators map[uint32]operator
+	shadows   bool // see Snapshot.ShadowsEqual
 	edges     map[node][]edge
 	// mentions are the functions whose body has the name of a function or relation; calls are those whose body calls a built-in function.
 	mentions map[string][]*function
@@ -125,6 +127,9 @@ func (g *graph) readBodies() {
 		f.facts = g.judge(f)
 		index(g.mentions, f, f.facts.names, names)
 		index(g.calls, f, f.facts.calls, builtins)
+		if f.hidden {
+			f.words = f.facts.names
+		}
 		f.facts.names, f.facts.calls = nil, nil
 		if f.facts.schema {
 			g.edge(node{place: inSchema}, node{inFunction, f.oid}, "")

@@ -12,9 +12,9 @@ const (
 	memoOverhead = 256
 )
 
-// memo remembers judgements by the address of what was judged. It keeps two generations: when the young one is full it becomes the old one, and what is
+// Memo remembers judgements by the address of what was judged. It keeps two generations: when the young one is full it becomes the old one, and what is
 // still asked for moves up. The zero value is ready; all methods are safe for concurrent use.
-type memo struct {
+type Memo struct {
 	young, old atomic.Pointer[generation]
 	mu         sync.Mutex // held to change generations
 }
@@ -30,8 +30,8 @@ type weighed struct {
 	bytes int64
 }
 
-// find returns what was remembered for key, or nil. It does not allocate unless it moves an entry up.
-func (m *memo) find(key any) any {
+// Find returns what was remembered for key, or nil. It does not allocate unless it moves an entry up.
+func (m *Memo) Find(key any) any {
 	young := m.young.Load()
 	if young == nil {
 		return nil
@@ -52,12 +52,12 @@ func (m *memo) find(key any) any {
 	return w.value
 }
 
-// add remembers value, of about this many bytes.
-func (m *memo) add(key, value any, bytes int) {
+// Add remembers value, of about this many bytes.
+func (m *Memo) Add(key, value any, bytes int) {
 	m.put(key, &weighed{value, int64(bytes + memoOverhead)})
 }
 
-func (m *memo) put(key any, w *weighed) {
+func (m *Memo) put(key any, w *weighed) {
 	young := m.young.Load()
 	if young == nil || young.bytes.Load() >= memoBytes {
 		young = m.turn(young)
@@ -68,7 +68,7 @@ func (m *memo) put(key any, w *weighed) {
 }
 
 // turn begins a new generation unless somebody else did.
-func (m *memo) turn(full *generation) *generation {
+func (m *Memo) turn(full *generation) *generation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if young := m.young.Load(); young != full {

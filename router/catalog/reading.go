@@ -58,12 +58,12 @@ func (s *Snapshot) Reading(st *parser.Statement) *Reading {
 	if s == nil {
 		return readingNotRead
 	}
-	if r, ok := s.memo.find(st).(*Reading); ok {
+	if r, ok := s.memo.Find(st).(*Reading); ok {
 		return r
 	}
 	r := s.statement(st)
 	if st.Template != "" { // others are new each time
-		s.memo.add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables))
+		s.memo.Add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables))
 	}
 	return r
 }
@@ -74,11 +74,11 @@ func (s *Snapshot) CommandReading(c *parser.Command) *Reading {
 	if s == nil {
 		return readingNotRead
 	}
-	if r, ok := s.memo.find(c).(*Reading); ok {
+	if r, ok := s.memo.Find(c).(*Reading); ok {
 		return r
 	}
 	r := s.command(c, s.evidence.commandFields(c))
-	s.memo.add(c, r, commandSize+size(r.Tables))
+	s.memo.Add(c, r, commandSize+size(r.Tables))
 	return r
 }
 

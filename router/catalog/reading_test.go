@@ -187,18 +187,18 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 
 // TestMemoIsBounded asks for more statements than it holds, and for one of them all the time.
 func TestMemoIsBounded(t *testing.T) {
-	var m memo
+	var m Memo
 	const weight = memoBytes / 100
 	for i := range 1000 {
 		key := fmt.Sprint("key ", i)
-		m.add(key, i, weight)
-		if got := m.find(key); got != i {
+		m.Add(key, i, weight)
+		if got := m.Find(key); got != i {
 			t.Fatalf("%s: got %v", key, got)
 		}
 		if i == 0 {
 			continue
 		}
-		if got := m.find("key 0"); got != 0 {
+		if got := m.Find("key 0"); got != 0 {
 			t.Fatalf("after %d more, what is asked for all the time is lost: %v", i, got)
 		}
 	}
@@ -257,16 +257,16 @@ func BenchmarkReading(b *testing.B) {
 
 // TestMemoIsSafeForManyUsers is for the race detector, and finds answers that belong to another key.
 func TestMemoIsSafeForManyUsers(t *testing.T) {
-	var m memo
+	var m Memo
 	var users sync.WaitGroup
 	for range 4 {
 		users.Go(func() {
 			for i := range 2000 {
 				key := i % 300
-				if got := m.find(key); got != nil && got != key {
+				if got := m.Find(key); got != nil && got != key {
 					t.Errorf("%d: got %v", key, got)
 				}
-				m.add(key, key, memoBytes/50)
+				m.Add(key, key, memoBytes/50)
 			}
 		})
 	}

@@ -22,11 +22,11 @@ func (s *Snapshot) Written(c *parser.Command) (tables []string, all bool) {
 		return nil, true
 	}
 	key := writtenKey{c}
-	if w, ok := s.memo.find(key).(*writing); ok {
+	if w, ok := s.memo.Find(key).(*writing); ok {
 		return w.tables, w.all
 	}
 	w := s.written(c)
-	s.memo.add(key, w, commandSize+size(w.tables))
+	s.memo.Add(key, w, commandSize+size(w.tables))
 	return w.tables, w.all
 }
 
