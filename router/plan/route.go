@@ -1,0 +1,311 @@
+package plan
+
+import (
+	"slices"
+	"strconv"
+
+	"pgtier/parser"
+	"pgtier/router/shard"
+)
+
+// Route completes the plan with the values that the statement is carried out with. It does not allocate for plans of one shard whose key is one value.
+func (p *Statement) Route(v *Values, c *Circumstances) Plan {
+	return p.route(v, c, nil)
+}
+
+// Numbered is Route for a plan that Needs numbers: those are the next values of its sequence, as many as it asked for.
+func (p *Statement) Numbered(v *Values, c *Circumstances, numbers []int64) Plan {
+	return p.route(v, c, numbers)
+}
+
+func (p *Statement) route(v *Values, c *Circumstances, numbers []int64) Plan {
+	if c == nil {
+		c = &p.schema.calm
+	}
+	if p.shardHint != "" || p.keyHint != "" || c.Shard != "" || c.ShardingKey != "" {
+		if plan, ok := p.hintedPlan(v, c); ok {
+			return plan
+		}
+	}
+	return p.unhinted(v, c, numbers)
+}
+
+// unhinted is the plan where no hint decides.
+func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan {
+	switch {
+	case p.refusal != nil:
+		return p.refused(p.refusal)
+	case p.copies && p.kind == Everywhere && v.SQL != nil && clockValue(v):
+		return p.refused(refuseClock())
+	case p.kind != One:
+		return p.fixed()
+	}
+	if c.Backslashes && p.backslash && !p.settled() {
+		return p.refused(refuse("literal with a backslash while standard_conforming_strings is off", "Write it as E'…'."))
+	}
+	if len(p.params) > 0 && !v.Known && !p.settled() {
+		return Plan{Kind: One, Shard: p.schema.config.Home, Open: true, Reason: "not known before its parameters are", Write: p.write, Explain: p.explain}
+	}
+	if p.simple != nil {
+		if i, ok := p.simply(v, c); ok {
+			return p.one(i)
+		}
+	}
+	r := reader{schema: p.schema, values: v, c: c, textual: p.textual}
+	if p.insert != nil && !p.insert.whole {
+		return p.routeRows(&r, numbers)
+	}
+	for _, row := range p.checks {
+		for i, v := range row.row {
+			if k, ok := r.value(v); ok && k.IsNull() {
+				return p.refused(nullKey(row.table, row.table.keyColumn(i).Name))
+			}
+		}
+	}
+	return p.routePins(&r)
+}
+
+// simply finds the shard of the one value that decides, without memory of its own.
+func (p *Statement) simply(v *Values, c *Circumstances) (i int, ok bool) {
+	var key shard.Value
+	switch {
+	case p.simple.Kind == parser.ValueParam:
+		key, ok = param(p.simple, v)
+	case p.simple.Literal < 0 || p.simple.Negative || p.textual:
+		return 0, false
+	default:
+		var room [8]parser.Literal
+		list, _ := parser.Literals(v.SQL, room[:0])
+		if p.simple.Literal >= len(list) {
+			return 0, false
+		}
+		key, ok = literal(p.simple, list[p.simple.Literal]), true
+	}
+	if !ok || key.IsNull() || c.ASCII && !key.ASCII() {
+		return 0, false
+	}
+	b, ok := p.pins[0].table.key.Bucket(key)
+	if !ok {
+		return 0, false
+	}
+	return p.schema.owner(b), true
+}
+
+// settled says whether no value decides where the statement goes.
+func (p *Statement) settled() bool { return len(p.pins) == 0 && p.loose == "" && p.insert == nil }
+
+// refused is the plan that refuses.
+func (p *Statement) refused(r *Refusal) Plan {
+	return Plan{Kind: Refused, Shard: -1, Refusal: r, Reason: r.Message, Explain: p.explain}
+}
+
+// fixed is the plan of what does not depend on values.
+func (p *Statement) fixed() Plan {
+	plan := Plan{Kind: p.kind, Shard: p.schema.config.Home, Reason: p.reason, Write: p.write, Explain: p.explain, Outside: p.outside, Copy: p.copy, Mixed: p.mixed}
+	switch p.kind {
+	case Everywhere, CopyIn, CopyOut:
+		plan.Shards = p.schema.list
+	case Session:
+		plan.Shard, plan.Mixed = -1, false
+	}
+	return plan
+}
+
+// one is the plan for one shard.
+func (p *Statement) one(i int) Plan {
+	if p.home && i != p.schema.config.Home {
+		return p.refused(refuse("tables of the home shard together with sharded tables", hintPin))
+	}
+	return Plan{Kind: One, Shard: i, Reason: p.reason, Write: p.write, Explain: p.explain, Mixed: p.mixed}
+}
+
+// routePins finds the shards of all pins: the statement goes to one if that is all.
+func (p *Statement) routePins(r *reader) Plan {
+	var all set
+	loose := p.loose != ""
+	for i := range p.pins {
+		found, ok := p.pins[i].shards(r)
+		if !ok {
+			loose = true
+			break
+		}
+		all.union(&found)
+	}
+	switch n := all.len(); {
+	case loose || n > 1:
+		return p.widely(r)
+	case n == 1:
+		return p.one(all.first())
+	case len(p.pins) == 0:
+		return p.one(p.schema.config.Home)
+	}
+	plan := p.one(p.schema.config.Home)
+	plan.Reason = "no row can match"
+	return plan
+}
+
+// hintedPlan is the plan for the shard that a hint or a setting names; ok is false if it does not concern the statement.
+func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool) {
+	if p.kind == Session && p.refusal == nil {
+		return plan, false
+	}
+	if p.kind == CopyIn && p.refusal == nil { // each row goes where it belongs
+		return plan, false
+	}
+	i, r := p.hintedShard(c)
+	switch {
+	case r != nil && p.kind == Any && p.refusal == nil && r.Code == notSupported:
+		return plan, false
+	case r != nil:
+		return p.refused(r), true
+	case p.refusal != nil && !p.hinted:
+		return plan, false
+	case p.copies:
+		return p.refused(refuse("write to a reference table on one shard", "Leave the hint and the settings pgtier.shard and pgtier.sharding_key out.")), true
+	case p.inserts:
+		return p.hintedRows(i, v, c), true
+	}
+	return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}, true
+}
+
+// hintedRows is the plan for new rows that a hint sends to a shard: only if they belong there, or else nobody would find them.
+func (p *Statement) hintedRows(i int, v *Values, c *Circumstances) Plan {
+	calm := *c
+	calm.Shard, calm.ShardingKey = "", ""
+	plan := p.unhinted(v, &calm, nil)
+	switch {
+	case plan.Kind == Refused, plan.Open, plan.Kind == One && plan.Shard == i:
+		return plan
+	case plan.Kind == Spread && p.insert == nil && slices.Contains(plan.Shards, i): // each shard makes rows of its own
+		return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
+	}
+	return p.refused(refuse("new rows on shard \""+string(p.schema.config.Shards[i])+"\" that do not all belong there",
+		"Leave the hint and the settings pgtier.shard and pgtier.sharding_key out."))
+}
+
+// hintedShard is the shard that hints, or else settings, name.
+func (p *Statement) hintedShard(c *Circumstances) (int, *Refusal) {
+	name, key := p.shardHint, p.keyHint
+	if name == "" && key == "" {
+		name, key = c.Shard, c.ShardingKey
+	}
+	if name != "" {
+		i := slices.Index(p.schema.config.Shards, shard.Name(name))
+		if i < 0 {
+			return 0, &Refusal{Code: "22023", Message: "there is no shard \"" + name + "\"", Hint: "SHOW SHARDS in the admin database lists them."}
+		}
+		return i, nil
+	}
+	t := p.keyed
+	if t == nil {
+		t = p.schema.anyKeyed()
+	}
+	if t == nil || len(t.columns) != 1 {
+		return 0, refuse("sharding key given for tables without one key column", "Name the shard with pgtier.shard.")
+	}
+	b, ok := t.key.Bucket(shard.Literal(shard.Unknown, []byte(key)))
+	if !ok {
+		return 0, &Refusal{Code: "22023", Message: "sharding key \"" + key + "\" is no value for " + t.name + "." + t.keyNames(), Hint: "Name the shard with pgtier.shard."}
+	}
+	return p.schema.owner(b), nil
+}
+
+// anyKeyed is a sharded table if the keys of all are of one family.
+func (s *Schema) anyKeyed() (found *table) {
+	for _, list := range s.tables {
+		for _, t := range list {
+			switch {
+			case !t.sharded():
+			case len(t.columns) != 1:
+				return nil
+			case found == nil:
+				found = t
+			case familyOf(found.keyColumn(0).Type) != familyOf(t.keyColumn(0).Type):
+				return nil
+			}
+		}
+	}
+	return found
+}
+
+// routeRows spreads the rows of an INSERT.
+func (p *Statement) routeRows(r *reader, numbers []int64) Plan {
+	in := p.insert
+	missing := 0
+	shards := make([]int, len(in.rows))
+	given := make([]int64, len(in.rows))
+	for i, row := range in.rows {
+		if row[0] == nil {
+			if missing < len(numbers) {
+				given[i] = numbers[missing]
+			}
+			missing++
+			if numbers == nil {
+				continue
+			}
+			b, ok := in.table.key.Bucket(shard.Number(shard.Int8, strconv.AppendInt(nil, given[i], 10)))
+			if !ok || missing > len(numbers) {
+				return p.refused(refuse("INSERT whose key is a number that the column does not take", "Give every row a value for the sharding key."))
+			}
+			shards[i] = p.schema.owner(b)
+			continue
+		}
+		s, refusal := p.rowShard(r, row)
+		if refusal != nil {
+			return p.refused(refusal)
+		}
+		shards[i] = s
+	}
+	if missing > 0 && numbers == nil {
+		return Plan{Kind: Spread, Shard: -1, Reason: p.reason, Write: true, Needs: &Numbers{in.sequence, missing}}
+	}
+	return p.rowPlan(r.values, shards, given, missing > 0)
+}
+
+// rowShard is the shard of one row.
+func (p *Statement) rowShard(r *reader, row []*value) (int, *Refusal) {
+	t := p.insert.table
+	key := make([]shard.Value, len(row))
+	for i, v := range row {
+		k, ok := r.value(v)
+		if !ok {
+			return 0, refuse("INSERT whose key cannot be read for certain", "Send the key as a parameter or a constant of the column's type.")
+		}
+		if k.IsNull() {
+			return 0, nullKey(t, t.keyColumn(i).Name)
+		}
+		key[i] = k
+	}
+	b, ok := t.key.Bucket(key...)
+	if !ok {
+		return 0, refuse("INSERT whose key cannot be read for certain", "Send the key as a parameter or a constant of the column's type.")
+	}
+	return p.schema.owner(b), nil
+}
+
+// rowPlan is the plan of an INSERT whose rows go to these shards.
+func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, filled bool) Plan {
+	var all set
+	for _, s := range shards {
+		all.add(s)
+	}
+	if all.len() == 1 && !filled {
+		return p.one(all.first())
+	}
+	if p.home {
+		return p.refused(refuse("tables of the home shard together with sharded tables", hintPin))
+	}
+	if p.narrow != nil && all.len() > 1 {
+		return p.refused(p.narrow)
+	}
+	if all.len() > 1 && clockValue(values) {
+		return p.refused(refuseClock())
+	}
+	list := all.list()
+	rows := &rowParts{insert: p.insert, rows: make([][]int, len(list)), numbers: numbers}
+	for i, s := range shards {
+		at := slices.Index(list, s)
+		rows.rows[at] = append(rows.rows[at], i)
+	}
+	return Plan{Kind: Spread, Shard: -1, Shards: list, Reason: p.reason, Write: true, Parts: &Parts{rows: rows}}
+}

@@ -1,0 +1,121 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"pgtier/parser"
+	"pgtier/router/catalog"
+	"pgtier/router/shard"
+)
+
+// Schema is a database as planners see it: its configuration, its catalog and its map. It is immutable but for the statements that it remembers; a
+// change of any of the three makes a new one.
+type Schema struct {
+	config  *Config
+	catalog *catalog.Snapshot
+	version shard.Version
+	// owners are the shards by bucket.
+	owners []uint8
+	all    set
+	list   []int // all shards
+	tables map[string][]*table
+	byOID  map[uint32]*table
+	// missing are names of the configuration that no relation has: the last part, and the whole.
+	missing map[string]string
+	// blurred: some column has a collation under which texts of different bytes are equal.
+	blurred bool
+	memo    catalog.Memo
+	calm    Circumstances // those of a session without settings
+}
+
+// NewSchema puts together what is known of a database. The findings say what is wrong; a Schema is made all the same, and refuses what they concern.
+// An error means that configuration and map do not fit each other, or are wrong by themselves. The snapshot must have catalog.Relations.
+func NewSchema(c *Config, snapshot *catalog.Snapshot, m *shard.Map) (*Schema, []Finding, error) {
+	if err := c.Validate(); err != nil {
+		return nil, nil, err
+	}
+	if m.Len() != c.Buckets {
+		return nil, nil, fmt.Errorf("the map has %d buckets, the configuration %d", m.Len(), c.Buckets)
+	}
+	s := &Schema{config: c, catalog: snapshot, version: m.Version(), all: firstShards(len(c.Shards)), tables: map[string][]*table{},
+		byOID: map[uint32]*table{}, missing: map[string]string{}}
+	s.list = s.all.list()
+	for bucket := range m.Len() {
+		name, _ := m.Owner(shard.Bucket(bucket))
+		i := slices.Index(c.Shards, name)
+		if i < 0 {
+			return nil, nil, fmt.Errorf("bucket %d belongs to shard %q, which the configuration does not have", bucket, name)
+		}
+		s.owners = append(s.owners, uint8(i))
+	}
+	p := placer{Schema: s}
+	p.placeAll()
+	slices.SortFunc(p.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Message, b.Message))
+	})
+	return s, p.findings, nil
+}
+
+// Version is that of the map.
+func (s *Schema) Version() shard.Version { return s.version }
+
+// owner is the shard of a bucket.
+func (s *Schema) owner(b shard.Bucket) int { return int(s.owners[b]) }
+
+// lookup finds the table that a text names. The result is never nil: what is not known is at home if that is no risk, else unsure.
+func (s *Schema) lookup(schema, name string, changed bool) *table {
+	if schema == "pg_temp" || strings.HasPrefix(schema, "pg_temp_") {
+		return &table{name: schema + "." + name, place: placeHome}
+	}
+	if s.catalog.SystemRelation(schema, name) {
+		return &table{name: name, place: placeServer}
+	}
+	var found []*table
+	for _, t := range s.tables[name] {
+		if schema == "" || schema == t.relation.Schema {
+			found = append(found, t)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0]
+	case len(found) > 1 && slices.ContainsFunc(found, func(t *table) bool { return t.place != placeHome || t.view }):
+		return &table{name: name, why: refuse("table \""+name+"\" is in several schemas", "Write its schema before its name.")}
+	case len(found) > 1:
+		return &table{name: name, place: placeHome}
+	}
+	return s.unknown(schema, name, changed)
+}
+
+// unknown is a table that the catalog does not have. The server says so, unless it was made a moment ago.
+func (s *Schema) unknown(schema, name string, changed bool) *table {
+	whole := name
+	if schema != "" {
+		whole = schema + "." + name
+	}
+	_, declared := s.missing[name]
+	if declared || changed {
+		r := refuse("table \""+whole+"\" is not in the catalog as it was last read", hintCommit)
+		return &table{name: whole, why: r}
+	}
+	return &table{name: whole, place: placeHome}
+}
+
+// byName is the table of "schema.name", nil if there is none.
+func (s *Schema) byName(name string) *table {
+	schema, last, _ := strings.Cut(name, ".")
+	for _, t := range s.tables[last] {
+		if t.relation.Schema == schema {
+			return t
+		}
+	}
+	return nil
+}
+
+// place is that of a table that a statement names.
+func (s *Schema) place(t parser.Table, changed bool) place {
+	return s.lookup(t.Schema, t.Name, changed).place
+}
