@@ -9,19 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"pgtier/proxy/shardmap"
+	"pgtier/router/shard"
 	"pgtier/router/topology"
 )
 
-const (
-	// defaultBuckets let one shard grow into hundreds while the map of a database stays a few kilobytes.
-	defaultBuckets = 1024
-	// maxBuckets is what 16 bits number.
-	maxBuckets = 1 << 16
-	// maxKeyColumns is the most columns of a key, that of router/shard.
-	maxKeyColumns = 7
-	// maxName is the length of PostgreSQL's names in bytes (NAMEDATALEN - 1).
-	maxName = 63
-)
+// maxName is the length of PostgreSQL's names in bytes (NAMEDATALEN - 1).
+const maxName = 63
 
 // Sharding says which rows live where. Buckets, Function, Home and the keys of tables are fixed for the life of the data.
 type Sharding struct {
@@ -44,7 +38,7 @@ type Table struct {
 }
 
 // DefaultSharding is that of a database with one shard.
-func DefaultSharding() Sharding { return Sharding{Buckets: defaultBuckets, Function: "hash"} }
+func DefaultSharding() Sharding { return Sharding{Buckets: shard.DefaultBuckets, Function: "hash"} }
 
 // Sharded says whether rows have shards: whether sharded or reference tables are declared, be it for one shard.
 func (d *Database) Sharded() bool { return len(d.Sharding.Tables) > 0 || len(d.Sharding.Reference) > 0 }
@@ -126,10 +120,10 @@ func (c *Config) validateControl(p *problems) {
 func (d *Database) validateSharding(p *problems, name, path string) {
 	s, at := &d.Sharding, path+".sharding"
 	oneOf(p, at+".function", s.Function, "hash", "modulo")
-	if s.Buckets < 1 || s.Buckets > maxBuckets || bits.OnesCount(uint(s.Buckets)) != 1 {
-		p.add(at+".buckets", "%d is not a power of two from 1 to %d; use for example %d", s.Buckets, maxBuckets, defaultBuckets)
+	if s.Buckets < 1 || s.Buckets > shard.MaxBuckets || bits.OnesCount(uint(s.Buckets)) != 1 {
+		p.add(at+".buckets", "%d is not a power of two from 1 to %d; use for example %d", s.Buckets, shard.MaxBuckets, shard.DefaultBuckets)
 	} else if s.Buckets < len(d.Shards) {
-		p.add(at+".buckets", "%d are fewer than the %d shards; use for example %d", s.Buckets, len(d.Shards), defaultBuckets)
+		p.add(at+".buckets", "%d are fewer than the %d shards; use for example %d", s.Buckets, len(d.Shards), shard.DefaultBuckets)
 	}
 	if s.Home != "" && !slices.Contains(d.ShardNames(), s.Home) {
 		p.add(at+".home", "%q is none of the database's shards; name one of them", s.Home)
@@ -197,8 +191,8 @@ func (d *Database) validateKey(p *problems, path string, key []string) {
 	switch {
 	case len(key) == 0:
 		p.add(path, "is empty; name the column whose value chooses the shard")
-	case len(key) > maxKeyColumns:
-		p.add(path, "has %d columns; use up to %d", len(key), maxKeyColumns)
+	case len(key) > shard.MaxColumns:
+		p.add(path, "has %d columns; use up to %d", len(key), shard.MaxColumns)
 	case len(key) > 1 && d.Sharding.Function == "modulo":
 		p.add(path, "has %d columns, and sharding.function modulo takes one; name one or use hash", len(key))
 	}
@@ -281,4 +275,20 @@ func (d *Database) placements() []placement {
 	}
 	slices.SortFunc(all, func(a, b placement) int { return cmp.Compare(a.table.String(), b.table.String()) })
 	return all
+}
+
+// MapConfig is what a map of buckets to shards has to know of the database, which clients know as name. who names the proxy in what it writes down.
+func (d *Database) MapConfig(name, who string) (shardmap.Config, error) {
+	function, err := shard.ParseFunction(d.Sharding.Function)
+	if err != nil {
+		return shardmap.Config{}, fmt.Errorf("databases.%s.sharding.function: %w", name, err)
+	}
+	c := shardmap.Config{Database: name, Buckets: d.Sharding.Buckets, Function: function, Home: shard.Name(d.HomeShard()), Who: who}
+	for _, s := range d.ShardNames() {
+		c.Shards = append(c.Shards, shard.Name(s))
+	}
+	for _, p := range d.placements() {
+		c.Tables = append(c.Tables, shardmap.Table{Schema: p.table.Schema, Name: p.table.Name, Key: p.key})
+	}
+	return c, nil
 }

@@ -2,14 +2,17 @@ package demo_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
 	"pgtier/cmd/demo"
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/router/shard"
 )
 
 // loadLimit bounds a load; alone it takes 3 seconds.
@@ -18,18 +21,16 @@ const loadLimit = time.Minute
 // trafficLimit bounds the wait until every kind of request has been made.
 const trafficLimit = 30 * time.Second
 
-// shop starts two shards with the sample application in the database "shop" and returns the URL of its owner on each.
-func shop(t *testing.T) (*localpg.Cluster, []string) {
+// shop loads the sample application into a database of each server, and returns the URLs of its owner.
+func shop(t *testing.T, database string, servers ...*localpg.Server) (urls []string) {
 	t.Helper()
-	cluster := pgtest.Start(t, localpg.Options{Shards: 2})
 	ctx, cancel := context.WithTimeout(t.Context(), loadLimit)
 	defer cancel()
-	var urls []string
-	for _, shard := range cluster.Shards {
-		if err := demo.CreateDatabase(ctx, shard.Manager.URL("", "", ""), "shop", "the app", "it's secret"); err != nil {
+	for _, server := range servers {
+		if err := demo.CreateDatabase(ctx, server.URL("", "", ""), database, "the app", "it's secret"); err != nil {
 			t.Fatal(err)
 		}
-		urls = append(urls, shard.Manager.URL("shop", "the app", "it's secret"))
+		urls = append(urls, server.URL(database, "the app", "it's secret"))
 	}
 	loaded := map[string]int64{}
 	began := time.Now()
@@ -46,48 +47,96 @@ func shop(t *testing.T) (*localpg.Cluster, []string) {
 	if len(loaded) != 7 || loaded["orders"] != 50_000 {
 		t.Errorf("progress was told of %v, want 7 tables and 50000 orders", loaded)
 	}
-	return cluster, urls
+	return urls
 }
 
 func TestShopIsLoadedSoundAndTakesTraffic(t *testing.T) {
-	cluster, urls := shop(t)
-	home, other := cluster.Shards[0].Manager, cluster.Shards[1].Manager
-
-	for _, c := range []struct {
-		what   string
-		server *localpg.Server
-		sql    string
-		want   string
-	}{
-		{"users", home, "SELECT count(*) FROM users", "10000"},
-		{"orders", home, "SELECT count(*) FROM orders", "50000"},
-		{"orders whose total is not that of their lines", home, `SELECT count(*) FROM orders o
+	server := pgtest.Start(t, localpg.Options{}).Shards[0].Manager
+	url := shop(t, "shop", server)[0]
+	for _, c := range []struct{ what, sql, want string }{
+		{"users", "SELECT count(*) FROM users", "10000"},
+		{"orders", "SELECT count(*) FROM orders", "50000"},
+		{"orders whose total is not that of their lines", `SELECT count(*) FROM orders o
 			WHERE total <> (SELECT sum(quantity * unit_price) FROM order_items i WHERE i.order_id = o.id AND i.user_id = o.user_id)`, "0"},
-		{"orders older than their user", home, "SELECT count(*) FROM orders o JOIN users u ON u.id = o.user_id WHERE o.placed_at < u.created_at", "0"},
-		{"payments that differ from their order", home, "SELECT count(*) FROM payments p JOIN orders o ON o.id = p.order_id WHERE (amount, p.user_id) <> (total, o.user_id)", "0"},
-		{"kinds of order status", home, "SELECT count(DISTINCT status) FROM orders", "5"},
-		{"orders by a function", home, "SELECT place_order(1, ARRAY[1, 1, 2]) > 50000", "t"},
-		{"lines of that order", home, "SELECT count(*) = 3 AND sum(unit_price) = max(total) FROM order_items i JOIN orders o ON o.id = i.order_id WHERE o.id > 50000", "t"},
-		{"users of the shard that is not home", other, "SELECT count(*) FROM users", "0"},
-		{"products of the shard that is not home", other, "SELECT count(*) FROM products", "1200"},
+		{"orders older than their user", "SELECT count(*) FROM orders o JOIN users u ON u.id = o.user_id WHERE o.placed_at < u.created_at", "0"},
+		{"payments that differ from their order", "SELECT count(*) FROM payments p JOIN orders o ON o.id = p.order_id WHERE (amount, p.user_id) <> (total, o.user_id)", "0"},
+		{"kinds of order status", "SELECT count(DISTINCT status) FROM orders", "5"},
+		{"orders by a function", "SELECT place_order(1, ARRAY[1, 1, 2]) = 50001", "t"},
+		{"lines of that order", "SELECT count(*) = 3 AND sum(unit_price) = max(total) FROM order_items i JOIN orders o ON o.id = i.order_id WHERE o.id > 50000", "t"},
+		{"addresses are unique", "SELECT indisunique FROM pg_index WHERE indexrelid = 'users_email'::regclass", "t"},
 	} {
-		if got := pgtest.Value(t, c.server, "shop", c.sql); got != c.want {
+		if got := pgtest.Value(t, server, "shop", c.sql); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.what, got, c.want)
 		}
 	}
-
-	t.Run("examples run as printed", func(t *testing.T) { runExamples(t, urls[0]) })
-	t.Run("traffic", func(t *testing.T) { takeTraffic(t, home, urls[0]) })
+	t.Run("examples run as printed", func(t *testing.T) {
+		runExamples(t, demo.Examples(url))
+		runExamples(t, demo.ShardExamples(url))
+	})
+	t.Run("traffic", func(t *testing.T) { takeTraffic(t, server, url, false) })
+	t.Run("traffic for shards", func(t *testing.T) { takeTraffic(t, server, url, true) })
 }
 
-func runExamples(t *testing.T, url string) {
+func TestShardsHoldTheRowsOfTheirUsers(t *testing.T) {
+	var servers []*localpg.Server
+	for _, s := range pgtest.Start(t, localpg.Options{Shards: 3}).Shards {
+		servers = append(servers, s.Manager)
+	}
+	shop(t, "shop", servers...)
+	names := make([]shard.Name, len(servers))
+	for i := range names {
+		names[i] = shard.Name(demo.ShardName(i))
+	}
+	first, err := shard.Even(1, shard.DefaultBuckets, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, ids := map[string]int{}, map[string]bool{}
+	for i, server := range servers {
+		owned := first.Buckets(names[i])
+		for table, column := range demo.Keys() {
+			key, err := shard.NewKey(shard.Hash, shard.DefaultBuckets, shard.Column{Name: column, Type: shard.Int8, Modifier: shard.NoModifier})
+			if err != nil {
+				t.Fatal(err)
+			}
+			astray := pgtest.Value(t, server, "shop", fmt.Sprintf("SELECT count(*) FROM %s WHERE %s NOT BETWEEN %d AND %d", table, key.Expression(""), owned[0], owned[len(owned)-1]))
+			if astray != "0" {
+				t.Errorf("%s has %s rows of %s that belong elsewhere", names[i], astray, table)
+			}
+			n, err := strconv.Atoi(pgtest.Value(t, server, "shop", "SELECT count(*) FROM "+table))
+			if err != nil || n == 0 {
+				t.Errorf("%s has %d rows of %s, %v", names[i], n, table, err)
+			}
+			sums[table] += n
+		}
+		for _, table := range demo.Reference() {
+			if n := pgtest.Value(t, server, "shop", "SELECT count(*) FROM "+table); n == "0" {
+				t.Errorf("%s has no %s", names[i], table)
+			}
+		}
+		user := pgtest.Value(t, server, "shop", "SELECT min(id) FROM users")
+		for range 100 {
+			id := pgtest.Value(t, server, "shop", "SELECT place_order("+user+", ARRAY[1])")
+			if n, err := strconv.Atoi(id); err != nil || n <= 50_000 || ids[id] {
+				t.Fatalf("%s gives order %s, which is taken", names[i], id)
+			}
+			ids[id] = true
+		}
+	}
+	if sums["users"] != 10_000 || sums["orders"] != 50_000 || sums["events"] != 30_000 {
+		t.Errorf("got %v", sums)
+	}
+}
+
+func runExamples(t *testing.T, lines string) {
+	t.Helper()
 	binaries, err := localpg.FindBinaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), trafficLimit)
 	defer cancel()
-	script := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", demo.Examples(url))
+	script := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", lines)
 	script.Env = append(os.Environ(), "PATH="+binaries.Dir+":"+os.Getenv("PATH"), "PAGER=cat")
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
@@ -95,8 +144,8 @@ func runExamples(t *testing.T, url string) {
 }
 
 // takeTraffic lets the traffic run over a restart of its server.
-func takeTraffic(t *testing.T, server *localpg.Server, url string) {
-	traffic, err := demo.NewTraffic(url, 400)
+func takeTraffic(t *testing.T, server *localpg.Server, url string, sharded bool) {
+	traffic, err := demo.NewTraffic(url, 400, sharded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,11 +190,11 @@ func await(t *testing.T, traffic *demo.Traffic, what string, condition func() bo
 
 func TestBadTrafficIsRefused(t *testing.T) {
 	for _, rate := range []float64{0, -1} {
-		if _, err := demo.NewTraffic("postgres://localhost/x", rate); err == nil {
+		if _, err := demo.NewTraffic("postgres://localhost/x", rate, false); err == nil {
 			t.Errorf("a rate of %v was taken", rate)
 		}
 	}
-	if _, err := demo.NewTraffic("postgres://localhost:notaport/x", 1); err == nil {
+	if _, err := demo.NewTraffic("postgres://localhost:notaport/x", 1, true); err == nil {
 		t.Error("a bad URL was taken")
 	}
 }

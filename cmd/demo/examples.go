@@ -10,15 +10,34 @@ type example struct{ shows, sql string }
 var examples = [...]example{
 	{"the best customers", "SELECT name, country, orders, spent FROM customer_value ORDER BY spent DESC LIMIT 5"},
 	{"the last week's revenue", "SELECT day::date, orders, revenue FROM revenue_by_day WHERE day > now() - interval '7 days' ORDER BY day"},
-	{"what one user has bought", "SELECT o.id, o.status, i.quantity, p.name FROM orders o JOIN order_items i ON i.order_id = o.id JOIN products p ON p.id = i.product_id WHERE o.user_id = 42 ORDER BY o.id DESC LIMIT 5"},
+	{"what one user has bought", "SELECT o.id, o.status, i.quantity, p.name FROM orders o JOIN order_items i ON i.user_id = o.user_id AND i.order_id = o.id JOIN products p ON p.id = i.product_id WHERE o.user_id = 42 ORDER BY o.id DESC LIMIT 5"},
 	{"a write in a function", "SELECT place_order(42, ARRAY[7, 8, 9])"},
 	{"settings that follow you from server connection to server connection", "SET work_mem = '64MB'; SELECT pg_backend_pid(); SHOW work_mem"},
 }
 
+// shardExamples stand in for examples where the shop is spread over shards: views and functions over all of them are not there. One server takes
+// them, too.
+var shardExamples = [...]example{
+	{"one user, one shard", "SELECT u.name, o.id, o.status, o.total FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = 42 ORDER BY o.id DESC LIMIT 5"},
+	{"what one user has bought: the products are on every shard", "SELECT o.id, o.status, i.quantity, p.name FROM orders o JOIN order_items i ON i.user_id = o.user_id AND i.order_id = o.id " +
+		"JOIN products p ON p.id = i.product_id WHERE o.user_id = 42 ORDER BY o.id DESC LIMIT 5"},
+	{"the latest orders of all shards, merged in order", "SELECT id, user_id, status, total FROM orders ORDER BY placed_at DESC, id LIMIT 5"},
+	{"the last week's revenue, added up over the shards", "SELECT date_trunc('day', placed_at)::date AS day, count(*) AS orders, sum(total) AS revenue FROM orders " +
+		"WHERE placed_at > now() - interval '7 days' GROUP BY 1 ORDER BY 1"},
+	{"one INSERT, rows on several shards, one transaction", "INSERT INTO events (user_id, kind) VALUES (1, 'view'), (2, 'view'), (3, 'view'), (4, 'view') RETURNING id, user_id"},
+	{"a change on all shards, atomic", "UPDATE users SET plan = 'pro' WHERE id IN (1, 2, 3, 4, 5)"},
+	{"a function that writes: the statement does not show its key, so it is told", "/* pgtier: sharding_key=42 */ SELECT place_order(42, ARRAY[7, 8, 9])"},
+}
+
 // Examples returns shell lines to try, each under a comment that says what it shows. url is the proxy's.
-func Examples(url string) string {
+func Examples(url string) string { return lines(url, examples[:]) }
+
+// ShardExamples is Examples for several managers.
+func ShardExamples(url string) string { return lines(url, shardExamples[:]) }
+
+func lines(url string, all []example) string {
 	var b strings.Builder
-	for _, e := range examples {
+	for _, e := range all {
 		b.WriteString("# " + e.shows + "\n")
 		b.WriteString("psql " + shellQuote(url) + " -c " + shellQuote(e.sql) + "\n")
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,36 +57,33 @@ func CreateDatabase(ctx context.Context, superuserURL, database, role, password 
 	return nil
 }
 
-// Load creates the schema in the database of every manager and fills it: countries and products everywhere, everything
-// that belongs to users on the first manager, where undeclared tables live. The databases must not hold it yet; one
-// that fails is left as it was. progress may be nil.
+// Load creates the schema in the database of every manager and fills it, straight past any proxy: countries and products
+// everywhere, and of what belongs to users on each manager what its shard owns (see ShardName and Keys). The databases must not
+// hold it yet; one that fails is left as it was. progress may be nil; it hears of each manager in turn.
 func Load(ctx context.Context, managerURLs []string, progress Progress) error {
-	if len(managerURLs) == 0 {
-		return errors.New("load sample data: no manager given")
-	}
 	if progress == nil {
 		progress = func(string, int64, int64) {}
 	}
+	shards, err := newShards(len(managerURLs))
+	if err != nil {
+		return fmt.Errorf("load sample data: %w", err)
+	}
 	g := generator{now: time.Now().Truncate(time.Minute)}
 	for i, url := range managerURLs {
-		if err := loadManager(ctx, url, g, i == 0, progress); err != nil {
+		if err := loadManager(ctx, url, g, part{shards, i}, progress); err != nil {
 			return fmt.Errorf("load sample data into manager %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-func loadManager(ctx context.Context, url string, g generator, home bool, progress Progress) error {
+func loadManager(ctx context.Context, url string, g generator, p part, progress Progress) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	tables := g.referenceTables()
-	if home {
-		tables = append(tables, g.userTables()...)
-	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return fill(ctx, tx, tables, progress) })
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return fill(ctx, tx, g, p, progress) })
 	if err != nil {
 		return err
 	}
@@ -96,7 +94,7 @@ func loadManager(ctx context.Context, url string, g generator, home bool, progre
 	return nil
 }
 
-func fill(ctx context.Context, tx pgx.Tx, tables []table, progress Progress) error {
+func fill(ctx context.Context, tx pgx.Tx, g generator, p part, progress Progress) error {
 	if _, err := tx.Exec(ctx, tablesSQL); err != nil {
 		return fmt.Errorf("create tables: %w", err)
 	}
@@ -106,12 +104,12 @@ func fill(ctx context.Context, tx pgx.Tx, tables []table, progress Progress) err
 		return fmt.Errorf("look up types: %w", err)
 	}
 	tx.Conn().TypeMap().RegisterTypes(types)
-	for _, t := range tables {
-		if err := t.copy(ctx, tx, progress); err != nil {
+	for _, t := range append(g.referenceTables(), g.userTables()...) {
+		if err := t.copy(ctx, tx, p, progress); err != nil {
 			return fmt.Errorf("fill %s: %w", t.name, err)
 		}
 	}
-	if _, err := tx.Exec(ctx, rulesSQL); err != nil {
+	if _, err := tx.Exec(ctx, p.emailIndex()+rulesSQL); err != nil {
 		return fmt.Errorf("create indexes, keys and functions: %w", err)
 	}
 	return nil
@@ -127,16 +125,22 @@ type table struct {
 	identity bool
 }
 
-func (t table) copy(ctx context.Context, tx pgx.Tx, progress Progress) error {
-	var next int64
+// copy writes the rows that the part owns.
+func (t table) copy(ctx context.Context, tx pgx.Tx, p part, progress Progress) error {
+	var next, made int64
 	var pending [][]any
-	copied, err := tx.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromFunc(func() ([]any, error) {
+	key := slices.Index(t.columns, Keys()[t.name])
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromFunc(func() ([]any, error) {
 		for len(pending) == 0 {
 			if next == t.count {
 				return nil, nil
 			}
 			next++
 			pending = t.rows(next)
+			made += int64(len(pending))
+			if key >= 0 {
+				pending = slices.DeleteFunc(pending, func(row []any) bool { return !p.owns(row[key].(int64)) })
+			}
 			if next%progressRows == 0 {
 				progress(t.name, next, t.count)
 			}
@@ -149,8 +153,7 @@ func (t table) copy(ctx context.Context, tx pgx.Tx, progress Progress) error {
 		return err
 	}
 	if t.identity {
-		_, err = tx.Exec(ctx, "SELECT setval(pg_get_serial_sequence($1, 'id'), greatest($2::bigint, 1))", t.name, copied)
-		if err != nil {
+		if _, err := tx.Exec(ctx, p.sequence(t.name, key >= 0, made)); err != nil {
 			return fmt.Errorf("set sequence: %w", err)
 		}
 	}

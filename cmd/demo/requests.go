@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // request is something an application does. To add one, add it to the table.
@@ -13,6 +14,8 @@ type request struct {
 	weight int // how often, relative to the others
 	writes bool
 	run    func(context.Context, *pgx.Conn) error
+	// sharded is what is done instead where the shop is spread over shards, nil where that makes no difference.
+	sharded func(context.Context, *pgx.Conn) error
 }
 
 var requests = [...]request{
@@ -20,11 +23,11 @@ var requests = [...]request{
 	{name: "list orders", weight: 20, run: listOrders},
 	{name: "browse category", weight: 15, run: browseCategory},
 	{name: "open dashboard", weight: 10, run: openDashboard},
-	{name: "report revenue", weight: 1, run: reportRevenue},
+	{name: "report revenue", weight: 1, run: reportRevenue, sharded: reportRevenueOfShards},
 	{name: "log event", weight: 10, writes: true, run: logEvent},
 	{name: "change settings", weight: 4, writes: true, run: changeSettings},
-	{name: "place order", weight: 6, writes: true, run: placeOrder},
-	{name: "move order on", weight: 4, writes: true, run: moveOrderOn},
+	{name: "place order", weight: 6, writes: true, run: placeOrder, sharded: placeOrderOfUser},
+	{name: "move order on", weight: 4, writes: true, run: moveOrderOn, sharded: moveUsersOrderOn},
 }
 
 func someUser() int64 { return 1 + rand.Int64N(userCount) }
@@ -103,5 +106,47 @@ func placeOrder(ctx context.Context, conn *pgx.Conn) error {
 func moveOrderOn(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `UPDATE orders SET status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'shipped' ELSE 'delivered' END::order_status
 WHERE id = (SELECT id FROM orders WHERE status IN ('new', 'paid', 'shipped') ORDER BY placed_at LIMIT 1 FOR UPDATE SKIP LOCKED)`)
+	return err
+}
+
+// reportRevenueOfShards writes the view out: what it groups is added up over the shards.
+func reportRevenueOfShards(ctx context.Context, conn *pgx.Conn) error {
+	return drain(ctx, conn, `SELECT date_trunc('day', placed_at) AS day, count(*), sum(total) FROM orders
+WHERE status <> 'cancelled' AND placed_at > now() - interval '30 days' GROUP BY 1 ORDER BY 1`)
+}
+
+// placeOrderOfUser does what the function place_order does, statement by statement: each has the user, which says which shard.
+func placeOrderOfUser(ctx context.Context, conn *pgx.Conn) error {
+	user, products := someUser(), []int64{someProduct(), someProduct()}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var plan string
+		if err := tx.QueryRow(ctx, "SELECT plan::text FROM users WHERE id = $1 FOR SHARE", user).Scan(&plan); err != nil {
+			return err
+		}
+		var order int64
+		if err := tx.QueryRow(ctx, "INSERT INTO orders (user_id) VALUES ($1) RETURNING id", user).Scan(&order); err != nil {
+			return err
+		}
+		for line, product := range products {
+			var price pgtype.Numeric
+			if err := tx.QueryRow(ctx, "SELECT price FROM products WHERE id = $1", product).Scan(&price); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, "INSERT INTO order_items (user_id, order_id, line, product_id, quantity, unit_price) VALUES ($1, $2, $3, $4, 1, $5)",
+				user, order, line+1, product, price); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, "UPDATE orders SET total = total + $3 WHERE user_id = $1 AND id = $2", user, order, price); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// moveUsersOrderOn moves an order of one user on, so that it is looked for on one shard.
+func moveUsersOrderOn(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `UPDATE orders SET status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'shipped' ELSE 'delivered' END::order_status
+WHERE user_id = $1 AND id = (SELECT id FROM orders WHERE user_id = $1 AND status <> 'cancelled' ORDER BY placed_at DESC LIMIT 1)`, someUser())
 	return err
 }

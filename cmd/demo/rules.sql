@@ -1,21 +1,21 @@
 -- Everything that would slow the load down comes after it: indexes, foreign keys, triggers.
 
-CREATE UNIQUE INDEX users_email ON users (email);
 CREATE UNIQUE INDEX products_sku ON products (sku);
 CREATE INDEX products_category ON products (category, price);
+CREATE INDEX orders_id ON orders (id);
 CREATE INDEX orders_user ON orders (user_id, placed_at DESC);
 CREATE INDEX orders_placed ON orders (placed_at);
 CREATE INDEX orders_open ON orders (placed_at) WHERE status IN ('new', 'paid', 'shipped');
 CREATE INDEX order_items_product ON order_items (product_id);
-CREATE INDEX payments_order ON payments (order_id);
+CREATE INDEX payments_order ON payments (user_id, order_id);
 CREATE INDEX events_user ON events (user_id, at DESC);
 CREATE INDEX events_payload ON events USING gin (payload);
 
 ALTER TABLE users ADD FOREIGN KEY (country) REFERENCES countries;
 ALTER TABLE orders ADD FOREIGN KEY (user_id) REFERENCES users;
-ALTER TABLE order_items ADD FOREIGN KEY (order_id) REFERENCES orders ON DELETE CASCADE;
+ALTER TABLE order_items ADD FOREIGN KEY (user_id, order_id) REFERENCES orders ON DELETE CASCADE;
 ALTER TABLE order_items ADD FOREIGN KEY (product_id) REFERENCES products;
-ALTER TABLE payments ADD FOREIGN KEY (order_id) REFERENCES orders;
+ALTER TABLE payments ADD FOREIGN KEY (user_id, order_id) REFERENCES orders;
 ALTER TABLE events ADD FOREIGN KEY (user_id) REFERENCES users;
 
 CREATE VIEW revenue_by_day AS

@@ -34,14 +34,15 @@ type Counts struct {
 type Traffic struct {
 	config    *pgx.ConnConfig
 	perSecond float64
+	sharded   bool
 
 	reads, writes, failures, notifications atomic.Uint64
 	lastError                              atomic.Pointer[string]
 }
 
-// NewTraffic prepares traffic of so many requests a second against a database that Load has filled. A bad URL or a rate
-// that is not positive is an error.
-func NewTraffic(url string, perSecond float64) (*Traffic, error) {
+// NewTraffic prepares traffic of so many requests a second against a database that Load has filled. sharded: on several managers,
+// so that no request calls a function or reads a view over rows of all shards. A bad URL or a rate that is not positive is an error.
+func NewTraffic(url string, perSecond float64, sharded bool) (*Traffic, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("demo traffic: %w", err)
@@ -49,7 +50,7 @@ func NewTraffic(url string, perSecond float64) (*Traffic, error) {
 	if !(perSecond > 0) {
 		return nil, fmt.Errorf("demo traffic: %v requests a second: must be above 0", perSecond)
 	}
-	return &Traffic{config: config, perSecond: perSecond}, nil
+	return &Traffic{config: config, perSecond: perSecond, sharded: sharded}, nil
 }
 
 // Run makes traffic until ctx ends, and returns when every connection is closed. Failures are counted, not returned:
@@ -114,7 +115,11 @@ func (t *Traffic) work(ctx context.Context, conn *pgx.Conn) error {
 		}
 		r := drawRequest()
 		limited, cancel := context.WithTimeout(ctx, requestLimit)
-		err := r.run(limited, conn)
+		run := r.run
+		if t.sharded && r.sharded != nil {
+			run = r.sharded
+		}
+		err := run(limited, conn)
 		cancel()
 		switch {
 		case err == nil && r.writes:

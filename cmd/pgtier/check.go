@@ -103,6 +103,7 @@ func check(ctx context.Context, r *report, file string, env []string) {
 				checkReplica(ctx, r, c, manager, database.Reads.MaxLag)
 			}
 		}
+		checkShards(ctx, r, config.Proxy, name)
 	}
 }
 

@@ -161,7 +161,7 @@ func (c serverCheck) look(ctx context.Context, r *report, conn *pgx.Conn) error 
 	} else {
 		r.add(fine, c.subject(), "takes writes")
 	}
-	r.add(fine, c.subject(), "wal_level %s, max_prepared_transactions %d (nothing in this version needs more)", walLevel, prepared)
+	r.add(fine, c.subject(), "wal_level %s, max_prepared_transactions %d", walLevel, prepared)
 	c.checkConnections(r, maxConnections-reserved, maxConnections, reserved)
 	return nil
 }

@@ -46,8 +46,8 @@ func demoCommand() *cobra.Command {
 		Use:   "demo [--shards N] [--replicas N] [--listen ADDR] [--dir DIR] [--keep]",
 		Short: "Start local PostgreSQL servers with sample data and serve them",
 		Long: "Start real local PostgreSQL servers from the installed binaries, load a sample application, serve it and print the\n" +
-			"DATABASE_URL. Each further shard is served as a database of its own, each manager has as many streaming replicas as\n" +
-			"asked for, which serve reads. Ctrl-C stops and removes everything.",
+			"DATABASE_URL. With several shards the users are spread over them, with all that belongs to each. Each manager has as\n" +
+			"many streaming replicas as asked for, which serve reads. Ctrl-C stops and removes everything.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
@@ -109,15 +109,19 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 	return serve(ctx, load, logs, signals, func(p *proxy.Proxy) {
 		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, p.Addrs()[0], demoDatabase)
 		admin := strings.TrimSuffix(url, demoDatabase) + "pgtier"
-		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, demo.Examples(url))
+		examples := demo.Examples(url)
+		if flags.shards > 1 {
+			examples = demo.ShardExamples(url)
+		}
+		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, examples)
 		if flags.replicas > 0 {
 			fmt.Fprintln(out, demo.ReplicaExamples(url, admin, demoDatabase))
 		}
-		showServers(out, cluster, p.Addrs()[0].String())
+		showServers(out, cluster)
 		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the servers and pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
 			admin, p.HTTPAddr())
 		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
-		wg.Go(func() { showTraffic(ctx, url, out, p) }) // ends by cancel
+		wg.Go(func() { showTraffic(ctx, url, flags.shards > 1, out, p) }) // ends by cancel
 	})
 }
 
@@ -127,16 +131,19 @@ type demoShard struct {
 	replicas []string
 }
 
-// demoConfig serves the first shard's database under its own name and each further one as shop_s1, shop_s2, …
+// demoConfig serves the one database, sharded as it was loaded where there are several managers.
 func demoConfig(shards []demoShard, listen string) (*configs.Config, error) {
 	config, err := configs.FromURLs(shards[0].manager, shards[0].replicas, listen, "127.0.0.1:0", nil)
 	if err != nil {
 		return nil, err
 	}
 	config.Log = configs.Log{Level: "warn", Format: "console"}
+	if len(shards) == 1 {
+		return config, nil
+	}
+	database := config.Proxy.Databases[demoDatabase]
 	for i, shard := range shards[1:] {
-		database := proxy.DefaultDatabase(config.Proxy.Pool)
-		one := proxy.Shard{}
+		one := proxy.Shard{Name: demo.ShardName(i + 1)}
 		if one.Manager, err = topology.ParseURL(shard.manager); err != nil {
 			return nil, fmt.Errorf("read the URL of shard %d: %w", i+1, err)
 		}
@@ -147,17 +154,22 @@ func demoConfig(shards []demoShard, listen string) (*configs.Config, error) {
 			}
 			one.Replicas = append(one.Replicas, proxy.Replica{URL: replica, Weight: proxy.DefaultWeight})
 		}
-		database.Shards = []proxy.Shard{one}
-		config.Proxy.Databases[fmt.Sprintf("%s_s%d", demoDatabase, i+1)] = database
+		database.Shards = append(database.Shards, one)
 	}
-	return config, nil
+	database.Sharding.Reference = demo.Reference()
+	database.Sharding.Tables = map[string]proxy.Table{}
+	for table, key := range demo.Keys() {
+		database.Sharding.Tables[table] = proxy.Table{Key: []string{key}}
+	}
+	config.Proxy.Databases[demoDatabase] = database
+	return config, config.Validate()
 }
 
-// showServers prints what there is beside the one database of the plain demo.
-func showServers(out io.Writer, cluster *localpg.Cluster, proxyAddr string) {
-	for i, shard := range cluster.Shards {
-		if i > 0 {
-			fmt.Fprintf(out, "shard %s: postgres://%s:%s@%s/%s_s%d\n", shard.Name, demoRole, demoPassword, proxyAddr, demoDatabase, i)
+// showServers prints what there is beside the one server of the plain demo.
+func showServers(out io.Writer, cluster *localpg.Cluster) {
+	for _, shard := range cluster.Shards {
+		if len(cluster.Shards) > 1 {
+			fmt.Fprintf(out, "shard %s, past the proxy: %s\n", shard.Name, shard.Manager.URL(demoDatabase, demoRole, demoPassword))
 		}
 		for _, replica := range shard.Replicas {
 			fmt.Fprintf(out, "replica of %s, past the proxy: %s\n", shard.Name, replica.URL(demoDatabase, demoRole, demoPassword))
@@ -166,8 +178,8 @@ func showServers(out io.Writer, cluster *localpg.Cluster, proxyAddr string) {
 }
 
 // showTraffic runs the sample application and keeps a line about it up to date until ctx ends.
-func showTraffic(ctx context.Context, url string, out io.Writer, p *proxy.Proxy) {
-	traffic, err := demo.NewTraffic(url, demoRate)
+func showTraffic(ctx context.Context, url string, sharded bool, out io.Writer, p *proxy.Proxy) {
+	traffic, err := demo.NewTraffic(url, demoRate, sharded)
 	if err != nil {
 		fmt.Fprintf(out, "no sample traffic: %v\n", err)
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -10,25 +11,51 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"pgtier/cmd/demo"
 )
 
 func TestDemoServesSampleDataUntilTheSignal(t *testing.T) {
 	serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 1}, "orders", nil)
 }
 
-func TestDemoReadsFromReplicasOfEveryShard(t *testing.T) {
-	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2, replicas: 1}, "orders", func(url string, out *logBuffer) {
-		first := connect(t, url+"?sslmode=disable")
-		second := connect(t, strings.Replace(url, "/shop", "/shop_s1", 1)+"?sslmode=disable")
+func TestDemoReadsFromReplicas(t *testing.T) {
+	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 1, replicas: 1}, "orders", func(url string, out *logBuffer) {
+		conn := connect(t, url+"?sslmode=disable")
 		console := connect(t, strings.Replace(url, "/shop", "/pgtier", 1)+"?sslmode=disable&default_query_exec_mode=simple_protocol")
-		awaitReads(t, console, first, "shop", "products")
-		awaitReads(t, console, second, "shop_s1", "products")
+		awaitReads(t, console, conn, "shop", "products")
 		out.await(t, "replicas served ")
 	})
-	for _, want := range []string{"/shop_s1", "replica of s0", "replica of s1", "SHOW pgtier.last_route", "SHOW REPLICAS", "EXPLAIN ROUTE shop: SELECT"} {
+	for _, want := range []string{"replica of s0", "SHOW pgtier.last_route", "SHOW REPLICAS", "EXPLAIN ROUTE shop: SELECT"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo does not print %q:\n%s", want, out)
 		}
+	}
+}
+
+func TestDemoSpreadsUsersOverShards(t *testing.T) {
+	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2}, "products", func(_ string, out *logBuffer) {
+		users, shards := 0, ""
+		for _, url := range regexp.MustCompile(`shard s\d, past the proxy: (\S+)`).FindAllStringSubmatch(out.String(), -1) {
+			var n int
+			if err := connect(t, url[1]).QueryRow(t.Context(), "SELECT count(*) FROM users").Scan(&n); err != nil || n == 0 {
+				t.Errorf("%s has %d users, %v", url[1], n, err)
+			}
+			users += n
+			shards += fmt.Sprintf("{manager: %q},", url[1])
+		}
+		if users != 10_000 {
+			t.Errorf("the shards have %d users", users)
+		}
+		var tables []string
+		for table, key := range demo.Keys() {
+			tables = append(tables, table+": {key: "+key+"}")
+		}
+		wantCheck(t, fmt.Sprintf("auth: {method: trust}\ndatabases: {shop: {shards: [%s], sharding: {tables: {%s}, reference: [%s]}}}\n", shards, strings.Join(tables, ", "), strings.Join(demo.Reference(), ", ")),
+			0, "5 sharded and 2 reference tables", "4 sequences of sharded tables give different numbers")
+	})
+	if want := "sharding_key=42"; !strings.Contains(out, want) {
+		t.Errorf("the demo does not print %q:\n%s", want, out)
 	}
 }
 

@@ -421,6 +421,44 @@ func TestControlThatIsAnotherIsRefused(t *testing.T) {
 	r.sql(0, r.control, "CREATE SCHEMA pgtier")
 }
 
+func TestInspectChangesNothing(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher()
+	inspect := func(change ...func(*Config)) (*shard.Map, string) {
+		t.Helper()
+		m, found, err := Inspect(t.Context(), config(change...), w.control, w.shards)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, text(errors.Join(found...))
+	}
+	if m, found := inspect(); m != nil || found != "" {
+		t.Errorf("before the first map: %v, %s", m, found)
+	}
+	if there := pgtest.Value(t, r.servers[0], r.control, "SELECT count(*) FROM pg_namespace WHERE nspname = 'pgtier'"); there != "0" {
+		t.Error("schema pgtier was made")
+	}
+	r.holds(w)
+	if m, found := inspect(); m == nil || m.Version() != 1 || found != "" {
+		t.Errorf("with a map: %v, %s", m, found)
+	}
+	if _, found := inspect(func(c *Config) { c.Buckets, c.Tables = 128, nil }); !strings.Contains(found, "sharding.buckets 64") || !strings.Contains(found, "no longer in the configuration") {
+		t.Errorf("another configuration: %s", found)
+	}
+	w.shards["s0"], w.shards["s1"] = w.shards["s1"], w.shards["s0"]
+	if _, found := inspect(); strings.Count(found, "look at the URLs of both") != 2 {
+		t.Errorf("swapped URLs: %s", found)
+	}
+	r.sql(0, r.control, "DROP SCHEMA pgtier CASCADE")
+	if m, found := inspect(); m != nil || strings.Count(found, "has no map of database app") != 2 {
+		t.Errorf("without the map: %v, %s", m, found)
+	}
+	w.control.set(true)
+	if _, _, err := Inspect(t.Context(), config(), w.control, w.shards); !errors.Is(err, errShut) {
+		t.Errorf("without the control database: %v", err)
+	}
+}
+
 func TestBrokenMapIsRefused(t *testing.T) {
 	r := newRig(t)
 	w := r.watcher()

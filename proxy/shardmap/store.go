@@ -106,6 +106,11 @@ WHERE NOT EXISTS (SELECT FROM pgtier.sharded AS o WHERE o.database = %[1]s AND o
 			return nil, fmt.Errorf("note sharded tables: %w", err)
 		}
 	}
+	return noted(ctx, q, c)
+}
+
+// noted compares the configured tables with those that are noted.
+func noted(ctx context.Context, q Querier, c *Config) (wrong, err error) {
 	err = q.Query(ctx, `SELECT schema, name, key FROM pgtier.sharded WHERE database = `+literal(c.Database)+` ORDER BY 1, 2`, func(fields [][]byte) error {
 		noted := Table{Schema: string(fields[0]), Name: string(fields[1])}
 		if found := c.compare(noted, string(fields[2])); found != nil && wrong == nil {
@@ -181,11 +186,65 @@ func prepare(ctx context.Context, q Querier, c *Config, r *record, name shard.Na
 		return fmt.Errorf("mark %s: %w", place, err)
 	case found == nil:
 		return fmt.Errorf("mark %s: the mark is not there", place)
-	case found.id != r.id:
+	}
+	return found.fits(r, name)
+}
+
+// fits returns errMisplaced, wrapped, unless the mark is that of the map's shard name.
+func (m *mark) fits(r *record, name shard.Name) error {
+	switch {
+	case m.id != r.id:
 		return fmt.Errorf("%w: the server of shard %s belongs to another map, as shard %s of database %s; look at the URLs of control and of the shard, or, if its data is of no use, drop its schema pgtier",
-			errMisplaced, name, found.name, found.database)
-	case found.name != string(name):
-		return fmt.Errorf("%w: the server of shard %s is shard %s of this database; look at the URLs of both", errMisplaced, name, found.name)
+			errMisplaced, name, m.name, m.database)
+	case m.name != string(name):
+		return fmt.Errorf("%w: the server of shard %s is shard %s of this database; look at the URLs of both", errMisplaced, name, m.name)
 	}
 	return nil
+}
+
+// homeless is the error of a shard that is marked while there is no map.
+func homeless(c *Config, name shard.Name, m *mark) error {
+	return fmt.Errorf("the control database has no map of database %s, but the server of shard %s belongs to one, as shard %s of database %s; let the key control name the database that has it",
+		c.Database, name, m.name, m.database)
+}
+
+// Inspect looks at what stands in the control database and on the shards, and changes nothing. m is the map in force, nil before the first; found is
+// everything that a Watcher would refuse. shards may lack some. An error is that of a control database that does not answer.
+func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Name]Querier) (m *shard.Map, found []error, err error) {
+	r, err := read(ctx, control, c.Database, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read map: %w", err)
+	}
+	if r != nil {
+		if err := r.agree(&c); err != nil {
+			found = append(found, err)
+		} else if m, err = r.parse(&c); err != nil {
+			found = append(found, err)
+		}
+		wrong, err := noted(ctx, control, &c)
+		if err != nil {
+			return nil, nil, err
+		}
+		if wrong != nil {
+			found = append(found, wrong)
+		}
+	}
+	for _, name := range c.Shards {
+		q, ok := shards[name]
+		if !ok {
+			continue
+		}
+		there, err := readMark(ctx, q)
+		switch {
+		case err != nil:
+			found = append(found, fmt.Errorf("shard %s: read mark: %w", name, err))
+		case there != nil && r == nil:
+			found = append(found, homeless(&c, name, there))
+		case there != nil:
+			if err := there.fits(r, name); err != nil {
+				found = append(found, err)
+			}
+		}
+	}
+	return m, found, nil
 }

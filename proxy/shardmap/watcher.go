@@ -251,8 +251,7 @@ func (w *Watcher) first(ctx context.Context, s *setup) (refusal, err error) {
 			return nil, fmt.Errorf("shard %s, which has to be asked before the first map is made: %w", name, err)
 		}
 		if found != nil {
-			return fmt.Errorf("the control database has no map of database %s, but the server of shard %s belongs to one, as shard %s of database %s; let the key control name the database that has it",
-				s.config.Database, name, found.name, found.database), nil
+			return homeless(&s.config, name, found), nil
 		}
 	}
 	err = ensure(ctx, s.control, "the control database", controlThere, ControlSQL)
