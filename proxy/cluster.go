@@ -31,6 +31,7 @@ type cluster struct {
 
 	watcher atomic.Pointer[shardmap.Watcher]
 	layout  atomic.Pointer[madeLayout]
+	touched atomic.Bool // the catalog was read again for what the proxy itself has created
 
 	mu       sync.Mutex                 // held to make a layout, and to configure
 	started  bool                       // guarded by mu
@@ -175,6 +176,10 @@ func (c *cluster) current() (*session.Layout, error) {
 	state, err := c.state()
 	if err != nil {
 		return nil, noLayout(err.Error())
+	}
+	if !c.touched.Load() && len(state.Unprepared) == 0 && !c.touched.Swap(true) {
+		c.d.catalog.Touch() // it may have been read before the shards were given what pgtier needs there
+		return c.current()
 	}
 	snapshot, parts, conf := c.d.catalog.Snapshot(), c.d.parts.Load(), c.d.conf.Load()
 	if m := c.layout.Load(); m != nil && m.snapshot == snapshot && m.shards == state.Map && m.parts == parts && m.conf == conf {

@@ -94,6 +94,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.databases(s)
 	c.routes(s)
 	c.servers(s)
+	c.shards(s)
 	c.clients(s)
 	c.pipelines(s)
 }

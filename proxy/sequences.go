@@ -48,9 +48,14 @@ type numberer struct {
 	parts []*part
 }
 
-// sequencesOf are the sequences behind columns of sharded tables, with a table that each is for.
+// ownIDs is the sequence behind pgtier.next_id(), and the relation that stands for its table: it has none.
+const ownIDs = "pgtier.ids"
+
+var noTable = &catalog.Relation{OID: 1, Schema: "pgtier", Name: "next_id()"}
+
+// sequencesOf are the sequences behind columns of sharded tables, with a table that each is for, and that of pgtier.next_id.
 func sequencesOf(conf *Database, snapshot *catalog.Snapshot) map[string]*catalog.Relation {
-	out := map[string]*catalog.Relation{}
+	out := map[string]*catalog.Relation{ownIDs: noTable}
 	for _, r := range snapshot.Relations() {
 		if !conf.shards(r.Schema, r.Name) {
 			continue

@@ -96,7 +96,7 @@ func mustExec(t testing.TB, c *pgx.Conn, sql string, args ...any) string {
 // apart returns two accounts on different shards.
 func (s *spread) apart(t testing.TB) (a, b int) {
 	t.Helper()
-	var on [3]string
+	on := make([]string, len(s.cluster.Shards))
 	for i := range on {
 		on[i] = s.on(t, i, "SELECT min(id) FROM accounts")
 	}

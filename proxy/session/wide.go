@@ -350,6 +350,7 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 		s.wideRests()
 		return nil, asError(err)
 	}
+	s.routed()
 	b := s.suspend(index)
 	s.wideRests()
 	x.branches = append(x.branches, b)

@@ -33,6 +33,7 @@ REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded FROM PUBLIC;
 //   - pgtier.shard: one row, the mark that says which map this database belongs to.
 //   - pgtier.xact: the decisions of transactions over several shards whose anchor this shard is (see Seal).
 //   - pgtier.decide, pgtier.settle: the only way for other roles than the owner to write one.
+//   - pgtier.next_id: a number that no shard gives twice, and no two shards give: the proxy has pgtier.ids step by shard.
 const ShardSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.shard (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), database text NOT NULL, id text NOT NULL, name text NOT NULL, secret text NOT NULL,
@@ -59,15 +60,19 @@ BEGIN
 	SELECT x.decision INTO STRICT stands FROM pgtier.xact AS x WHERE x.gid = settle.gid;
 	RETURN stands;
 END $pgtier$;
-REVOKE ALL ON pgtier.shard, pgtier.xact FROM PUBLIC;
+CREATE SEQUENCE IF NOT EXISTS pgtier.ids;
+CREATE OR REPLACE FUNCTION pgtier.next_id() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
+	SELECT nextval('pgtier.ids')
+$pgtier$;
+REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgtier TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id() TO PUBLIC;
 `
 
 // Whether the objects are there; the one made last is asked for.
 const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
-	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.settle(text, text)') IS NOT NULL`
+	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL`
 )
 
 // Missing is the error of a role that may not create what pgtier needs.
