@@ -233,7 +233,7 @@ func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*
 		return m.Layout, m.err
 	}
 	m := &madeLayout{snapshot: snapshot, shards: shards, parts: parts, conf: conf}
-	config := c.planning(conf, *parts)
+	config := conf.Planning()
 	schema, findings, err := plan.NewSchema(config, snapshot, shards)
 	if err != nil {
 		m.err = noLayout(fmt.Sprintf("database %s cannot be planned for: %s", c.d.name, err))
@@ -269,20 +269,4 @@ func (c *cluster) number(conf *Database, snapshot *catalog.Snapshot, parts []*pa
 	defer stop()
 	n := numberer{asker: asker{p: c.p, d: c.d}, parts: parts}
 	return n.number(ctx, sequences, c.numbered)
-}
-
-// planning is the configuration as planners take it. Validate has checked it.
-func (c *cluster) planning(conf *Database, parts []*part) *plan.Config {
-	function, _ := shard.ParseFunction(conf.Sharding.Function)
-	out := &plan.Config{Buckets: conf.Sharding.Buckets, Function: function, Tables: map[string][]string{}, Reference: conf.Sharding.Reference}
-	for i, part := range parts {
-		out.Shards = append(out.Shards, shard.Name(part.name()))
-		if part.shared == c.d.shared {
-			out.Home = i
-		}
-	}
-	for name, table := range conf.Sharding.Tables {
-		out.Tables[name] = table.Key
-	}
-	return out
 }

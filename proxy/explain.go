@@ -48,7 +48,15 @@ func (p *Proxy) explain(ctx context.Context, name, sql string) ([]router.Fact, e
 		}
 		return nil, err
 	}
-	facts := router.Explain(p.env.Parser.Statement([]byte(sql)), d.conf.Load().Circumstances(), d.catalog)
+	st := p.env.Parser.Statement([]byte(sql))
+	facts := router.Explain(st, d.conf.Load().Circumstances(), d.catalog)
+	if d.conf.Load().Sharded() {
+		layout, err := d.cluster.current()
+		if err != nil {
+			return nil, err
+		}
+		facts = ShardFacts(facts, layout.Schema, st, sql, nil)
+	}
 	return append(append([]router.Fact{{Item: "database", Value: d.name}}, facts...), d.takers(time.Now())...), nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"pgtier/proxy/pool"
 	"pgtier/proxy/shardmap"
+	"pgtier/router/plan"
 	"pgtier/router/shard"
 	"pgtier/router/topology"
 )
@@ -295,4 +296,20 @@ func (d *Database) MapConfig(name, who string) (shardmap.Config, error) {
 		c.Tables = append(c.Tables, shardmap.Table{Schema: p.table.Schema, Name: p.table.Name, Key: p.key})
 	}
 	return c, nil
+}
+
+// Planning is the configuration as planners take it. Validate has checked it.
+func (d *Database) Planning() *plan.Config {
+	function, _ := shard.ParseFunction(d.Sharding.Function)
+	out := &plan.Config{Buckets: d.Sharding.Buckets, Function: function, Tables: map[string][]string{}, Reference: d.Sharding.Reference}
+	for i, name := range d.ShardNames() {
+		out.Shards = append(out.Shards, shard.Name(name))
+		if name == d.HomeShard() {
+			out.Home = i
+		}
+	}
+	for name, table := range d.Sharding.Tables {
+		out.Tables[name] = table.Key
+	}
+	return out
 }

@@ -5,9 +5,18 @@ import (
 	"testing"
 
 	"pgtier/proxy/pool"
-
+	"pgtier/proxy/shardmap"
 	"pgtier/router/topology"
 )
+
+// QuerierOf asks a database as the proxy itself does.
+func (p *Proxy) QuerierOf(name string) (shardmap.Querier, error) {
+	d, err := p.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.querier, nil
+}
 
 // shardedDatabase has two shards, a table users and a reference table.
 func shardedDatabase() Database {

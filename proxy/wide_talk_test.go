@@ -37,7 +37,6 @@ func newTalk(t testing.TB, edit func(*proxy.Config)) (s *spread, p *running, who
 type talk struct {
 	name  string
 	lines []string
-	not   string // what of it is refused across shards: the whole must not be asked
 }
 
 // messages are those of one line.
@@ -52,7 +51,7 @@ func messages(t testing.TB, line string) (out []byte) {
 		case "P":
 			out = wire.AppendParse(out, fields[0], []byte(fields[1]), nil)
 		case "B":
-			at := 0
+			var at int
 			out, at = wire.Begin(out, wire.MsgBind)
 			out = wire.AppendString(wire.AppendString(out, fields[0]), fields[1])
 			out = binary.BigEndian.AppendUint16(append(out, 0, 0), uint16(len(fields)-2))
@@ -61,12 +60,12 @@ func messages(t testing.TB, line string) (out []byte) {
 			}
 			out = wire.End(append(out, 0, 0), at)
 		case "D", "C":
-			at := 0
+			var at int
 			out, at = wire.Begin(out, map[string]byte{"D": wire.MsgDescribe, "C": wire.MsgClose}[kind])
 			out = wire.End(wire.AppendString(append(out, fields[0]...), fields[1]), at)
 		case "E":
 			most, _ := strconv.Atoi(fields[1])
-			at := 0
+			var at int
 			out, at = wire.Begin(out, wire.MsgExecute)
 			out = wire.End(binary.BigEndian.AppendUint32(wire.AppendString(out, fields[0]), uint32(most)), at)
 		case "S":
@@ -74,17 +73,17 @@ func messages(t testing.TB, line string) (out []byte) {
 		case "H":
 			out = wire.AppendEmpty(out, wire.MsgFlush)
 		case "F": // a call of a function that is not there
-			at := 0
+			var at int
 			out, at = wire.Begin(out, wire.MsgFunction)
 			out = wire.End(append(out, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0), at)
 		case "d":
-			at := 0
+			var at int
 			out, at = wire.Begin(out, wire.MsgCopyData)
 			out = wire.End(append(append(out, strings.ReplaceAll(rest, `\t`, "\t")...), '\n'), at)
 		case "c":
 			out = wire.AppendEmpty(out, wire.MsgCopyDone)
 		case "f":
-			at := 0
+			var at int
 			out, at = wire.Begin(out, wire.MsgCopyFail)
 			out = wire.End(wire.AppendString(out, rest), at)
 		default:

@@ -17,8 +17,11 @@ import (
 	"pgtier/configs"
 	"pgtier/parser"
 	"pgtier/proxy"
+	"pgtier/proxy/shardmap"
 	"pgtier/router"
 	"pgtier/router/catalog"
+	"pgtier/router/plan"
+	"pgtier/router/shard"
 	"pgtier/router/topology"
 )
 
@@ -70,7 +73,15 @@ func explain(ctx context.Context, out io.Writer, config proxy.Config, name, sql 
 	circumstances := database.Circumstances()
 	circumstances.Params = params
 	statement := parser.NewCache(int64(config.Limits.StatementCache)).Statement([]byte(sql))
-	for _, f := range router.Explain(statement, circumstances, snapshot) {
+	facts := router.Explain(statement, circumstances, snapshot)
+	if database.Sharded() {
+		schema, err := readShards(ctx, config, database, name, snapshot)
+		if err != nil {
+			return err
+		}
+		facts = proxy.ShardFacts(facts, schema, statement, sql, params)
+	}
+	for _, f := range facts {
 		line := fmt.Sprintf("%-12s %s", f.Item, f.Value)
 		if f.Reason != "" {
 			line += " (" + f.Reason + ")"
@@ -78,6 +89,34 @@ func explain(ctx context.Context, out io.Writer, config proxy.Config, name, sql 
 		fmt.Fprintln(out, line)
 	}
 	return nil
+}
+
+// readShards reads the map of a sharded database; before the first proxy has made one, that which it will make.
+func readShards(ctx context.Context, config proxy.Config, database proxy.Database, name string, snapshot *catalog.Snapshot) (*plan.Schema, error) {
+	mapped, err := database.MapConfig(name, "pgtier explain")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, catalogLimit)
+	defer cancel()
+	control := serverCheck{config: config, database: name, pool: database.Pool, server: config.ControlOf(name)}
+	conn, err := control.connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("control %s: %s", control.server, connectProblem(err))
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	m, found, err := shardmap.Inspect(ctx, mapped, querier{conn.PgConn()}, nil)
+	if err == nil {
+		err = errors.Join(found...)
+	}
+	if err == nil && m == nil {
+		m, err = shard.Even(1, mapped.Buckets, mapped.Shards...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("control %s: %w", control.server, err)
+	}
+	schema, _, err := plan.NewSchema(database.Planning(), snapshot, m)
+	return schema, err
 }
 
 // catalogLimit bounds the reading of a catalog: a second suffices for ten thousand functions.
@@ -111,6 +150,9 @@ func (c serverCheck) readCatalog(ctx context.Context) (*catalog.Snapshot, error)
 		return nil, errors.New(connectProblem(err))
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if database := c.config.Databases[c.database]; database.Sharded() {
+		return catalog.Load(ctx, querier{conn.PgConn()}, catalog.Relations)
+	}
 	return catalog.Load(ctx, querier{conn.PgConn()})
 }
 

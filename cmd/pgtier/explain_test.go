@@ -14,6 +14,7 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 	pgtest.Exec(t, shard.Manager, app, "CREATE TABLE orders (id int PRIMARY KEY, user_id int); CREATE SEQUENCE s")
 	manager, replica := shard.Manager.URL(app, "", ""), shard.Replicas[0].URL(app, "", "")
 	with := writeFile(t, "with.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n", manager, replica))
+	sharded := writeFile(t, "sharded.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}, {manager: %q}], sharding: {tables: {orders: {key: user_id}}}}}\n", manager, manager))
 	without := writeFile(t, "without.yaml", fmt.Sprintf("databases: {'*': {shards: [{manager: %q}], reads: {consistency: eventual}}}\n", manager))
 	lost := writeFile(t, "lost.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n",
 		strings.Replace(manager, shard.Manager.Address(), "127.0.0.1:1", 1), replica))
@@ -26,6 +27,10 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 		"a read": {[]string{"--config", with, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"kind         select\n",
 			"table        orders (reads)", "parameter    $1 = 42 (chooses nothing: not sharded)", "key          none (not sharded)", "read only    proved (reads public.orders; every function is stable)",
 			"consistency  session (reads.consistency: never older", "target       replica (reads public.orders", "cause        replica", "connection   shared", "cache        not served by this version"}},
+		"a shard": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"shards       s", "(one: key orders.user_id)"}},
+		"all shards": {[]string{"--config", sharded, "--database", "app", "SELECT count(*), max(id) FROM orders ORDER BY 1 LIMIT 3"}, 0,
+			[]string{"shards       s0, s1 (scatter: partial aggregates of all shards)", "sends        SELECT count(*), max(id) FROM orders", "merge        2 aggregates and keys of groups made of parts, in order, limited"}},
+		"no shard":        {[]string{"--config", sharded, "--database", "app", "SELECT count(*) + 1 FROM orders"}, 0, []string{"shards       none (refused with 0A000: expression over aggregates", "hint         Return the aggregates"}},
 		"a write":         {[]string{"--config", with, "--database", "app", "SELECT nextval('s')"}, 0, []string{"target       manager (writes)", "cause        not_proved"}},
 		"a hint":          {[]string{"--config", with, "--database", "app", "/* pgtier: consistency=manager */ SELECT 1"}, 0, []string{"consistency  manager (the statement's hint", "target       manager (consistency level manager)"}},
 		"a bad hint":      {[]string{"--config", with, "--database", "app", "/* pgtier: consistency=maybe */ SELECT 1"}, 0, []string{"target       none (refused with 22023: hint consistency is"}},

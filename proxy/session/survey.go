@@ -248,7 +248,6 @@ func (s *Session) circumstances() *plan.Circumstances {
 	c := &s.circumstance
 	c.Shard, _ = s.settings.Value(router.SettingShard)
 	c.ShardingKey, _ = s.settings.Value(router.SettingShardingKey)
-	c.Changed = s.txn.ddl
 	if now := s.params; now != s.circumstanceOf {
 		s.circumstanceOf = now
 		c.ASCII = now.Value("client_encoding") != now.Value("server_encoding")

@@ -474,19 +474,22 @@ func (j *job) tag(taking []*branch, rows int64, returns bool) (string, *wire.Err
 	}
 	sum := int64(0)
 	for _, b := range taking {
-		if at := strings.LastIndexByte(b.tag, ' '); at >= 0 {
-			n, err := strconv.ParseInt(b.tag[at+1:], 10, 64)
-			if err != nil {
-				return b.tag, nil
-			}
-			sum += n
-		}
+		sum += counted(b.tag)
 	}
 	at := strings.LastIndexByte(first, ' ')
-	if at < 0 {
+	if last := first[len(first)-1:]; at < 0 || last < "0" || last > "9" {
 		return first, nil
 	}
 	return first[:at+1] + strconv.FormatInt(sum, 10), nil
+}
+
+// counted is the number of rows at the end of a command tag, 0 if there is none.
+func counted(tag string) int64 {
+	n, err := strconv.ParseInt(tag[strings.LastIndexByte(tag, ' ')+1:], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // rowSource gives a branch's rows to a merge.

@@ -78,6 +78,7 @@ type graph struct {
 	builtins  map[uint32]*builtin
 	relations map[uint32]relation
 	operators map[uint32]operator
+	shadows   bool // see Snapshot.ShadowsEqual
 	edges     map[node][]edge
 	// mentions are the functions whose body has the name of a function or relation; calls are those whose body calls a built-in function.
 	mentions map[string][]*function

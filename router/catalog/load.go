@@ -64,6 +64,7 @@ func Load(ctx context.Context, q Querier, extras ...Extra) (*Snapshot, error) {
 	l.g.readBodies()
 	s := newSnapshot(l.g, maps.Clone(l.known), version)
 	s.evidence = newEvidence(l.g, l.known)
+	s.shadows = l.g.shadows
 	if slices.Contains(extras, Relations) {
 		if s.shapes, err = l.shapes(); err != nil {
 			return nil, err
@@ -147,12 +148,13 @@ func (l *loader) relations() error {
 }
 
 func (l *loader) operators() error {
-	return l.rows(queryOperators, 3, func(v []string) error {
+	return l.rows(queryOperators, 4, func(v []string) error {
 		oid, err := oids(v[0])
 		if err != nil {
 			return err
 		}
 		l.g.operators[oid[0]] = operator{schema: v[1], name: v[2]}
+		l.g.shadows = l.g.shadows || v[2] == "=" && v[3] == "t"
 		return nil
 	})
 }

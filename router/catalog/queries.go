@@ -100,8 +100,8 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 1259 AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'`
 
-// queryOperators yields oid, schema and name.
-const queryOperators = `SELECT o.oid, n.nspname, o.oprname FROM pg_catalog.pg_operator o
+// queryOperators yields oid, schema, name, and whether both operands are of types of the server itself.
+const queryOperators = `SELECT o.oid, n.nspname, o.oprname, o.oprleft BETWEEN 1 AND 16383 AND o.oprright BETWEEN 1 AND 16383 FROM pg_catalog.pg_operator o
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid >= 16384`
 
 // queryParts yields the objects that tie functions to relations: kind, oid, name, relation, detail and other. Detail and other depend on

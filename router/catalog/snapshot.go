@@ -34,6 +34,8 @@ type Snapshot struct {
 	all     string // the reason for all statements
 	anyOf   string // the reason for statements that visit all relations without naming them
 
+	shadows bool
+
 	evidence *evidence
 	shapes   *shapes // nil unless asked for
 	memo     Memo
@@ -276,3 +278,7 @@ func skipSpace(text string, i int) int {
 	}
 	return i
 }
+
+// ShadowsEqual says whether the database has an operator = for two types of the server itself that is not the server's own: where no schema is
+// written, search_path decides which is meant.
+func (s *Snapshot) ShadowsEqual() bool { return s != nil && s.shadows }

@@ -94,7 +94,9 @@ func (m *mingler) anyWindow() bool { return !m.q.windowsBy(func(*parser.Window) 
 
 // group adds a key by which rows are one group.
 func (m *mingler) group(e *parser.Expr) *Refusal {
-	at, v, r := 0, m.q.scope.resolve(e), (*Refusal)(nil)
+	var at int
+	var r *Refusal
+	v := m.q.scope.resolve(e)
 	switch {
 	case e.Kind == parser.ExprConstant:
 		at, v, r = m.position(e)
@@ -220,7 +222,8 @@ func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 		return merge.Key{}, refuse("ORDER BY … USING over rows of several shards", "Use ASC or DESC.")
 	}
 	var v *variable
-	at, r := 0, (*Refusal)(nil)
+	var at int
+	var r *Refusal
 	if m.aggregatesInside(s.Expr) {
 		at, r = m.hidden(s.Expr)
 	} else {

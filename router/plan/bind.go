@@ -47,7 +47,7 @@ func (b *binder) fail(r *Refusal) {
 // query binds a query whose outer queries' names are in outer.
 func (b *binder) query(tree *parser.Query, outer *scope) *query {
 	b.queries++
-	q := &query{tree: tree, first: b.numbers, scope: &scope{outer: outer}}
+	q := &query{tree: tree, first: b.numbers, scope: &scope{outer: outer}, shadowed: b.schema.catalog.ShadowsEqual()}
 	q.scope.query = q
 	defer func() { q.last = b.numbers }()
 	if b.queries > maxQueries {

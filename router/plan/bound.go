@@ -23,6 +23,8 @@ type query struct {
 	first, last int
 	// recursive: it is a WITH query that names itself.
 	recursive bool
+	// shadowed: = may be another operator than the server's own.
+	shadowed bool
 	// aggregates: its rows are made of many, be it that an aggregate inside a sub-select belongs to it.
 	aggregates bool
 	// borrowed: an aggregate inside a sub-select may belong to it.

@@ -33,15 +33,15 @@ func (c *condition) true(e *parser.Expr) {
 	case parser.ExprOr:
 		c.oneOf(e.Args)
 	case parser.ExprOperator:
-		if len(e.Args) == 2 && isEqual(e) {
+		if len(e.Args) == 2 && c.isEqual(e) {
 			c.equal(e.Args[0], e.Args[1])
 		}
 	case parser.ExprIn:
-		if !e.Not && isEqual(e) && len(e.Args) > 1 {
+		if !e.Not && c.isEqual(e) && len(e.Args) > 1 {
 			c.in(e.Args[0], e.Args[1:])
 		}
 	case parser.ExprAny:
-		if isEqual(e) && len(e.Args) == 2 {
+		if c.isEqual(e) && len(e.Args) == 2 {
 			c.any(e.Args[0], e.Args[1])
 		}
 	case parser.ExprSubquery:
@@ -50,8 +50,8 @@ func (c *condition) true(e *parser.Expr) {
 }
 
 // isEqual says whether an expression's operator is the server's own =.
-func isEqual(e *parser.Expr) bool {
-	return e.Name == "=" && (e.Schema == "" || e.Schema == "pg_catalog")
+func (c *condition) isEqual(e *parser.Expr) bool {
+	return e.Name == "=" && (e.Schema == "" && !c.query.shadowed || e.Schema == "pg_catalog")
 }
 
 // equal adds left = right.
@@ -198,7 +198,7 @@ func (c *condition) exists(e *parser.Expr) {
 	}
 	inner := slices.Clone(s.query.always())
 	if e.Sub == parser.SubAny {
-		if !isEqual(e) {
+		if !c.isEqual(e) {
 			return
 		}
 		s.positive = true

@@ -77,7 +77,7 @@ func (w *work) alterTable(text *words, t *table) *Refusal {
 	switch {
 	case text.is(1, "table", "foreign") && (text.has("attach", "detach", "inherit")):
 		return refuse("ATTACH, DETACH or INHERIT of table \""+t.name+"\" with rows on several shards", "Use CREATE TABLE … PARTITION OF.")
-	case text.has("rename") && text.has("to") && !text.has("column", "constraint") && renamesTable(text, t), text.has("schema") && text.has("set"):
+	case text.has("rename") && text.has("to") && !text.has("column", "constraint") && renamesTable(text), text.has("schema") && text.has("set"):
 		return refuse("new name or schema of table \""+t.name+"\", by which the configuration knows it", "Change the configuration while the table is empty.")
 	case t.sharded() && text.has("rename", "drop", "type") && namesKey(text, t):
 		return refuse("change of a key column of table \""+t.name+"\"", "Make a new table and copy the rows.")
@@ -90,7 +90,7 @@ func (w *work) alterTable(text *words, t *table) *Refusal {
 }
 
 // renamesTable says whether ALTER TABLE … RENAME TO may be meant, which names no column: the word behind RENAME is TO.
-func renamesTable(text *words, t *table) bool {
+func renamesTable(text *words) bool {
 	for i := range text.text {
 		if text.is(i, "rename") && text.is(i+1, "to") {
 			return true

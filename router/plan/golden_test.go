@@ -26,6 +26,8 @@ type goldenCase struct {
 	c      Circumstances
 	want   []string
 	loose  bool // the server is not asked whether it takes the text
+	// changed: the transaction has changed the catalog.
+	changed bool
 }
 
 func goldenCases(t *testing.T, lines []string) []goldenCase {
@@ -66,7 +68,7 @@ func give(t *testing.T, c *goldenCase, given string) {
 	case "backslashes":
 		c.c.Backslashes = true
 	case "changed":
-		c.c.Changed = true
+		c.changed = true
 	case "loose":
 		c.loose = true
 	default:
@@ -107,7 +109,7 @@ func TestPlansGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	cache := parser.NewCache(1 << 24)
+	cache := newCache()
 	got := map[int][]string{}
 	cases := goldenCases(t, lines)
 	for _, c := range cases {
@@ -145,7 +147,7 @@ func goldenPlan(schema *Schema, cache *parser.Cache, c *goldenCase) (lines, sent
 	values.SQL = sql
 	st := cache.Statement(sql)
 	statement := schema.Statement(st, sql)
-	if c.c.Changed {
+	if c.changed {
 		statement = schema.Changed(st, sql)
 	}
 	p := statement.Route(&values, &c.c)

@@ -61,11 +61,16 @@ func (w *work) selected(source *query, i int, c *catalog.Column) []*values {
 	case out == nil || out.family != columnFamily(c) || out.family == familyNone:
 		return nil
 	default:
-		return slices.DeleteFunc(source.facts.pinned(out), func(l *values) bool { return l.given })
+		return compared(source.facts.pinned(out))
 	}
 	k.inferred = c.Type
 	w.checks = append(w.checks, checked{w.root.target.table, []*value{&k}})
 	return []*values{{list: []value{k}}}
+}
+
+// compared are the lists that a variable is compared with, so that it is not NULL.
+func compared(lists []*values) []*values {
+	return slices.DeleteFunc(lists, func(l *values) bool { return l.given })
 }
 
 // spreadInsert has each shard insert what it selects, where the rows' key is that of the rows that they are made of.
@@ -170,11 +175,13 @@ func (w *work) pinRow(q *query, t *table, columns []string, list []*parser.Expr,
 			continue
 		}
 		v := q.scope.resolve(list[at])
-		if v == nil || v.family != columnFamily(c) || len(q.from) != 2 || len(q.from[1].facts.pinned(v)) == 0 {
+		if v != nil && v.family == columnFamily(c) && len(q.from) == 2 {
+			p.columns[i] = compared(q.from[1].facts.pinned(v))
+		}
+		if len(p.columns[i]) == 0 {
 			w.forbid(refuse("INSERT whose key "+t.relation.Name+"."+c.Name+" is computed", "Send the key as a parameter or a constant."))
 			return false
 		}
-		p.columns[i] = q.from[1].facts.pinned(v)
 	}
 	w.pins = mergePins(w.pins, []pin{p})
 	w.checks = append(w.checks, checked{t, row})

@@ -9,6 +9,7 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/parser"
 	"pgtier/router/catalog"
 	"pgtier/router/shard"
 )
@@ -41,13 +42,20 @@ func testDatabase(t testing.TB) *pgconn.PgConn {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, server, name, string(ddl))
-	conn, err := pgconn.Connect(t.Context(), server.URL(name, "", ""))
+	return dial(t, server, name)
+}
+
+func dial(t testing.TB, server *localpg.Server, database string) *pgconn.PgConn {
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), server.URL(database, "", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	return conn
 }
+
+func newCache() *parser.Cache { return parser.NewCache(1 << 24) }
 
 // querier asks over a connection.
 type querier struct{ conn *pgconn.PgConn }

@@ -37,7 +37,7 @@ func (r *reader) numberParam(v *value) (n int64, null, ok bool) {
 		return 0, false, false
 	}
 	p := &r.values.Params[v.Param-1]
-	size := 0
+	var size int
 	switch shard.Type(p.OID) {
 	case 0, shard.Unknown, shard.Int8:
 		size = 8

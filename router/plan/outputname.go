@@ -27,7 +27,7 @@ func figure(e *parser.Expr) (name, maybe string, weak bool) {
 	case parser.ExprCast:
 		name, maybe, weak = figure(e.Args[0])
 		if name == "" || weak {
-			return typeName(e.Name), maybe, true
+			return e.Name, maybe, true
 		}
 		return name, maybe, false
 	case parser.ExprCollate:
@@ -48,9 +48,6 @@ func figure(e *parser.Expr) (name, maybe string, weak bool) {
 	}
 	return "", "", false
 }
-
-// typeName is a type's name as a cast gives it to a column: that of the catalog.
-func typeName(name string) string { return name }
 
 func figureSub(e *parser.Expr) (name, maybe string, weak bool) {
 	switch e.Sub {

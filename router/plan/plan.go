@@ -82,8 +82,6 @@ type Circumstances struct {
 	ASCII bool
 	// Backslashes: standard_conforming_strings is off.
 	Backslashes bool
-	// Changed: the transaction has changed the catalog, so that a name that is not known may be anything.
-	Changed bool
 }
 
 // Values are what a statement is executed with.

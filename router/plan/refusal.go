@@ -15,9 +15,3 @@ const (
 func refuse(message, hint string) *Refusal {
 	return &Refusal{Code: notSupported, Message: message, Hint: hint}
 }
-
-// because adds a detail.
-func (r *Refusal) because(detail string) *Refusal {
-	r.Detail = detail
-	return r
-}

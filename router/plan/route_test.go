@@ -1,10 +1,6 @@
 package plan
 
-import (
-	"testing"
-
-	"pgtier/parser"
-)
+import "testing"
 
 // routeCases are statements whose way is found without allocation, with the parameters that they are carried out with.
 func routeCases() map[string]struct {
@@ -32,7 +28,7 @@ func routeCases() map[string]struct {
 
 func TestRouteAllocatesNothing(t *testing.T) {
 	schema, _ := testSchema(t, testDatabase(t))
-	cache := parser.NewCache(1 << 24)
+	cache := newCache()
 	for name, c := range routeCases() {
 		v := &Values{SQL: []byte(c.sql), Params: c.params, Known: true}
 		st := cache.Statement(v.SQL)
@@ -48,7 +44,7 @@ func TestRouteAllocatesNothing(t *testing.T) {
 
 func BenchmarkRoute(b *testing.B) {
 	schema, _ := testSchema(b, testDatabase(b))
-	cache := parser.NewCache(1 << 24)
+	cache := newCache()
 	for name, c := range routeCases() {
 		v := &Values{SQL: []byte(c.sql), Params: c.params, Known: true}
 		st := cache.Statement(v.SQL)
@@ -63,7 +59,7 @@ func BenchmarkRoute(b *testing.B) {
 
 func BenchmarkStatement(b *testing.B) {
 	schema, _ := testSchema(b, testDatabase(b))
-	cache := parser.NewCache(1 << 24)
+	cache := newCache()
 	sql := []byte("SELECT u.id, u.name, sum(o.total) FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = $1 GROUP BY u.id, u.name")
 	st := cache.Statement(sql)
 	b.ReportAllocs()

@@ -115,7 +115,7 @@ func (s *Schema) byName(name string) *table {
 	return nil
 }
 
-// knows says whether a parser's fact names a table of a place.
+// place is that of a table that a statement names.
 func (s *Schema) place(t parser.Table, changed bool) place {
 	return s.lookup(t.Schema, t.Name, changed).place
 }

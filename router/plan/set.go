@@ -5,8 +5,7 @@ import "math/bits"
 // set is a set of shards.
 type set [MaxShards / 64]uint64
 
-func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
-func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+func (s *set) add(i int) { s[i/64] |= 1 << (i % 64) }
 
 func (s *set) union(o *set) {
 	for i := range s {

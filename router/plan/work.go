@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"pgtier/parser"
 )
 
@@ -213,9 +215,12 @@ func (w *work) sharded() {
 			return
 		}
 	}
+	if !w.allFound() {
+		return
+	}
 	w.kind = One
 	w.home = w.home || w.has(placeHome)
-	for _, n := range append(w.bind.uses, w.updated()...) {
+	for _, n := range append(slices.Clone(w.bind.uses), w.updated()...) {
 		w.pin(n)
 	}
 	w.reason = w.pinReason()
@@ -230,6 +235,21 @@ func (w *work) sharded() {
 		return
 	}
 	w.widen()
+}
+
+// allFound refuses statements with a table in a place that nobody has looked into.
+func (w *work) allFound() bool {
+	found := map[*parser.Source]bool{}
+	for _, n := range append(slices.Clone(w.bind.uses), w.bind.targets...) {
+		found[n.source] = true
+	}
+	for _, s := range w.tree.Sources {
+		if !found[s] {
+			w.refuse(refuse("table \""+s.Name+"\" in a place that is not looked into", hintPin))
+			return false
+		}
+	}
+	return true
 }
 
 // updated are the targets whose rows must be found.

@@ -1,0 +1,23 @@
+package proxy
+
+import (
+	"slices"
+
+	"pgtier/parser"
+	"pgtier/router"
+	"pgtier/router/plan"
+)
+
+// ShardFacts puts what is known of the shards into an explanation of sql.
+func ShardFacts(facts []router.Fact, schema *plan.Schema, st *parser.Statement, sql string, params []string) []router.Fact {
+	facts = slices.DeleteFunc(facts, func(f router.Fact) bool { return f.Item == "key" })
+	for i := range facts {
+		if facts[i].Item == "parameter" {
+			facts[i].Reason = ""
+		}
+	}
+	for _, f := range schema.Explain(st, []byte(sql), params) {
+		facts = append(facts, router.Fact(f))
+	}
+	return facts
+}

@@ -1,0 +1,52 @@
+package proxy_test
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"pgtier/proxy"
+	"pgtier/proxy/shardmap"
+	"pgtier/router/shard"
+)
+
+// TestMapIsKeptOverTheProxysOwnConnections has the maps' objects made and asked for as the proxy asks its servers.
+func TestMapIsKeptOverTheProxysOwnConnections(t *testing.T) {
+	r := newRig(t)
+	cfg := r.config(t, func(cfg *proxy.Config) {
+		d := cfg.Databases[r.database]
+		d.Sharding.Tables = map[string]proxy.Table{"users": {Key: []string{"id"}}}
+		cfg.Databases[r.database] = d
+	})
+	p := r.start(t, cfg)
+	wantValue(t, p.client(t), "SELECT 1", "1") // a login gives the role
+	q, err := p.QuerierOf(r.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := cfg.Databases[r.database]
+	config, err := database.MapConfig(r.database, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := shardmap.New(config, q, map[shard.Name]shardmap.Querier{"s0": q}, time.Hour, zap.NewNop())
+	if err := w.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := w.State()
+	if s.Refusal != nil || len(s.Unprepared) > 0 || s.Map.String() != "0-1023:s0" {
+		t.Fatalf("got %+v", s)
+	}
+	next, err := s.Map.Moved(2, "s0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Advance(t.Context(), 1, next); err != nil || w.State().Map.Version() != 2 {
+		t.Errorf("advance: %v", err)
+	}
+	if err := w.Advance(t.Context(), 1, next); err == nil {
+		t.Error("version 2 comes twice")
+	}
+	wantValue(t, p.client(t), "SELECT count(*) FROM pg_tables WHERE schemaname = 'pgtier'", "5")
+}

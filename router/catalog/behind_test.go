@@ -1,0 +1,91 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/parser"
+)
+
+func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
+	s := relations(t, `
+		CREATE TABLE a (id int PRIMARY KEY, b int DEFAULT 7, at timestamptz DEFAULT now());
+		CREATE TABLE child (id int REFERENCES a ON DELETE CASCADE);
+		CREATE TABLE log (what text);
+		CREATE TABLE other (id int);
+		CREATE VIEW v AS SELECT * FROM a;
+		CREATE FUNCTION reads() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM other';
+		CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS 'INSERT INTO log VALUES (1)';
+		CREATE FUNCTION blind(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END';
+		CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := 5; INSERT INTO log VALUES (1); RETURN NEW; END';
+		CREATE TABLE watched (id int);
+		CREATE TRIGGER noted BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted();`)
+	cache := parser.NewCache(1 << 20)
+	for _, c := range []struct{ sql, want string }{
+		{"SELECT * FROM a", "related public.a"},
+		{"SELECT * FROM v", "related public.a"},
+		{"SELECT reads() FROM a", "reads public.other related public.a functions public.reads"},
+		{"SELECT writes()", "reads public.log writes public.log functions public.writes"},
+		{"SELECT blind('x')", "functions public.blind all"},
+		{"SELECT abs(1), nosuch(2)", ""},
+		{"DELETE FROM a", "related public.a changed public.a public.child"},
+		{"INSERT INTO a VALUES (1)", "related public.a changed public.a"},
+		{"INSERT INTO watched VALUES (1)", "reads public.log writes public.log related public.watched changed public.watched functions public.noted"},
+	} {
+		b := s.Behind(&cache.Statement([]byte(c.sql)).Commands[0])
+		var got []string
+		for _, list := range []struct {
+			name  string
+			names []string
+		}{{"reads", b.Reads}, {"writes", b.Writes}, {"related", b.Related}, {"changed", b.Changed}, {"functions", b.Functions}} {
+			if len(list.names) > 0 {
+				got = append(got, list.name+" "+strings.Join(list.names, " "))
+			}
+		}
+		if b.All {
+			got = append(got, "all")
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%s: got %q, want %q", c.sql, text, c.want)
+		}
+	}
+	b := s.Behind(&cache.Statement([]byte("INSERT INTO watched VALUES (1)")).Commands[0])
+	if !b.TriggersName("id") || b.TriggersName("other") {
+		t.Errorf("trigger of watched names id %v and other %v, want true and false", b.TriggersName("id"), b.TriggersName("other"))
+	}
+}
+
+func TestDefaultConstant(t *testing.T) {
+	s := relations(t, `
+		CREATE SEQUENCE q;
+		CREATE TABLE t (a int DEFAULT 7, b numeric(9,2) DEFAULT 0, c text DEFAULT lower('X'), d timestamptz DEFAULT now(), e int DEFAULT nextval('q'),
+			f text DEFAULT current_user, g text[] DEFAULT '{}', h date DEFAULT '2024-01-01', i int, j uuid DEFAULT gen_random_uuid(), k boolean DEFAULT 1 > 0,
+			l date DEFAULT current_date, m int GENERATED ALWAYS AS (1) STORED)`)
+	var got []string
+	for _, c := range mustRelation(t, s, "t").Columns {
+		got = append(got, fmt.Sprint(c.Name, "=", c.DefaultConstant))
+	}
+	want := "a=true b=true c=true d=false e=false f=false g=true h=true i=false j=false k=true l=false m=false"
+	if text := strings.Join(got, " "); text != want {
+		t.Errorf("got  %s\nwant %s", text, want)
+	}
+}
+
+func TestShadowsEqual(t *testing.T) {
+	server, name, q := database(t)
+	if loadRelations(t, q).ShadowsEqual() {
+		t.Error("an empty database has an operator = of its own")
+	}
+	pgtest.Exec(t, server, name, `CREATE TYPE own AS (a int); CREATE FUNCTION same(own, own) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+		CREATE OPERATOR = (LEFTARG = own, RIGHTARG = own, FUNCTION = same)`)
+	if loadRelations(t, q).ShadowsEqual() {
+		t.Error("an operator for a type of its own counts")
+	}
+	pgtest.Exec(t, server, name, `CREATE SCHEMA s; CREATE FUNCTION s.same(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+		CREATE OPERATOR s.= (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = s.same)`)
+	if !loadRelations(t, q).ShadowsEqual() {
+		t.Error("an operator for bigint and integer does not count")
+	}
+}
