@@ -401,7 +401,7 @@ func TestNoticesDoNotStopACopy(t *testing.T) {
 	c := p.rawDial(t, wire.Protocol30)
 	msgs := wire.AppendQuery(nil, "COPY accounts FROM STDIN")
 	long := strings.Repeat("x", 1000)
-	for id := range 6000 {
+	for id := range 45000 {
 		msgs = append(msgs, messages(t, fmt.Sprintf(`d %d\t%s\t1`, 1000+id, long))...)
 	}
 	msgs = append(msgs, messages(t, "c")...)
@@ -420,8 +420,8 @@ func TestNoticesDoNotStopACopy(t *testing.T) {
 			t.Fatalf("heard %s", last)
 		}
 	}
-	if notices != 6000 {
+	if notices != 45000 {
 		t.Errorf("%d notices", notices)
 	}
-	wantValue(t, p.client(t), "SELECT count(*) FROM accounts WHERE owner LIKE 'xx%'", "6000")
+	wantValue(t, p.client(t), "SELECT count(*) FROM accounts WHERE owner LIKE 'xx%'", "45000")
 }

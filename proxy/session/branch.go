@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
@@ -34,6 +35,7 @@ type branch struct {
 	fields []field     // of the answer under way
 	tag    string      // what completed it
 	loud   *wide       // whose client gets the server's notices; nil: nobody does
+	stream *streaming  // a write under way while next reads
 	// described is the RowDescription of the answer under way.
 	described []byte
 }
@@ -101,6 +103,9 @@ func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 				return f, false, errSessionEnds
 			}
 			b.c.Unkick()
+			if b.stream != nil && b.stream.over.Load() {
+				return f, false, errWritten
+			}
 			continue
 		case errors.Is(err, wire.ErrTooLong):
 			b.c.Spoil("a message is too long")
@@ -154,6 +159,45 @@ func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 			return f, false, nil
 		}
 	}
+}
+
+// streaming is a write that goes on beside reads.
+type streaming struct {
+	over atomic.Bool   // it has returned
+	done chan struct{} // closed when it no longer touches the connection
+	err  error         // read after done
+}
+
+// errWritten ends a read beside a write because that is over.
+var errWritten = errors.New("written")
+
+// write sends data, and takes what the server says meanwhile: one that is not listened to does not listen either.
+func (b *branch) write(s *Session, data []byte) error {
+	w := &streaming{done: make(chan struct{})}
+	go func() { // ends with the write, for which the caller waits
+		w.err = b.c.Write(data)
+		w.over.Store(true)
+		b.c.Kick()
+		close(w.done)
+	}()
+	b.stream = w
+	var err error
+	for b.busy && err == nil {
+		if _, _, err = b.next(s); err == nil && b.loud != nil {
+			err = b.loud.flush()
+		}
+	}
+	<-w.done
+	b.stream = nil
+	if err != nil && !errors.Is(err, errWritten) {
+		return err
+	}
+	b.c.Unkick()
+	if w.err != nil {
+		b.c.Spoil("lost: " + w.err.Error())
+		return fmt.Errorf("send to server: %w", w.err)
+	}
+	return nil
 }
 
 // drain reads the answer under way to its end.

@@ -35,11 +35,11 @@ func (it *item) facts() *parser.Statement {
 // what is incomplete. false ends the session.
 func (s *Session) requests() bool {
 	for s.in.Len() > 0 {
-		if s.wide != nil && s.wide.copying != nil {
+		if s.copiesWide() {
 			if !s.copyMore() {
 				return false
 			}
-			if s.wide != nil && s.wide.copying != nil {
+			if s.copiesWide() {
 				return true
 			}
 			continue

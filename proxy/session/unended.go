@@ -8,7 +8,7 @@ const hastyAfter = 100 * time.Millisecond
 
 // noteUnended notes that messages wait for their Sync. Once they have waited hastyAfter, the sweeper has them sent on.
 func (s *Session) noteUnended() {
-	if s.dx != nil || s.in.Len() == 0 || len(s.items) == 0 {
+	if s.dx != nil || s.in.Len() == 0 || len(s.items) == 0 || s.copiesWide() {
 		if s.unended.Load() != 0 {
 			s.unended.Store(0)
 			s.hasty.Store(false)
@@ -26,9 +26,12 @@ func (s *Session) pending() bool {
 	if !s.requests() {
 		return false
 	}
-	if s.hasty.Swap(false) && s.dx == nil && s.in.Len() > 0 && len(s.items) > 0 {
+	if s.hasty.Swap(false) && s.dx == nil && s.in.Len() > 0 && len(s.items) > 0 && !s.copiesWide() {
 		s.unended.Store(0)
 		return s.startDuplex()
 	}
 	return true
 }
+
+// copiesWide reports whether what comes are rows for several shards, which wait for nothing but their ends.
+func (s *Session) copiesWide() bool { return s.wide != nil && s.wide.copying != nil }

@@ -197,7 +197,7 @@ func (x *wide) copyData(c *copyIn, data []byte) (refusal *wire.Error, err error)
 
 // copySend sends a shard the rows gathered for it. A server that has refused some already reads on, and says so at the end.
 func (x *wide) copySend(b *branch, buf *[]byte) error {
-	err := b.c.Write(appendCopyData(nil, *buf))
+	err := b.write(x.s, appendCopyData(nil, *buf))
 	*buf = (*buf)[:0]
 	return err
 }
@@ -247,7 +247,7 @@ func (x *wide) finishCopy(c *copyIn, why string) error {
 		} else if len(c.bufs[i]) > 0 {
 			end = append(appendCopyData(nil, c.bufs[i]), end...)
 		}
-		if err := b.c.Write(end); err != nil {
+		if err := b.write(x.s, end); err != nil {
 			return err
 		}
 	}
