@@ -36,8 +36,8 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"idle":                   {[]string{"--only", "idle"}, nil},
 		"replicas":               {[]string{"--only", "reads"}, []string{"reads-19-of-20-16"}},
 		"no replicas":            {[]string{"--only", "reads", "--replicas", "0"}, nil},
-		"shards":                 {[]string{"--shards"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-aggregate-group-1", "shards-aggregate-top-1", "shards-commit-1", "shards-commit-16"}},
-		"some of shards":         {[]string{"--shards", "--only", "point,commit-1"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-commit-1", "shards-commit-16"}},
+		"shards":                 {[]string{"--shards"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-aggregate-group-1", "shards-aggregate-top-1", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
+		"some of shards":         {[]string{"--shards", "--only", "point,commit"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
 		"profile of shards":      {[]string{"--shards", "--profile"}, []string{"shards-point-simple-16", "shards-point-prepared-16"}},
 		"profile":                {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
 	} {

@@ -64,9 +64,14 @@ func shardWorkloads(rows int) []workload {
 			targets: []string{directTarget, threeShardsTarget}, script: read.sql + ";\n",
 		})
 	}
-	for _, clients := range []int{1, quickClients} {
+	// By the simple protocol, in which drivers send BEGIN, it waits for the first statement; prepared, as only pgbench sends it, it goes to a shard at once.
+	for _, commits := range []struct {
+		mode    string
+		clients int
+	}{{"simple", 1}, {"simple", quickClients}, {"prepared", quickClients}} {
 		all = append(all, workload{
-			name: fmt.Sprintf("shards-commit-%d", clients), mode: "prepared", clients: clients, sampling: 1, seconds: 2, what: "BEGIN, two updates by key, COMMIT",
+			name: fmt.Sprintf("shards-commit-%s-%d", commits.mode, commits.clients), mode: commits.mode, clients: commits.clients, sampling: 1, seconds: 2,
+			what:    "BEGIN, two updates by key, COMMIT",
 			targets: []string{directTarget, threeShardsTarget, twoPhaseTarget},
 			script:  transferScript(rows, shardBuckets), scripts: map[string]string{twoPhaseTarget: transferScript(rows, shardBuckets/2)},
 		})
