@@ -36,6 +36,9 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"idle":                   {[]string{"--only", "idle"}, nil},
 		"replicas":               {[]string{"--only", "reads"}, []string{"reads-19-of-20-16"}},
 		"no replicas":            {[]string{"--only", "reads", "--replicas", "0"}, nil},
+		"shards":                 {[]string{"--shards"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-aggregate-group-1", "shards-aggregate-top-1", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
+		"some of shards":         {[]string{"--shards", "--only", "point,commit"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
+		"profile of shards":      {[]string{"--shards", "--profile"}, []string{"shards-point-simple-16", "shards-point-prepared-16"}},
 		"profile":                {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
 	} {
 		o, err := parseOptions(tc.args)
@@ -63,7 +66,7 @@ func TestReadsFromReplicasAreMeasuredByTheirOwnWorkloadOnly(t *testing.T) {
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"--peer", "a/b=x"}, {"extra"},
+		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"--peer", "a/b=x"}, {"extra"}, {"--shards", "--quick"}, {"--shards", "--peer", "a=x"},
 	} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%q: accepted", args)
@@ -190,7 +193,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	}
 	short := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s,
-		targets: []*target{p.direct(), pgbouncer, second, pool}, rounds: 1, seconds: 1, say: say,
+		targets: []*target{p.direct(), pgbouncer, second, pool}, rounds: 1, seconds: 1, say: say, warm: warmUps(),
 	}
 	t.Run("workloads", func(t *testing.T) { checkWorkloads(ctx, t, short) })
 	t.Run("idle clients", func(t *testing.T) {
@@ -216,7 +219,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	})
 	t.Run("pgtier's file", func(t *testing.T) {
 		file := filepath.Join(dir, "test.yaml")
-		if err := os.WriteFile(file, []byte(p.pgtierConfig(6432)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(p.pgtierConfig(6432, s.manager)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := configs.Load(file, nil); err != nil {

@@ -36,6 +36,7 @@ type options struct {
 	pgbouncer       string
 	peers           []peer
 	replicas        int
+	shards          bool
 }
 
 func main() {
@@ -72,6 +73,7 @@ func parseOptions(args []string) (options, error) {
 	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
 	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
 	set.IntVar(&o.replicas, "replicas", 1, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
+	set.BoolVar(&o.shards, "shards", false, "instead: what routing to a shard, reading from three and commits over two cost; 6 rounds of at least 1 second")
 	set.Func("peer", peerHelp, func(flag string) error {
 		one, err := parsePeer(flag)
 		o.peers = append(o.peers, one)
@@ -90,12 +92,21 @@ func parseOptions(args []string) (options, error) {
 		}
 		o.clients = append(o.clients, n)
 	}
-	if o.quick {
-		given := map[string]bool{}
-		set.Visit(func(f *flag.Flag) { given[f.Name] = true })
-		if !given["seconds"] {
-			o.seconds = 1
+	if o.shards && (o.quick || len(o.peers) > 0) {
+		return o, errors.New("--shards measures neither the quick series nor peers")
+	}
+	given := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if (o.quick || o.shards) && !given["seconds"] {
+		o.seconds = 1
+	}
+	if o.shards {
+		o.idle, o.replicas = 0, 0
+		if !given["rounds"] {
+			o.rounds = 6
 		}
+	}
+	if o.quick {
 		if !given["idle"] {
 			o.idle = 0
 		}
@@ -114,6 +125,13 @@ func parseOptions(args []string) (options, error) {
 
 // workloads are those that the flags choose.
 func (o options) workloads() []workload {
+	if o.shards {
+		only := o.only
+		if o.profile && only == "" {
+			only = "shards-point"
+		}
+		return chosen(shardWorkloads(shardRows), only, false)
+	}
 	if o.profile {
 		return chosen(workloads([]int{quickClients}), "select-", false)
 	}
@@ -139,7 +157,7 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	raiseFileLimit()
 	machine := thisMachine()
-	s, err := startServer(ctx, o.replicas, o.mostClients(), say)
+	s, err := o.startServers(ctx, say)
 	if err != nil {
 		return err
 	}
@@ -159,7 +177,10 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	series := &series{
 		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
-		server:  s, rounds: o.rounds, seconds: o.seconds, say: say,
+		server:  s, rounds: o.rounds, seconds: o.seconds, say: say, warm: warmUps(),
+	}
+	if o.shards {
+		series.warm = o.workloads()
 	}
 	series.targets, err = startTargets(ctx, o, proxies, say)
 	defer func() { err = errors.Join(err, stopTargets(series.targets)) }()
@@ -197,10 +218,20 @@ func bench(ctx context.Context, o options) (err error) {
 	return nil
 }
 
+// startServers starts what the targets lead to.
+func (o options) startServers(ctx context.Context, say progress) (*server, error) {
+	if o.shards {
+		return startShardServers(ctx, shardRows, o.mostClients(), say)
+	}
+	return startServer(ctx, o.replicas, o.mostClients(), say)
+}
+
 // fileName names the report by its day and by what was left out.
 func (r *report) fileName(o options) string {
 	name := r.Date.Format("2006-01-02")
 	switch {
+	case o.shards && !strings.Contains(o.only, "shards"):
+		name = strings.TrimSuffix(name+"-shards-"+strings.ReplaceAll(o.only, ",", "-"), "-")
 	case o.only != "":
 		name += "-" + strings.ReplaceAll(o.only, ",", "-")
 	case o.quick:
@@ -211,6 +242,9 @@ func (r *report) fileName(o options) string {
 
 // startTargets starts what is to be measured. Those that run are returned with an error, too.
 func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*target, error) {
+	if o.shards {
+		return shardTargets(ctx, o, p, say)
+	}
 	wanted := func(name string) bool { return o.targets == "" || named(name, o.targets) }
 	var all []*target
 	add := func(name string, start func() (*target, error)) error {

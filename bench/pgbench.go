@@ -114,9 +114,9 @@ func (p pgbench) run(ctx context.Context, w workload, t *target, seconds int, co
 		args = append(args, fmt.Sprintf("--sampling-rate=%g", w.sampling))
 	}
 	args = append(args, w.args...)
-	if w.script != "" {
+	if script := w.scriptFor(t); script != "" {
 		path := filepath.Join(logs, "script.sql")
-		if err := os.WriteFile(path, []byte(w.script), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
 			return pgbenchResult{}, fmt.Errorf("write pgbench's script: %w", err)
 		}
 		args = append(args, "-f", path)

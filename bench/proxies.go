@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"syscall"
+
+	"pgtier/cmd/localpg"
 )
 
 // The same for every proxy.
@@ -70,7 +72,7 @@ func (p *proxies) pgtier(ctx context.Context, program string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.startPgtier(ctx, program, pgtierTarget, port, p.pgtierConfig(port))
+	return p.startPgtier(ctx, program, pgtierTarget, port, p.pgtierConfig(port, p.server.manager))
 }
 
 // startPgtier starts a pgtier with a configuration; an empty program stands for this checkout's.
@@ -118,8 +120,9 @@ func commit(ctx context.Context) string {
 	return described
 }
 
-func (p *proxies) pgtierConfig(port int) string {
-	return fmt.Sprintf(`listen: ["%[1]s"]
+// pgtierConfig is pgtier's file for one shard with each of the managers. Its last line is in the last shard.
+func (p *proxies) pgtierConfig(port int, managers ...*localpg.Server) string {
+	config := fmt.Sprintf(`listen: ["%[1]s"]
 http: ""
 auth:
   method: scram-sha-256
@@ -131,10 +134,12 @@ pool: {mode: transaction, size: %[5]d, max_clients: %[6]d}
 databases:
   %[7]s:
     shards:
-      - name: s0
-        manager: "postgres://%[8]s:%[9]s@%[10]s/%[7]s?sslmode=disable"
-`, serverAddress(port), p.path("userlist.txt"), p.path("proxy.crt"), p.path("proxy.key"), poolSize, maxClients,
-		benchDatabase, benchRole, p.server.password, serverAddress(p.server.manager.Port))
+`, serverAddress(port), p.path("userlist.txt"), p.path("proxy.crt"), p.path("proxy.key"), poolSize, maxClients, benchDatabase)
+	for i, manager := range managers {
+		config += fmt.Sprintf("      - name: s%d\n        manager: \"postgres://%s:%s@%s/%s?sslmode=disable\"\n",
+			i, benchRole, p.server.password, serverAddress(manager.Port), benchDatabase)
+	}
+	return config
 }
 
 // debianProgram is the path of a program that Debian keeps where not everybody's PATH leads, or of that in PATH.

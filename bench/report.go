@@ -29,6 +29,7 @@ type report struct {
 type workloadResults struct {
 	Name    string   `json:"name"`
 	What    string   `json:"what"`
+	Routing spread   `json:"routing_cpu_us_per_transaction,omitzero"` // see routingOf
 	Results []result `json:"results"`
 }
 
@@ -99,7 +100,11 @@ func (r *report) cpuTable(w io.Writer) {
 	if len(r.Workloads) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\n## Processor time of the proxy, µs a transaction\n\nMedian of the rounds; behind it the ratio to PgBouncer's.\n\n| workload |")
+	behind := ""
+	if slices.Contains(r.targetNames(), pgbouncerTarget) {
+		behind = "; behind it the ratio to PgBouncer's"
+	}
+	fmt.Fprintf(w, "\n## Processor time of the proxy, µs a transaction\n\nMedian of the rounds%s.\n\n| workload |", behind)
 	proxies := slices.DeleteFunc(r.targetNames(), func(name string) bool { return name == directTarget })
 	for _, name := range proxies {
 		fmt.Fprintf(w, " %s |", name)
@@ -140,30 +145,67 @@ func (wr workloadResults) cpuCell(target string) string {
 	return "–"
 }
 
+// column is one of a workload's table. It is left out where no target has a value for it.
+type column struct {
+	title string
+	cell  func(result) string
+	has   func(result) bool // nil: every table has it
+}
+
+func columns() []column {
+	milliseconds := func(of func(percentiles) float64) func(result) string {
+		return func(r result) string { return fmt.Sprintf("%.2f", of(r.Latency)) }
+	}
+	besidePgBouncer := func(r result) bool { return r.ToPgBouncer != ratios{} }
+	return []column{
+		{"tx/s (min–max)", func(r result) string { return withRange(r.Throughput) }, nil},
+		{"÷ direct", func(r result) string { return factor(r.ToDirect.Throughput) }, nil},
+		{"÷ PgBouncer", func(r result) string { return factor(r.ToPgBouncer.Throughput) }, besidePgBouncer},
+		{"rows/s", func(r result) string { return number(r.Rows.Median) }, func(r result) bool { return r.Rows.Median != 0 }},
+		{"p50 ms", milliseconds(func(p percentiles) float64 { return p.P50 }), nil},
+		{"p95 ms", milliseconds(func(p percentiles) float64 { return p.P95 }), nil},
+		{"p99 ms", milliseconds(func(p percentiles) float64 { return p.P99 }), nil},
+		{"÷ direct", func(r result) string { return factor(r.ToDirect.P99) }, nil},
+		{"p99.9 ms", milliseconds(func(p percentiles) float64 { return p.P999 }), nil},
+		{"proxy µs/tx (min–max)", func(r result) string { return withRange(r.ProxyCPU) }, nil},
+		{"÷ PgBouncer", func(r result) string { return factor(r.ToPgBouncer.ProxyCPU) }, besidePgBouncer},
+		{"PostgreSQL µs/tx", func(r result) string { return number(r.ServerCPU.Median) }, nil},
+		{"÷ direct", func(r result) string { return factor(r.ToDirect.ServerCPU) }, nil},
+		{"peak memory", func(r result) string { return mebibytes(r.Peak) }, nil},
+	}
+}
+
 // table writes the results of one workload.
 func (wr workloadResults) table(w io.Writer) {
-	fmt.Fprint(w, "| | tx/s (min–max) | ÷ direct | ÷ PgBouncer | p50 ms | p95 ms | p99 ms | ÷ direct | p99.9 ms | proxy µs/tx (min–max) | ÷ PgBouncer | PostgreSQL µs/tx | ÷ direct | peak memory |\n")
-	fmt.Fprint(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	var problems []string
+	shown := slices.DeleteFunc(columns(), func(c column) bool { return c.has != nil && !slices.ContainsFunc(wr.Results, c.has) })
+	fmt.Fprint(w, "| |")
+	for _, c := range shown {
+		fmt.Fprintf(w, " %s |", c.title)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(shown)))
+	var remarks []string
 	for _, one := range wr.Results {
 		if one.Problem != "" {
-			problems = append(problems, fmt.Sprintf("%s: %s.", one.Target, one.Problem))
+			remarks = append(remarks, fmt.Sprintf("%s: %s.", one.Target, one.Problem))
 		}
 		if one.Failed > 0 {
-			problems = append(problems, fmt.Sprintf("%s: %d transactions failed.", one.Target, one.Failed))
+			remarks = append(remarks, fmt.Sprintf("%s: %d transactions failed.", one.Target, one.Failed))
 		}
 		if one.Rounds == 0 {
-			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", 13))
+			fmt.Fprintf(w, "| %s |%s\n", one.Target, strings.Repeat(" – |", len(shown)))
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %.2f | %.2f | %.2f | %s | %.2f | %s | %s | %s | %s | %s |\n", one.Target,
-			withRange(one.Throughput), factor(one.ToDirect.Throughput), factor(one.ToPgBouncer.Throughput),
-			one.Latency.P50, one.Latency.P95, one.Latency.P99, factor(one.ToDirect.P99), one.Latency.P999,
-			withRange(one.ProxyCPU), factor(one.ToPgBouncer.ProxyCPU),
-			number(one.ServerCPU.Median), factor(one.ToDirect.ServerCPU), mebibytes(one.Peak))
+		fmt.Fprintf(w, "| %s |", one.Target)
+		for _, c := range shown {
+			fmt.Fprintf(w, " %s |", c.cell(one))
+		}
+		fmt.Fprintln(w)
 	}
-	for _, problem := range problems {
-		fmt.Fprintf(w, "\n%s\n", problem)
+	if wr.Routing != (spread{}) {
+		remarks = append(remarks, sentenceOfRouting(wr.Routing))
+	}
+	for _, remark := range remarks {
+		fmt.Fprintf(w, "\n%s\n", remark)
 	}
 }
 

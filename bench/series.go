@@ -18,6 +18,7 @@ type run struct {
 	Peak       int64   // bytes; 0 without a proxy
 	Failed     int     // transactions that the server refused
 
+	round     int
 	latencies []time.Duration
 }
 
@@ -25,6 +26,7 @@ type run struct {
 type series struct {
 	pgbench pgbench
 	server  *server
+	warm    []workload // what targets run first; its seconds do not count
 	targets []*target
 	rounds  int
 	seconds int // of one run
@@ -45,11 +47,14 @@ func (s *series) report(ctx context.Context, todo []workload, r *report) error {
 			return context.Cause(ctx)
 		}
 		results := workloadResults{Name: w.name, What: w.describe()}
+		if w.routing {
+			results.Routing = routingOf(runs)
+		}
 		for _, t := range s.targets {
 			if !t.takes(w) {
 				continue
 			}
-			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]))
+			results.Results = append(results.Results, summarize(t.name, runs[t.name], problems[t.name]).reading(w.rows))
 			if t.routes == nil {
 				continue
 			}
@@ -69,8 +74,11 @@ func (s *series) report(ctx context.Context, todo []workload, r *report) error {
 // takes all the time to open them is warm, too.
 func (s *series) warmUp(ctx context.Context) error {
 	for _, t := range s.targets {
-		for _, mode := range []string{"simple", "prepared"} {
-			w := workload{name: "warm-up", mode: mode, clients: max(quickClients, t.sessions), args: []string{"-S"}, sampling: 0.1}
+		for _, w := range s.warm {
+			if !t.takes(w) {
+				continue
+			}
+			w.clients = max(w.clients, t.sessions)
 			if _, err := s.pgbench.run(ctx, w, t, 1, nil); err != nil && !errors.Is(err, errNoTransaction) {
 				return fmt.Errorf("warm %s up: %w", t.name, err)
 			}
@@ -105,6 +113,7 @@ func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map
 				problems[t.name] = err.Error()
 				continue
 			}
+			one.round = round
 			runs[t.name] = append(runs[t.name], one)
 			s.say("%-20s round %d %-10s %8.0f tx/s  proxy %6.1f µs  PostgreSQL %6.1f µs of processor time each", w.name, round+1, t.name, one.Throughput, one.ProxyCPU, one.ServerCPU)
 		}
@@ -167,3 +176,12 @@ func (s *series) processorTimes(t *target) (proxy, servers time.Duration, err er
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// warmUps are what makes targets warm under the usual workloads.
+func warmUps() []workload {
+	var all []workload
+	for _, mode := range []string{"simple", "prepared"} {
+		all = append(all, workload{name: "warm-up", mode: mode, clients: quickClients, args: []string{"-S"}, sampling: 0.1})
+	}
+	return all
+}

@@ -32,12 +32,28 @@ type server struct {
 
 // startServer starts a manager that makes commits durable and fills it with pgbench's tables and those of rowScript.
 // replicas follow it. It takes clients that come directly, and as many through a proxy that has a connection for each.
-func startServer(ctx context.Context, replicas, clients int, say progress) (_ *server, err error) {
+func startServer(ctx context.Context, replicas, clients int, say progress) (*server, error) {
+	s, err := startServers(ctx, localpg.Options{Replicas: replicas}, clients, say)
+	if err != nil {
+		return nil, err
+	}
+	say("loading pgbench's tables at scale %d", scale)
+	if err := s.load(ctx); err != nil {
+		return nil, stopAfter(err, s.cluster.Stop)
+	}
+	return s, nil
+}
+
+// startServers starts the servers of options, commits durable, each with an empty database. The first shard's manager is the
+// one that all targets lead to.
+func startServers(ctx context.Context, options localpg.Options, clients int, say progress) (_ *server, err error) {
 	say("starting PostgreSQL, commits durable")
-	cluster, err := localpg.Start(ctx, localpg.Options{
-		Production: true, TLS: true, Replicas: replicas,
-		Settings: map[string]string{"max_connections": strconv.Itoa(2*clients + poolConnections)},
-	})
+	options.Production, options.TLS = true, true
+	if options.Settings == nil {
+		options.Settings = map[string]string{}
+	}
+	options.Settings["max_connections"] = strconv.Itoa(2*clients + poolConnections)
+	cluster, err := localpg.Start(ctx, options)
 	if err != nil {
 		return nil, err
 	}
@@ -47,16 +63,17 @@ func startServer(ctx context.Context, replicas, clients int, say progress) (_ *s
 		}
 	}()
 	s := &server{cluster: cluster, manager: cluster.Shards[0].Manager, password: cluster.Password}
-	s.pids = []int{s.manager.PID()}
-	for _, replica := range cluster.Shards[0].Replicas {
-		s.pids = append(s.pids, replica.PID())
+	for _, one := range cluster.Servers() {
+		s.pids = append(s.pids, one.PID())
 	}
-	for _, step := range []struct{ database, sql string }{
-		{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
-		{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},
-	} {
-		if err := s.manager.Exec(ctx, step.database, step.sql); err != nil {
-			return nil, err
+	for _, one := range cluster.Shards {
+		for _, step := range []struct{ database, sql string }{
+			{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
+			{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},
+		} {
+			if err := one.Manager.Exec(ctx, step.database, step.sql); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if s.verifier, err = s.manager.Value(ctx, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = '"+benchRole+"'"); err != nil {
@@ -65,8 +82,7 @@ func startServer(ctx context.Context, replicas, clients int, say progress) (_ *s
 	if s.version, err = s.manager.Value(ctx, "postgres", "SHOW server_version"); err != nil {
 		return nil, err
 	}
-	say("loading pgbench's tables at scale %d", scale)
-	return s, s.load(ctx)
+	return s, nil
 }
 
 func (s *server) load(ctx context.Context) error {

@@ -42,7 +42,7 @@ func (p *proxies) split(ctx context.Context, program string) (*target, error) {
 	for _, r := range p.server.cluster.Shards[0].Replicas {
 		replicas = append(replicas, fmt.Sprintf("{url: \"postgres://%s?sslmode=disable\"}", serverAddress(r.Port)))
 	}
-	config := p.pgtierConfig(port) + "        replicas: [" + strings.Join(replicas, ", ") + "]\n"
+	config := p.pgtierConfig(port, p.server.manager) + "        replicas: [" + strings.Join(replicas, ", ") + "]\n"
 	config = strings.Replace(config, "  users_file:", "  admins: ["+benchRole+"]\n  users_file:", 1)
 	t, err := p.startPgtier(ctx, program, splitTarget, port, config)
 	if err != nil {

@@ -67,6 +67,7 @@ type result struct {
 	ServerCPU   spread      `json:"postgresql_cpu_us_per_transaction"`
 	Peak        int64       `json:"proxy_peak_bytes,omitempty"`
 	Failed      int         `json:"failed_transactions,omitempty"`
+	Rows        spread      `json:"rows_per_second,omitzero"` // read, where a transaction reads many
 	ToDirect    ratios      `json:"to_direct"`
 	ToPgBouncer ratios      `json:"to_pgbouncer"`
 }
@@ -85,6 +86,13 @@ func summarize(target string, runs []run, problem string) result {
 	}
 	r.Throughput, r.ProxyCPU, r.ServerCPU = spreadOf(throughput), spreadOf(proxyCPU), spreadOf(serverCPU)
 	r.Latency = percentilesOf(latencies)
+	return r
+}
+
+// reading adds how many rows a second were read where each transaction reads so many; 0 says that it does not matter.
+func (r result) reading(rows int) result {
+	n := float64(rows)
+	r.Rows = spread{r.Throughput.Median * n, r.Throughput.Min * n, r.Throughput.Max * n}
 	return r
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -49,7 +50,12 @@ func (t *target) databaseFor(w workload) string {
 
 // takes tells whether a workload is meant for this target: one that reads from replicas is another pgtier's twin in all
 // but the workload for replicas.
-func (t *target) takes(w workload) bool { return t.routes == nil || w.split }
+func (t *target) takes(w workload) bool {
+	if w.targets != nil {
+		return slices.Contains(w.targets, t.name)
+	}
+	return t.routes == nil || w.split
+}
 
 // unable says why a target cannot run a workload; "" if it can.
 func (t *target) unable(w workload) string {

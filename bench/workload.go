@@ -18,6 +18,12 @@ type workload struct {
 	seconds  int      // the shortest run that means something; 0 for any
 	quick    bool     // part of --quick
 	split    bool     // reads and writes, for replicas
+	what     string   // in words; "" where describe finds them
+	targets  []string // those that it is meant for; nil: all
+	rows     int      // read by each transaction, where that is what matters
+	routing  bool     // report what routing to a shard costs
+	// scripts are what single targets run instead of script, by name.
+	scripts map[string]string
 }
 
 // quickClients is the number of clients of workloads that know only one: enough to keep two processors busy and below
@@ -54,6 +60,14 @@ func rowScript(table string) string {
 	return fmt.Sprintf("\\set id random(1, %d)\nSELECT body FROM %s WHERE id = :id;\n", payloadRows, table)
 }
 
+// scriptFor is the script of our own that a target runs; "" with a built-in one.
+func (w workload) scriptFor(t *target) string {
+	if script, ok := w.scripts[t.name]; ok {
+		return script
+	}
+	return w.script
+}
+
 // reconnects tells whether each transaction has a connection of its own.
 func (w workload) reconnects() bool { return slices.Contains(w.args, "-C") }
 
@@ -61,6 +75,8 @@ func (w workload) reconnects() bool { return slices.Contains(w.args, "-C") }
 func (w workload) describe() string {
 	what := "TPC-B-like transaction, 7 statements"
 	switch {
+	case w.what != "":
+		what = w.what
 	case w.split:
 		what = "19 reads of one row to a write, commits durable"
 	case strings.Contains(w.name, "row-1kB"):
@@ -72,7 +88,7 @@ func (w workload) describe() string {
 	case slices.Contains(w.args, "-S"):
 		what = "select one row by its key"
 	}
-	text := fmt.Sprintf("%s; %s protocol, %d clients", what, w.mode, w.clients)
+	text := fmt.Sprintf("%s; %s protocol, %d %s", what, w.mode, w.clients, plural("client", w.clients))
 	if w.tls {
 		text += ", TLS from the client"
 	}
@@ -96,4 +112,12 @@ func named(name, only string) bool {
 		part = strings.TrimSpace(part)
 		return part != "" && strings.Contains(name, part)
 	})
+}
+
+// plural is the word for n of something.
+func plural(word string, n int) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
 }

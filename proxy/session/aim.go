@@ -393,16 +393,16 @@ type route struct {
 	level           router.Level
 	reason          string
 	why             balance.Why
-	shards          string // where there are shards: those that it went to, and why
+	shards          shardRoute // where there are shards
 }
 
 // String is what SHOW pgtier.last_route says.
 func (r route) String() string {
 	switch {
-	case r.shards != "" && r.replica != "":
-		return r.shards + "; replica " + r.replica + ": " + r.reason
-	case r.shards != "":
-		return r.shards
+	case r.shards.first != "" && r.replica != "":
+		return r.shards.String() + "; replica " + r.replica + ": " + r.reason
+	case r.shards.first != "":
+		return r.shards.String()
 	case r.server == "":
 		return ""
 	case r.replica == "":

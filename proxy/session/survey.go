@@ -82,13 +82,29 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	return false, true
 }
 
-// routeShards notes where a statement goes, for SHOW pgtier.last_route.
+// routeShards notes where a statement goes, for SHOW pgtier.last_route. It does not allocate for one shard, as most statements go to.
 func (s *Session) routeShards(l *Layout, p *plan.Plan, shards ...int) {
-	names := make([]string, len(shards))
+	to := shardRoute{reason: p.Reason, kind: p.Kind}
 	for i, at := range shards {
-		names[i] = l.Shards[at].Shard()
+		if i == 0 {
+			to.first = l.Shards[at].Shard()
+			continue
+		}
+		to.others = append(to.others, l.Shards[at].Shard())
 	}
-	s.route = route{shards: fmt.Sprintf("%s: %s (%s)", strings.Join(names, ", "), p.Reason, p.Kind)}
+	s.route = route{shards: to}
+}
+
+// shardRoute is where a statement went, and why. The zero value is nowhere.
+type shardRoute struct {
+	first  string
+	others []string
+	reason string
+	kind   plan.Kind
+}
+
+func (r shardRoute) String() string {
+	return fmt.Sprintf("%s: %s (%s)", strings.Join(append([]string{r.first}, r.others...), ", "), r.reason, r.kind)
 }
 
 // survey plans every statement that the requests run.
