@@ -221,7 +221,11 @@ func bench(ctx context.Context, o options) (err error) {
 // startServers starts what the targets lead to.
 func (o options) startServers(ctx context.Context, say progress) (*server, error) {
 	if o.shards {
-		return startShardServers(ctx, shardRows, o.mostClients(), say)
+		shards := 0
+		if slices.ContainsFunc(o.workloads(), func(w workload) bool { return slices.Contains(w.targets, threeShardsTarget) }) {
+			shards = 3
+		}
+		return startShardServers(ctx, shardRows, shards, o.mostClients(), say)
 	}
 	return startServer(ctx, o.replicas, o.mostClients(), say)
 }

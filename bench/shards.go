@@ -90,9 +90,9 @@ COMMIT;
 `, rows-shardBuckets, apart)
 }
 
-// startShardServers starts a server with all accounts and three empty ones.
-func startShardServers(ctx context.Context, rows, clients int, say progress) (*server, error) {
-	s, err := startServers(ctx, localpg.Options{Shards: 4, Settings: map[string]string{"shared_buffers": shardBuffers}}, clients, say)
+// startShardServers starts a server with all accounts, and so many empty ones.
+func startShardServers(ctx context.Context, rows, shards, clients int, say progress) (*server, error) {
+	s, err := startServers(ctx, localpg.Options{Shards: 1 + shards, Settings: map[string]string{"shared_buffers": shardBuffers}}, clients, say)
 	if err != nil {
 		return nil, err
 	}

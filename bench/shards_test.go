@@ -61,7 +61,7 @@ func TestShardsAgainstRealServers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	const rows = 5 * shardBuckets
-	s, err := startShardServers(ctx, rows, quickClients, t.Logf)
+	s, err := startShardServers(ctx, rows, 3, quickClients, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}

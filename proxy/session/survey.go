@@ -229,7 +229,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	}
 	p := s.planOf(l, st, text, &values)
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
-	v.writes = v.writes || p.Write || !reads
+	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {
 		v.why = p
 	}
@@ -249,6 +249,11 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 			v.to(l.Home)
 		}
 	}
+}
+
+// onlyBegins reports whether st is a BEGIN and nothing else: no reading, but the shard where it runs has nothing to commit by it.
+func onlyBegins(st *parser.Statement) bool {
+	return len(st.Commands) == 1 && st.Commands[0].Kind == parser.Begin
 }
 
 // planOf plans one statement as the session's settings have it.
