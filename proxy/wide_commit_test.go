@@ -313,11 +313,17 @@ func TestStandstillOfPoolsIsEnded(t *testing.T) {
 	began := time.Now()
 	first, second := later(one, update(b)), later(other, update(a))
 	var failed []error
-	for i, got := range []<-chan error{first, second} {
-		err := <-got
+	for range 2 {
+		var err error
+		c := one
+		select {
+		case err = <-first:
+		case err = <-second:
+			c = other
+		}
 		if err != nil {
 			failed = append(failed, err)
-			mustExec(t, []*pgx.Conn{one, other}[i], "ROLLBACK")
+			mustExec(t, c, "ROLLBACK") // the other one waits for that
 		}
 	}
 	if len(failed) != 1 || time.Since(began) > 10*time.Second {
