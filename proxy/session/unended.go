@@ -8,7 +8,7 @@ const hastyAfter = 100 * time.Millisecond
 
 // noteUnended notes that messages wait for their Sync. Once they have waited hastyAfter, the sweeper has them sent on.
 func (s *Session) noteUnended() {
-	if s.dx != nil || s.in.Len() == 0 || len(s.items) == 0 {
+	if s.dx != nil || s.copiesWide() || s.in.Len() == 0 || len(s.items) == 0 {
 		if s.unended.Load() != 0 {
 			s.unended.Store(0)
 			s.hasty.Store(false)
@@ -26,7 +26,7 @@ func (s *Session) pending() bool {
 	if !s.requests() {
 		return false
 	}
-	if s.hasty.Swap(false) && s.dx == nil && s.in.Len() > 0 && len(s.items) > 0 {
+	if s.hasty.Swap(false) && s.dx == nil && !s.copiesWide() && s.in.Len() > 0 && len(s.items) > 0 {
 		s.unended.Store(0)
 		return s.startDuplex()
 	}

@@ -114,6 +114,10 @@ func appendCopyData(dst, data []byte) []byte {
 	return wire.End(append(dst, data...), at)
 }
 
+// copiesWide reports whether the client's input is the rows of a COPY into shards: its messages are complete one by one, and the session's
+// items are those of the query.
+func (s *Session) copiesWide() bool { return s.wide != nil && s.wide.copying != nil }
+
 // copyMore takes what the client has sent into a COPY. false ends the session.
 func (s *Session) copyMore() bool {
 	x := s.wide
