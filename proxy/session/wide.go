@@ -144,6 +144,9 @@ func (s *Session) serveAhead(cluster *Cluster) bool {
 		}
 		x = s.goWide(cluster, l)
 	}
+	if len(s.items) == 0 { // the beginning of rows that no COPY waits for
+		return s.refuse("unexpected message during a query over shards") == gatherServe
+	}
 	last := s.items[len(s.items)-1]
 	n := last.off + last.size
 	ok := s.serveWide(x, s.in.Bytes()[:n])
