@@ -14,7 +14,7 @@ LINT := bin/golangci-lint-$(LINT_VERSION)
 
 # How long each fuzz target runs, and how long one package's tests may take on a busy machine.
 FUZZTIME ?= 10s
-TESTTIMEOUT ?= 20m
+TESTTIMEOUT ?= 40m
 # What demo and bench are given, for example: make demo ARGS='--replicas 2'
 ARGS ?=
 
