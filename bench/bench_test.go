@@ -125,16 +125,9 @@ func TestTargetsSayWhatTheyCannotRun(t *testing.T) {
 	}
 }
 
-// TestSeriesAgainstRealProxies runs a short series against the server, PgBouncer and, as a peer, one more PgBouncer,
-// and reads the configuration that pgtier would get as pgtier does.
-func TestSeriesAgainstRealProxies(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	say := t.Logf
-	s, err := startServer(ctx, 0, quickClients, say)
-	if err != nil {
-		t.Fatal(err)
-	}
+// proxiesOf is what starts proxies before servers, which the test's end stops.
+func proxiesOf(t *testing.T, s *server) *proxies {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := s.cluster.Stop(); err != nil {
 			t.Error(err)
@@ -150,6 +143,20 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// TestSeriesAgainstRealProxies runs a short series against the server, PgBouncer and, as a peer, one more PgBouncer,
+// and reads the configuration that pgtier would get as pgtier does.
+func TestSeriesAgainstRealProxies(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	say := t.Logf
+	s, err := startServer(ctx, 0, quickClients, say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxiesOf(t, s)
 	program, err := debianProgram("pgbouncer")
 	if err != nil {
 		t.Fatal(err)
@@ -170,10 +177,10 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 	// Debian's PgBouncer has no prepared statements in transaction pooling, so it gets a second database as ours does.
 	older := strings.NewReplacer("max_prepared", "; max_prepared",
 		"[pgbouncer]", sessionDatabase+" = host={host} port={server_port} dbname={database} pool_mode=session\n[pgbouncer]").Replace(string(template))
-	if err := os.WriteFile(filepath.Join(dir, "older.ini"), []byte(older), 0o600); err != nil {
+	if err := os.WriteFile(p.path("older.ini"), []byte(older), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	second, err := p.peer(ctx, peer{name: "second", command: program + " {config:" + filepath.Join(dir, "older.ini") + "}"})
+	second, err := p.peer(ctx, peer{name: "second", command: program + " {config:" + p.path("older.ini") + "}"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +199,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 		t.Fatal(err)
 	}
 	short := &series{
-		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s,
+		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: p.dir}, server: s,
 		targets: []*target{p.direct(), pgbouncer, second, pool}, rounds: 1, seconds: 1, say: say, warm: warmUps(),
 	}
 	t.Run("workloads", func(t *testing.T) { checkWorkloads(ctx, t, short) })
@@ -218,7 +225,7 @@ func TestSeriesAgainstRealProxies(t *testing.T) {
 		}
 	})
 	t.Run("pgtier's file", func(t *testing.T) {
-		file := filepath.Join(dir, "test.yaml")
+		file := p.path("test.yaml")
 		if err := os.WriteFile(file, []byte(p.pgtierConfig(6432, s.manager)), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -65,21 +64,7 @@ func TestShardsAgainstRealServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	// Not t.TempDir: every directory above must be open to the proxies' account.
-	dir, err := os.MkdirTemp("", "pgtier-bench-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p, err := newProxies(s, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := proxiesOf(t, s)
 	targets, err := shardTargets(ctx, options{shards: true}, p, t.Logf)
 	t.Cleanup(func() {
 		if err := stopTargets(targets); err != nil {
@@ -93,7 +78,7 @@ func TestShardsAgainstRealServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := &series{pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir}, server: s, targets: targets, rounds: 1, seconds: 1, say: t.Logf}
+	short := &series{pgbench: pgbench{program: binaries.Path("pgbench"), scratch: p.dir}, server: s, targets: targets, rounds: 1, seconds: 1, say: t.Logf}
 	const sums = "SELECT sum(abalance)::text FROM pgbench_accounts"
 	before := make(map[string]string)
 	for _, one := range s.cluster.Shards {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+
 	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
@@ -37,4 +39,14 @@ func (p *Proxy) InFlight(name string) (n int) {
 		n += h.InFlight
 	}
 	return n
+}
+
+// ReadCatalog reads a database's catalog anew, which was changed behind the proxy's back.
+func (p *Proxy) ReadCatalog(ctx context.Context, name string) error {
+	d, err := p.find(name)
+	if err != nil {
+		return err
+	}
+	d.catalog.Touch()
+	return d.catalog.Wait(ctx)
 }

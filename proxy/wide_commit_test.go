@@ -360,7 +360,7 @@ func TestSettlingWithoutASuperuser(t *testing.T) {
 func (s *spread) terminate(t testing.TB, shard int, condition string) {
 	t.Helper()
 	eventually(t, "a server process to end", func() bool {
-		return s.on(t, shard, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'bank' AND pid <> pg_backend_pid() AND "+condition) != "0"
+		return s.on(t, shard, "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = 'bank' AND pid <> pg_backend_pid() AND "+condition) != "0"
 	})
 }
 
@@ -369,23 +369,31 @@ func TestLostShardAnswersEachRequestOnce(t *testing.T) {
 	t.Parallel()
 	s, p := newSpread(t)
 	ids := s.ids(t)
-	for _, tc := range []struct{ line, kill, rest, want string }{
-		{"Q SELECT count(*) FROM accounts ; Q UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; Q SELECT count(*) FROM accounts", "wait_event = 'PgSleep'", "",
+	for _, tc := range []struct{ line, kill, first, rest, want string }{ // rest is sent when first has been heard
+		{"Q SELECT count(*) FROM accounts ; Q UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; Q SELECT count(*) FROM accounts", "wait_event = 'PgSleep'", "", "",
 			"T:1 D:30 C:SELECT 1 Z:I E:08006 Z:I E:08006 Z:I"},
-		{"P |SELECT count(*) FROM accounts ; B | ; E |0 ; P |UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; B | ; E |0 ; S ; P |SELECT 1 ; B | ; E |0 ; S", "wait_event = 'PgSleep'", "",
+		{"P |SELECT count(*) FROM accounts ; B | ; E |0 ; P |UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; B | ; E |0 ; S ; P |SELECT 1 ; B | ; E |0 ; S", "wait_event = 'PgSleep'", "", "",
 			"1 2 D:30 C:SELECT 1 1 2 E:08006 Z:I 1 2 D:1 C:SELECT 1 Z:I"},
-		{"P |UPDATE accounts SET owner = 'k' WHERE id = {a} ; B | ; E |0 ; P |UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; B | ; E |0 ; H", "wait_event = 'PgSleep'", "S",
+		{"P |UPDATE accounts SET owner = 'k' WHERE id = {a} ; B | ; E |0 ; P |UPDATE accounts SET owner = concat('k', pg_sleep(5)) WHERE id = {b} ; B | ; E |0 ; H", "wait_event = 'PgSleep'", "E:", "S",
 			"1 2 C:UPDATE 1 1 2 E:08006 Z:I"},
-		{"Q COPY accounts FROM STDIN", "query LIKE 'COPY%'", `d 200\tx\t1 ; d 201\tx\t1 ; d 202\tx\t1 ; c`, "G E:08006 Z:I"},
+		{"Q COPY accounts FROM STDIN", "query LIKE 'COPY%'", "G", `d 200\tx\t1 ; d 201\tx\t1 ; d 202\tx\t1 ; c`, "G E:08006 Z:I"},
 	} {
 		c := p.rawDial(t, wire.Protocol30)
 		c.write(t, messages(t, ids.Replace(tc.line)))
 		s.terminate(t, 1, tc.kill)
+		var heard []string
 		if tc.rest != "" {
-			time.Sleep(100 * time.Millisecond) // until the proxy has noticed
+			for len(heard) == 0 || !strings.HasPrefix(heard[len(heard)-1], tc.first) {
+				one, err := c.hear(1, limit)
+				if err != nil || len(one) == 0 {
+					t.Fatalf("%s: heard %q, %v", tc.line, heard, err)
+				}
+				heard = append(heard, one...)
+			}
 			c.write(t, messages(t, tc.rest))
 		}
-		heard, err := c.hear(100, 2*time.Second)
+		more, err := c.hear(100, 2*time.Second)
+		heard = append(heard, more...)
 		got := strings.NewReplacer("E:57P01", "E:08006").Replace(strings.Join(heard, " "))
 		if got != tc.want || err != nil {
 			t.Errorf("%s:\n got %q, %v\nwant %q", tc.line, got, err, tc.want)
@@ -403,7 +411,9 @@ func TestNoticesDoNotStopACopy(t *testing.T) {
 	s, p := newSpread(t)
 	s.everywhere(t, `CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%', repeat('x', 1000); RETURN NEW; END $$;
 		CREATE TRIGGER speaks BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION speak()`)
-	time.Sleep(1200 * time.Millisecond) // until the catalog is read again
+	if err := p.ReadCatalog(bounded(t), p.database); err != nil {
+		t.Fatal(err)
+	}
 	c := p.rawDial(t, wire.Protocol30)
 	msgs := wire.AppendQuery(nil, "COPY accounts FROM STDIN")
 	long := strings.Repeat("x", 1000)

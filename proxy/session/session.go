@@ -46,8 +46,8 @@ type Session struct {
 	spots          []spot             // what is known of shards that were gone to before
 	wide           *wide              // what is under way on several shards
 	story          story              // of the transaction under way, for shards that join it later
-	ran0           []ran              // reused
-	bound0         []plan.Param       // reused
+	ranBuffer      []ran              // reused
+	boundBuffer    []plan.Param       // reused
 	circumstance   plan.Circumstances // reused
 	circumstanceOf *backend.Params    // that it was made of
 	servers

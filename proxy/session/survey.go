@@ -109,8 +109,8 @@ func (r shardRoute) String() string {
 
 // survey plans every statement that the requests run.
 func (s *Session) survey(l *Layout, req []byte) survey {
-	v := survey{at: -1, ran: s.ran0[:0], failed: s.tx == wire.TxFailed}
-	defer func() { s.ran0 = v.ran }()
+	v := survey{at: -1, ran: s.ranBuffer[:0], failed: s.tx == wire.TxFailed}
+	defer func() { s.ranBuffer = v.ran }()
 	for i := range s.items {
 		it := &s.items[i]
 		frame := req[it.off : it.off+it.size]
@@ -153,11 +153,11 @@ func (s *Session) surveyParse(l *Layout, v *survey, frame []byte) {
 	if len(st.Commands) != 1 {
 		return
 	}
-	switch plan1 := s.planOf(l, st, p.text, &plan.Values{SQL: p.text}); {
-	case plan1.Kind == plan.One && !plan1.Open:
-		v.to(plan1.Shard)
-	case plan1.Kind == plan.Refused:
-		v.refusal = planRefusal(plan1.Refusal)
+	switch way := s.planOf(l, st, p.text, &plan.Values{SQL: p.text}); {
+	case way.Kind == plan.One && !way.Open:
+		v.to(way.Shard)
+	case way.Kind == plan.Refused:
+		v.refusal = planRefusal(way.Refusal)
 	}
 }
 
@@ -172,11 +172,11 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 		}
 		return // else the server says that there is none
 	}
-	b, ok := splitBound(frame, types, s.bound0[:0])
+	b, ok := splitBound(frame, types, s.boundBuffer[:0])
 	if !ok {
 		return
 	}
-	s.bound0 = b.params
+	s.boundBuffer = b.params
 	s.surveyStatement(l, v, facts, text, plan.Values{SQL: text, Params: b.params, Known: true})
 }
 

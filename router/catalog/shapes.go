@@ -318,38 +318,37 @@ func (s *shaper) names(relation uint32, numbers []string) (names []string, whole
 	return names, whole, nil
 }
 
+// placed is the column that a row's first two values give, relation and number; nil if it is of no relation that was read.
+func (s *shaper) placed(v []string) (*Column, error) {
+	oid, err := oids(v[0])
+	if err != nil {
+		return nil, err
+	}
+	place, err := number(v[1], 16)
+	if err != nil {
+		return nil, err
+	}
+	return s.column(oid[0], int16(place)), nil
+}
+
 func (s *shaper) readSequences() error {
 	return s.l.rows(querySequences, 4, func(v []string) error {
-		oid, err := oids(v[0])
-		if err != nil {
-			return err
-		}
-		place, err := number(v[1], 16)
-		if err != nil {
-			return err
-		}
-		if c := s.column(oid[0], int16(place)); c != nil {
+		c, err := s.placed(v)
+		if c != nil {
 			c.Sequence = v[2] + "." + v[3]
 		}
-		return nil
+		return err
 	})
 }
 
 // readDefaults notes defaults that are the same on all servers.
 func (s *shaper) readDefaults() error {
 	return s.l.rows(queryDefaults, 2, func(v []string) error {
-		oid, err := oids(v[0])
-		if err != nil {
-			return err
-		}
-		place, err := number(v[1], 16)
-		if err != nil {
-			return err
-		}
-		if c := s.column(oid[0], int16(place)); c != nil {
+		c, err := s.placed(v)
+		if c != nil {
 			c.DefaultConstant = true
 		}
-		return nil
+		return err
 	})
 }
 
