@@ -181,13 +181,16 @@ func (n *numberer) read(ctx context.Context, name string) ([]sequence, error) {
 // apart reports whether no two shards give one number: they step alike, from different remainders.
 func apart(found []sequence) bool {
 	seen := map[int64]bool{}
+	step := found[0].increment
+	if step < int64(len(found)) {
+		return false
+	}
 	for i := range found {
-		q := &found[i]
-		step := found[0].increment
-		if q.increment != step || step < int64(len(found)) || seen[q.next()%step] {
+		place := (found[i].next()%step + step) % step // also of negative numbers
+		if found[i].increment != step || seen[place] {
 			return false
 		}
-		seen[q.next()%step] = true
+		seen[place] = true
 	}
 	return true
 }
@@ -195,6 +198,5 @@ func apart(found []sequence) bool {
 // quoteName quotes schema.name as an identifier.
 func quoteName(name string) string {
 	schema, last, _ := strings.Cut(name, ".")
-	quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-	return quote(schema) + "." + quote(last)
+	return identifier(schema) + "." + identifier(last)
 }

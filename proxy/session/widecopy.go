@@ -3,7 +3,6 @@ package session
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"pgtier/proxy/copyrows"
 	"pgtier/proxy/wire"
@@ -259,9 +258,8 @@ func (x *wide) finishCopy(c *copyIn, why string) error {
 		if b.failed != nil && refusal == nil {
 			refusal = b.failed
 		}
-		n, _ := strconv.ParseInt(strings.TrimPrefix(b.tag, "COPY "), 10, 64)
-		if sum += n; c.plan == nil {
-			sum = n // each has all rows
+		if sum += counted(b.tag); c.plan == nil {
+			sum = counted(b.tag) // each has all rows
 		}
 	}
 	if refusal != nil {
@@ -305,8 +303,7 @@ func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
 		if b.failed != nil {
 			return b.failed, x.stopOthers()
 		}
-		n, _ := strconv.ParseInt(strings.TrimPrefix(b.tag, "COPY "), 10, 64)
-		rows += n
+		rows += counted(b.tag)
 	}
 	x.out = wire.AppendEmpty(x.out, wire.MsgCopyDone)
 	x.complete("COPY " + strconv.FormatInt(rows, 10))

@@ -95,10 +95,15 @@ func (x *wide) number(j *job) (refusal *wire.Error, err error) {
 		if f.Type != wire.MsgDataRow {
 			continue
 		}
-		if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
-			v, _ := strconv.ParseInt(string(fields[0]), 10, 64)
-			numbers = append(numbers, v)
+		fields, err := wire.RowFields(f.Body())
+		if err != nil || len(fields) != 1 {
+			return nil, errGarbage
 		}
+		v, err := strconv.ParseInt(string(fields[0]), 10, 64)
+		if err != nil {
+			return nil, errGarbage
+		}
+		numbers = append(numbers, v)
 	}
 	if b.failed != nil {
 		return b.failed, nil

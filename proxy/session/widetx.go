@@ -20,7 +20,7 @@ import (
 // control serves what begins and ends transactions, and what has to be done on all their shards. done is false for other
 // statements.
 func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
-	if len(j.st.Commands) != 1 {
+	if !controls(j.st) {
 		return false, nil, nil
 	}
 	cmd := &j.st.Commands[0]
@@ -36,19 +36,16 @@ func (x *wide) control(j *job) (done bool, refusal *wire.Error, err error) {
 			x.s.story.inside = true
 		}
 		x.complete(cmp.Or(beginTag(j.text), "BEGIN"))
-		return true, nil, nil
 	case parser.Commit, parser.Rollback:
 		refusal, err = x.end(cmd)
-		return true, refusal, err
 	case parser.Deallocate, parser.DeallocateAll:
-		return true, x.deallocate(cmd), nil
+		refusal = x.deallocate(cmd)
 	case parser.PrepareTransaction:
-		return true, notWide("PREPARE TRANSACTION", "Only pgtier prepares transactions of a sharded database."), nil
-	case parser.Savepoint, parser.Release, parser.RollbackTo, parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints:
+		refusal = notWide("PREPARE TRANSACTION", "Only pgtier prepares transactions of a sharded database.")
+	default:
 		refusal, err = x.everyBranch(j, cmd)
-		return true, refusal, err
 	}
-	return false, nil, nil
+	return true, refusal, err
 }
 
 // controls reports whether control serves st.
