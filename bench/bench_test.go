@@ -39,7 +39,11 @@ func TestFlagsChooseWorkloads(t *testing.T) {
 		"shards":                 {[]string{"--shards"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-aggregate-group-1", "shards-aggregate-top-1", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
 		"some of shards":         {[]string{"--shards", "--only", "point,commit"}, []string{"shards-point-simple-16", "shards-point-prepared-16", "shards-commit-simple-1", "shards-commit-simple-16", "shards-commit-prepared-16"}},
 		"profile of shards":      {[]string{"--shards", "--profile"}, []string{"shards-point-simple-16", "shards-point-prepared-16"}},
-		"profile":                {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
+		"cache": {[]string{"--cache", "--only", "hot,zipf-50"}, []string{
+			"cache-hot-simple-16", "cache-hot-prepared-16", "cache-hot-simple-64", "cache-hot-prepared-64", "cache-zipf-50-simple-64", "cache-zipf-50-prepared-64",
+		}},
+		"profile of the cache": {[]string{"--cache", "--profile"}, []string{"cache-hot-simple-64", "cache-hot-prepared-64"}},
+		"profile":              {[]string{"--profile"}, []string{"select-simple-16", "select-extended-16", "select-prepared-16"}},
 	} {
 		o, err := parseOptions(tc.args)
 		if err != nil {
@@ -66,7 +70,7 @@ func TestReadsFromReplicasAreMeasuredByTheirOwnWorkloadOnly(t *testing.T) {
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"--peer", "a/b=x"}, {"extra"}, {"--shards", "--quick"}, {"--shards", "--peer", "a=x"},
+		{"--clients", "0"}, {"--clients", "many"}, {"--rounds", "0"}, {"--seconds", "-1"}, {"--idle", "20000"}, {"--peer", "name"}, {"--peer", "=x"}, {"--peer", "a/b=x"}, {"extra"}, {"--cache", "--quick"}, {"--cache", "--shards"}, {"--cache", "--peer", "a=x"}, {"--shards", "--quick"}, {"--shards", "--peer", "a=x"},
 	} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%q: accepted", args)

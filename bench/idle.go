@@ -24,8 +24,8 @@ type idleResult struct {
 // connectors is how many clients log in at the same time.
 const connectors = 16
 
-// settle is how long memory is left alone before it is looked at.
-const settle = 2 * time.Second
+// settle is how long memory is left alone before it is looked at: clients are idle when they have done nothing for some seconds.
+const settle = 8 * time.Second
 
 // idleClients measures what clients that do nothing cost each proxy. The proxies must be fresh: one that has worked has memory to
 // spare, which would hide what they need.

@@ -37,6 +37,9 @@ type options struct {
 	peers           []peer
 	replicas        int
 	shards          bool
+	cache           bool
+	reshard         bool
+	rows            int
 }
 
 func main() {
@@ -61,24 +64,7 @@ func parseOptions(args []string) (options, error) {
 	var o options
 	clients := ""
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
-	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
-	set.IntVar(&o.seconds, "seconds", 2, "how long one run lasts, logins left out")
-	set.StringVar(&clients, "clients", "1,16,64,256", "numbers of clients of the select-only workloads")
-	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
-	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
-	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
-	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 3 rounds of 1 second; under 90 seconds in all")
-	set.IntVar(&o.idle, "idle", 10000, "idle clients for the measurement of memory; 0 leaves it out")
-	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
-	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
-	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
-	set.IntVar(&o.replicas, "replicas", 1, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
-	set.BoolVar(&o.shards, "shards", false, "instead: what routing to a shard, reading from three and commits over two cost; 6 rounds of at least 1 second")
-	set.Func("peer", peerHelp, func(flag string) error {
-		one, err := parsePeer(flag)
-		o.peers = append(o.peers, one)
-		return err
-	})
+	o.define(set, &clients)
 	if err := set.Parse(args); err != nil {
 		return o, err
 	}
@@ -92,45 +78,112 @@ func parseOptions(args []string) (options, error) {
 		}
 		o.clients = append(o.clients, n)
 	}
-	if o.shards && (o.quick || len(o.peers) > 0) {
-		return o, errors.New("--shards measures neither the quick series nor peers")
-	}
 	given := map[string]bool{}
 	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if (o.quick || o.shards) && !given["seconds"] {
-		o.seconds = 1
-	}
-	if o.shards {
-		o.idle, o.replicas = 0, 0
-		if !given["rounds"] {
-			o.rounds = 6
+	o.complete(given)
+	return o, o.check()
+}
+
+// define adds the flags to set.
+func (o *options) define(set *flag.FlagSet, clients *string) {
+	set.IntVar(&o.rounds, "rounds", 3, "how often each target runs each workload")
+	set.IntVar(&o.seconds, "seconds", 2, "how long one run lasts, logins left out")
+	set.StringVar(clients, "clients", "1,16,64,256", "numbers of clients of the select-only workloads")
+	set.StringVar(&o.only, "only", "", "run only workloads whose name holds one of these, separated by commas; \"idle\" is one")
+	set.StringVar(&o.targets, "targets", "", "run only against targets whose name holds one of these, separated by commas")
+	set.StringVar(&o.out, "out", filepath.Join("bench", "results"), "directory of the results")
+	set.BoolVar(&o.quick, "quick", false, "16 clients, select-only and TPC-B, no replica, no Pgpool-II unless --targets names it, 3 rounds of 1 second; under 90 seconds in all")
+	set.IntVar(&o.idle, "idle", 10000, "idle clients for the measurement of memory; 0 leaves it out")
+	set.BoolVar(&o.profile, "profile", false, "instead: count system calls and sample stacks under select-only with 16 clients, into bench/out")
+	set.StringVar(&o.pgtier, "pgtier", "", "program to measure as pgtier; built from this checkout when empty")
+	set.StringVar(&o.pgbouncer, "pgbouncer", "", "program to measure as PgBouncer; the installed one when empty")
+	set.IntVar(&o.replicas, "replicas", 1, "replicas to start, for a further pgtier that reads from them and a workload of 19 reads to a write")
+	set.BoolVar(&o.shards, "shards", false, "instead: what routing to a shard, reading from three and commits over two cost; 6 rounds of at least 1 second")
+	set.BoolVar(&o.cache, "cache", false, "instead: what a cache of answers saves and costs, beside Pgpool-II's; 4 rounds of at least 2 seconds")
+	set.BoolVar(&o.reshard, "reshard", false, "instead: what moves of buckets cost and how fast they are, beside a bare COPY; 3 rounds, 10 seconds before and after each move")
+	set.IntVar(&o.rows, "rows", shardRows, "accounts of --reshard, half of which move")
+	set.Func("peer", peerHelp, func(flag string) error {
+		one, err := parsePeer(flag)
+		o.peers = append(o.peers, one)
+		return err
+	})
+}
+
+// complete sets what was not given by what the kind of measurement takes.
+func (o *options) complete(given map[string]bool) {
+	set := func(name string, value *int, to int) {
+		if !given[name] {
+			*value = to
 		}
+	}
+	switch {
+	case o.reshard:
+		set("seconds", &o.seconds, 10)
+	case o.quick || o.shards:
+		set("seconds", &o.seconds, 1)
+	}
+	switch {
+	case o.shards:
+		set("rounds", &o.rounds, 6)
+	case o.cache:
+		set("rounds", &o.rounds, 4)
 	}
 	if o.quick {
-		if !given["idle"] {
-			o.idle = 0
+		set("idle", &o.idle, 0)
+		set("replicas", &o.replicas, 0)
+	}
+	if o.apart() > 0 {
+		o.idle, o.replicas = 0, 0
+	}
+}
+
+// apart is how many of the measurements were asked for that have servers of their own.
+func (o *options) apart() (kinds int) {
+	for _, is := range []bool{o.shards, o.cache, o.reshard} {
+		if is {
+			kinds++
 		}
-		if !given["replicas"] {
-			o.replicas = 0
-		}
 	}
-	if o.replicas < 0 {
-		return o, errors.New("--replicas must be 0 or above")
+	return kinds
+}
+
+// check says what does not go together, or is out of bounds.
+func (o *options) check() error {
+	switch kinds := o.apart(); {
+	case kinds > 0 && (o.quick || len(o.peers) > 0):
+		return errors.New("--shards, --cache and --reshard measure neither the quick series nor peers")
+	case kinds > 1:
+		return errors.New("--shards, --cache and --reshard: must be one of them")
+	case o.reshard && (o.profile || o.only != "" || o.targets != ""):
+		return errors.New("--reshard measures one thing: leave --profile, --only and --targets out")
+	case o.rows < 1000:
+		return errors.New("--rows must be 1000 or above")
+	case o.replicas < 0:
+		return errors.New("--replicas must be 0 or above")
+	case o.rounds < 1 || o.seconds < 1 || o.idle < 0 || o.idle >= maxClients:
+		return fmt.Errorf("--rounds and --seconds must be above 0, --idle from 0 to %d", maxClients-1)
 	}
-	if o.rounds < 1 || o.seconds < 1 || o.idle < 0 || o.idle >= maxClients {
-		return o, fmt.Errorf("--rounds and --seconds must be above 0, --idle from 0 to %d", maxClients-1)
-	}
-	return o, nil
+	return nil
 }
 
 // workloads are those that the flags choose.
 func (o options) workloads() []workload {
+	if o.reshard { // moves have loads of their own
+		return nil
+	}
 	if o.shards {
 		only := o.only
 		if o.profile && only == "" {
 			only = "shards-point"
 		}
 		return chosen(shardWorkloads(shardRows), only, false)
+	}
+	if o.cache {
+		only := o.only
+		if o.profile && only == "" {
+			only = fmt.Sprintf("hot-simple-%[1]d,hot-prepared-%[1]d", cacheClients)
+		}
+		return chosen(cacheWorkloads(cacheRows), only, false)
 	}
 	if o.profile {
 		return chosen(workloads([]int{quickClients}), "select-", false)
@@ -171,19 +224,17 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	binaries, err := localpg.FindBinaries()
+	series, err := o.series(s, dir, say)
 	if err != nil {
 		return err
 	}
-	series := &series{
-		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
-		server:  s, rounds: o.rounds, seconds: o.seconds, say: say, warm: warmUps(),
-	}
-	if o.shards {
-		series.warm = o.workloads()
-	}
-	series.targets, err = startTargets(ctx, o, proxies, say)
+	var moved *moves
 	defer func() { err = errors.Join(err, stopTargets(series.targets)) }()
+	if o.reshard {
+		moved, err = reshardMoves(ctx, o, series, proxies)
+	} else {
+		series.targets, err = startTargets(ctx, o, proxies, say)
+	}
 	if err != nil {
 		return err
 	}
@@ -197,16 +248,16 @@ func bench(ctx context.Context, o options) (err error) {
 	found.introduce(series.targets)
 	if o.idle > 0 && (o.only == "" || named("idle", o.only)) {
 		found.Idle = series.idleClients(ctx, o.idle)
-		// A proxy keeps memory of clients that it had, which would be its peak in every workload.
-		say("starting all proxies anew")
-		if err := stopTargets(series.targets); err != nil {
-			return err
-		}
-		if series.targets, err = startTargets(ctx, o, proxies, say); err != nil {
+		if err := series.anew(ctx, o, proxies); err != nil {
 			return err
 		}
 	}
-	if err := series.report(ctx, o.workloads(), found); err != nil {
+	if moved != nil {
+		err = moved.measure(ctx, found)
+	} else {
+		err = series.report(ctx, o.workloads(), found)
+	}
+	if err != nil {
 		return err
 	}
 	path, err := found.save(o.out, found.fileName(o))
@@ -215,7 +266,38 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	say("done: %s", path)
 	found.cpuTable(os.Stdout)
+	found.cacheTable(os.Stdout)
+	found.reshardTable(os.Stdout)
 	return nil
+}
+
+// series is what runs workloads against targets that are still to be started.
+func (o options) series(s *server, dir string, say progress) (*series, error) {
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		return nil, err
+	}
+	made := &series{
+		pgbench: pgbench{program: binaries.Path("pgbench"), scratch: dir},
+		server:  s, rounds: o.rounds, seconds: o.seconds, say: say, warm: warmUps(),
+	}
+	switch {
+	case o.shards:
+		made.warm = o.workloads()
+	case o.cache:
+		made.warm = chosen(o.workloads(), "hot,never", false) // whoever reads by Zipf's law learns for minutes
+	}
+	return made, nil
+}
+
+// anew starts all proxies anew: one keeps memory of clients that it had, which would be its peak in every workload.
+func (s *series) anew(ctx context.Context, o options, proxies *proxies) (err error) {
+	s.say("starting all proxies anew")
+	if err := stopTargets(s.targets); err != nil {
+		return err
+	}
+	s.targets, err = startTargets(ctx, o, proxies, s.say)
+	return err
 }
 
 // startServers starts what the targets lead to.
@@ -227,15 +309,30 @@ func (o options) startServers(ctx context.Context, say progress) (*server, error
 		}
 		return startShardServers(ctx, shardRows, shards, o.mostClients(), say)
 	}
+	if o.reshard {
+		return startReshardServers(ctx, o, say)
+	}
+	if o.cache {
+		return startShardServers(ctx, cacheRows, 0, o.mostClients(), say)
+	}
 	return startServer(ctx, o.replicas, o.mostClients(), say)
 }
 
 // fileName names the report by its day and by what was left out.
 func (r *report) fileName(o options) string {
 	name := r.Date.Format("2006-01-02")
+	kind := ""
 	switch {
-	case o.shards && !strings.Contains(o.only, "shards"):
-		name = strings.TrimSuffix(name+"-shards-"+strings.ReplaceAll(o.only, ",", "-"), "-")
+	case o.shards:
+		kind = "shards"
+	case o.cache:
+		kind = "cache"
+	case o.reshard:
+		kind = "reshard"
+	}
+	switch {
+	case kind != "" && !strings.Contains(o.only, kind):
+		name = strings.TrimSuffix(name+"-"+kind+"-"+strings.ReplaceAll(o.only, ",", "-"), "-")
 	case o.only != "":
 		name += "-" + strings.ReplaceAll(o.only, ",", "-")
 	case o.quick:
@@ -248,6 +345,9 @@ func (r *report) fileName(o options) string {
 func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*target, error) {
 	if o.shards {
 		return shardTargets(ctx, o, p, say)
+	}
+	if o.cache {
+		return cacheTargets(ctx, o, p, say)
 	}
 	wanted := func(name string) bool { return o.targets == "" || named(name, o.targets) }
 	var all []*target
@@ -266,16 +366,7 @@ func startTargets(ctx context.Context, o options, p *proxies, say progress) ([]*
 	if err := add(directTarget, func() (*target, error) { return p.direct(), nil }); err != nil {
 		return all, err
 	}
-	err := add(pgbouncerTarget, func() (*target, error) {
-		program := o.pgbouncer
-		if program == "" {
-			var err error
-			if program, err = debianProgram("pgbouncer"); err != nil {
-				return nil, err
-			}
-		}
-		return p.pgbouncer(ctx, program)
-	})
+	err := add(pgbouncerTarget, func() (*target, error) { return p.installedPgbouncer(ctx, o.pgbouncer) })
 	if err != nil {
 		return all, err
 	}

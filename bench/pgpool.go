@@ -13,6 +13,11 @@ const pgpoolTarget = "pgpool"
 // pgpool starts Pgpool-II as what it is beside poolers: a process for each client, that keeps its client's server
 // connection for the next client. It must take sessions clients at the same time; further ones would wait until others leave.
 func (p *proxies) pgpool(ctx context.Context, program string, sessions int) (*target, error) {
+	return p.startPgpool(ctx, program, pgpoolTarget, sessions, "")
+}
+
+// startPgpool starts it under a name, with further lines of its file.
+func (p *proxies) startPgpool(ctx context.Context, program, name string, sessions int, further string) (*target, error) {
 	version, err := versionLine(ctx, program, "--version")
 	if err != nil {
 		return nil, err
@@ -21,9 +26,9 @@ func (p *proxies) pgpool(ctx context.Context, program string, sessions int) (*ta
 	if err != nil {
 		return nil, err
 	}
-	file := p.path("pgpool.conf")
+	file := p.path(name + ".conf")
 	for path, content := range map[string]string{
-		file:                    p.pgpoolConfig(port, sessions),
+		file:                    p.pgpoolConfig(port, sessions) + further,
 		p.path("pool_hba.conf"): "host all all " + loopback + "/32 scram-sha-256\n",
 		// It cannot log in to the server with a verifier, as the others do. TEXT says that no more needs decoding.
 		p.path("pool_passwd"): benchRole + ":TEXT" + p.server.password + "\n",
@@ -34,7 +39,7 @@ func (p *proxies) pgpool(ctx context.Context, program string, sessions int) (*ta
 		}
 	}
 	process := proxyProcess{
-		name: pgpoolTarget, program: program, port: port, dir: p.dir, account: p.account,
+		name: name, program: program, port: port, dir: p.dir, account: p.account,
 		onDeath: syscall.SIGINT, // it stops its children itself, which would live on without it
 		args:    []string{"-n", "-D", "-f", file, "-a", p.path("pool_hba.conf"), "-F", p.path("pcp.conf")},
 	}

@@ -67,16 +67,29 @@ func (r *report) plot(path string) (bool, error) {
 	for i, row := range plot.Align(drawn, tiles, draw.New(canvas)) {
 		drawn[i][0].Draw(row[0])
 	}
+	return true, writePlot(canvas, path)
+}
+
+// writePlot writes what was drawn.
+func writePlot(canvas *vgsvg.Canvas, path string) error {
 	var text bytes.Buffer
 	if _, err := canvas.WriteTo(&text); err != nil {
-		return false, fmt.Errorf("plot results: %w", err)
+		return fmt.Errorf("plot results: %w", err)
 	}
 	// Who looks at it may lack the font: Arial has the same widths.
 	svg := bytes.ReplaceAll(text.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,sans-serif;"))
 	if err := os.WriteFile(path, svg, 0o644); err != nil {
-		return false, fmt.Errorf("write plot: %w", err)
+		return fmt.Errorf("write plot: %w", err)
 	}
-	return true, nil
+	return nil
+}
+
+// colours tell targets apart, for eyes that see few of them too (Okabe and Ito).
+func colours() []color.Color {
+	return []color.Color{
+		color.RGBA{0x55, 0x55, 0x55, 0xff}, color.RGBA{0x00, 0x72, 0xb2, 0xff}, color.RGBA{0xe6, 0x9f, 0x00, 0xff}, color.RGBA{0xd5, 0x5e, 0x00, 0xff},
+		color.RGBA{0x00, 0x9e, 0x73, 0xff}, color.RGBA{0xcc, 0x79, 0xa7, 0xff}, color.RGBA{0x56, 0xb4, 0xe9, 0xff},
+	}
 }
 
 // panel draws one diagram; nil when nothing in it was measured.
@@ -160,10 +173,7 @@ func (ps points) draw(p *plot.Plot, target int, legend bool) error {
 	if err != nil {
 		return err
 	}
-	colours := []color.Color{
-		color.RGBA{0x55, 0x55, 0x55, 0xff}, color.RGBA{0x00, 0x72, 0xb2, 0xff}, color.RGBA{0xe6, 0x9f, 0x00, 0xff}, color.RGBA{0xd5, 0x5e, 0x00, 0xff},
-		color.RGBA{0x00, 0x9e, 0x73, 0xff}, color.RGBA{0xcc, 0x79, 0xa7, 0xff}, color.RGBA{0x56, 0xb4, 0xe9, 0xff},
-	}
+	colours := colours()
 	forms := []draw.GlyphDrawer{draw.SquareGlyph{}, draw.CircleGlyph{}, draw.TriangleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}}
 	ranges.Color, ranges.CapWidth = colours[target%len(colours)], 0
 	marks.Color, marks.Shape = colours[target%len(colours)], forms[target%len(forms)]

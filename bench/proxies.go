@@ -155,6 +155,31 @@ func debianProgram(name string) (string, error) {
 	return path, nil
 }
 
+// directory makes a directory that the proxies' account can write in.
+func (p *proxies) directory(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	if p.account == nil {
+		return nil
+	}
+	if err := os.Chown(path, int(p.account.Uid), int(p.account.Gid)); err != nil {
+		return fmt.Errorf("give %s away: %w", path, err)
+	}
+	return nil
+}
+
+// installedPgbouncer starts a PgBouncer; an empty program stands for the installed one.
+func (p *proxies) installedPgbouncer(ctx context.Context, program string) (*target, error) {
+	if program == "" {
+		var err error
+		if program, err = debianProgram("pgbouncer"); err != nil {
+			return nil, err
+		}
+	}
+	return p.pgbouncer(ctx, program)
+}
+
 // pgbouncer starts PgBouncer.
 func (p *proxies) pgbouncer(ctx context.Context, program string) (*target, error) {
 	version, err := versionLine(ctx, program, "--version")

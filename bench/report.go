@@ -23,14 +23,28 @@ type report struct {
 	Seconds   int               `json:"seconds_per_run"`
 	Workloads []workloadResults `json:"workloads"`
 	Idle      []idleResult      `json:"idle_clients,omitempty"`
+	Reshard   *reshardResults   `json:"reshard,omitempty"`
 }
 
 // workloadResults are the results of all targets in one workload.
 type workloadResults struct {
 	Name    string   `json:"name"`
 	What    string   `json:"what"`
-	Routing spread   `json:"routing_cpu_us_per_transaction,omitzero"` // see routingOf
+	Routing spread   `json:"routing_cpu_us_per_transaction,omitzero"` // see differenceOf
+	Keeping spread   `json:"cache_cpu_us_per_transaction,omitzero"`   // of one that hardly serves; see differenceOf
 	Results []result `json:"results"`
+}
+
+// of is a target's result, the zero one if it has none.
+func (wr workloadResults) of(target string) result { return resultOf(wr.Results, target) }
+
+func resultOf(results []result, target string) result {
+	for _, one := range results {
+		if one.Target == target {
+			return one
+		}
+	}
+	return result{}
 }
 
 // introduce notes which targets there are and what is particular about them.
@@ -55,7 +69,11 @@ func (r *report) save(dir, name string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(text, '\n'), 0o644); err != nil {
 		return "", fmt.Errorf("write results: %w", err)
 	}
-	drawn, err := r.plot(filepath.Join(dir, name+".svg"))
+	draw := r.plot
+	if r.Reshard != nil {
+		draw = r.plotMoves
+	}
+	drawn, err := draw(filepath.Join(dir, name+".svg"))
 	if err != nil {
 		return "", err
 	}
@@ -80,19 +98,28 @@ func (r *report) markdown(w io.Writer, image string) {
 	for _, name := range sortedKeys(r.Versions) {
 		fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])
 	}
-	fmt.Fprintf(w, "- %d rounds of %d s for each workload and target, the targets in turn. Clients, proxies and PostgreSQL share the machine; the commits are durable.\n", r.Rounds, r.Seconds)
+	how := fmt.Sprintf("%d rounds of %d s for each workload and target, the targets in turn", r.Rounds, r.Seconds)
+	if r.Reshard != nil {
+		how = fmt.Sprintf("%d rounds, in turn a bare COPY and moves; clients are watched for %d s before and after each move", r.Rounds, r.Seconds)
+	}
+	fmt.Fprintf(w, "- %s. Clients, proxies and PostgreSQL share the machine; the commits are durable.\n", how)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "- %s\n", note)
 	}
-	if image != "" {
+	switch {
+	case image != "" && r.Reshard != nil:
+		fmt.Fprintf(w, "\n![Throughput and p99 of clients while buckets move](%s)\n", image)
+	case image != "":
 		fmt.Fprintf(w, "\n![Throughput, latency and the proxy's processor time of each target in each workload](%s)\n", image)
 	}
 	r.cpuTable(w)
+	r.cacheTable(w)
 	for _, workload := range r.Workloads {
 		fmt.Fprintf(w, "\n## %s\n\n%s.\n\n", workload.Name, sentence(workload.What))
 		workload.table(w)
 	}
 	r.idleTable(w)
+	r.reshardTable(w)
 }
 
 // cpuTable writes what the targets are first compared by: the proxy's processor time a transaction.
@@ -161,6 +188,7 @@ func columns() []column {
 		{"tx/s (min–max)", func(r result) string { return withRange(r.Throughput) }, nil},
 		{"÷ direct", func(r result) string { return factor(r.ToDirect.Throughput) }, nil},
 		{"÷ PgBouncer", func(r result) string { return factor(r.ToPgBouncer.Throughput) }, besidePgBouncer},
+		{"hits (min–max)", result.hits, func(r result) bool { return r.Cache != nil }},
 		{"rows/s", func(r result) string { return number(r.Rows.Median) }, func(r result) bool { return r.Rows.Median != 0 }},
 		{"p50 ms", milliseconds(func(p percentiles) float64 { return p.P50 }), nil},
 		{"p95 ms", milliseconds(func(p percentiles) float64 { return p.P95 }), nil},
@@ -203,6 +231,9 @@ func (wr workloadResults) table(w io.Writer) {
 	}
 	if wr.Routing != (spread{}) {
 		remarks = append(remarks, sentenceOfRouting(wr.Routing))
+	}
+	if wr.Keeping != (spread{}) {
+		remarks = append(remarks, wr.sentenceOfKeeping())
 	}
 	for _, remark := range remarks {
 		fmt.Fprintf(w, "\n%s\n", remark)

@@ -19,6 +19,7 @@ type run struct {
 	Failed     int     // transactions that the server refused
 
 	round     int
+	cache     *cacheShares // nil: the proxy has none
 	latencies []time.Duration
 }
 
@@ -48,7 +49,10 @@ func (s *series) report(ctx context.Context, todo []workload, r *report) error {
 		}
 		results := workloadResults{Name: w.name, What: w.describe()}
 		if w.routing {
-			results.Routing = routingOf(runs)
+			results.Routing = differenceOf(runs, oneShardTarget, pgtierTarget)
+		}
+		if w.keeping {
+			results.Keeping = differenceOf(runs, cacheTarget, pgtierTarget)
 		}
 		for _, t := range s.targets {
 			if !t.takes(w) {
@@ -75,11 +79,11 @@ func (s *series) report(ctx context.Context, todo []workload, r *report) error {
 func (s *series) warmUp(ctx context.Context) error {
 	for _, t := range s.targets {
 		for _, w := range s.warm {
-			if !t.takes(w) {
+			if !t.takes(w) || t.unable(w) != "" {
 				continue
 			}
 			w.clients = max(w.clients, t.sessions)
-			if _, err := s.pgbench.run(ctx, w, t, 1, nil); err != nil && !errors.Is(err, errNoTransaction) {
+			if _, err := s.pgbench.run(ctx, w, t, max(1, t.learns), nil); err != nil && !errors.Is(err, errNoTransaction) {
 				return fmt.Errorf("warm %s up: %w", t.name, err)
 			}
 		}
@@ -115,7 +119,11 @@ func (s *series) measure(ctx context.Context, w workload) (map[string][]run, map
 			}
 			one.round = round
 			runs[t.name] = append(runs[t.name], one)
-			s.say("%-20s round %d %-10s %8.0f tx/s  proxy %6.1f µs  PostgreSQL %6.1f µs of processor time each", w.name, round+1, t.name, one.Throughput, one.ProxyCPU, one.ServerCPU)
+			hits := ""
+			if one.cache != nil {
+				hits = fmt.Sprintf(", %.1f %% of the reads from its cache", 100*one.cache.hits)
+			}
+			s.say("%-20s round %d %-10s %8.0f tx/s  proxy %6.1f µs  PostgreSQL %6.1f µs of processor time each%s", w.name, round+1, t.name, one.Throughput, one.ProxyCPU, one.ServerCPU, hits)
 		}
 	}
 	return runs, problems
@@ -128,6 +136,11 @@ func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 		if err := forgetPeaks(t.pid); err != nil {
 			return run{}, err
 		}
+	}
+	// Asked for outside of the time that is measured, when nobody else reads.
+	cacheBefore, err := t.cacheCounts(ctx)
+	if err != nil {
+		return run{}, err
 	}
 	var proxyBefore, serverBefore time.Duration
 	result, err := s.pgbench.run(ctx, w, t, max(s.seconds, w.seconds), func() (err error) {
@@ -155,7 +168,11 @@ func (s *series) once(ctx context.Context, w workload, t *target) (run, error) {
 			return run{}, err
 		}
 	}
-	return one, nil
+	cacheAfter, err := t.cacheCounts(ctx)
+	if t.caches != nil {
+		one.cache = cacheAfter.since(cacheBefore, w.reads*float64(result.transactions))
+	}
+	return one, err
 }
 
 // processorTimes is what the proxy and all servers have used so far.

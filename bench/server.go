@@ -68,7 +68,7 @@ func startServers(ctx context.Context, options localpg.Options, clients int, say
 	}
 	for _, one := range cluster.Shards {
 		for _, step := range []struct{ database, sql string }{
-			{"postgres", "CREATE ROLE " + benchRole + " LOGIN PASSWORD '" + s.password + "'"},
+			{"postgres", "CREATE ROLE " + benchRole + " LOGIN REPLICATION PASSWORD '" + s.password + "'"},
 			{"postgres", "CREATE DATABASE " + benchDatabase + " OWNER " + benchRole},
 		} {
 			if err := one.Manager.Exec(ctx, step.database, step.sql); err != nil {

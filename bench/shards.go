@@ -200,20 +200,6 @@ func (s *server) settle(ctx context.Context) error {
 	return nil
 }
 
-// routingOf is what routing to a shard costs: the proxy's processor time a transaction with shards, less that without in the
-// same round.
-func routingOf(runs map[string][]run) spread {
-	var all []float64
-	for _, with := range runs[oneShardTarget] {
-		for _, without := range runs[pgtierTarget] {
-			if with.round == without.round {
-				all = append(all, with.ProxyCPU-without.ProxyCPU)
-			}
-		}
-	}
-	return spreadOf(all)
-}
-
 // sentenceOfRouting says it for the report.
 func sentenceOfRouting(s spread) string {
 	return fmt.Sprintf("Routing to the shard costs %s µs of the proxy's processor time a transaction: the median of the rounds' differences, which lie between %s and %s.",

@@ -35,13 +35,13 @@ func TestRoutingIsTheMedianOfDifferencesWithinRounds(t *testing.T) {
 		pgtierTarget:   {{round: 0, ProxyCPU: 10}, {round: 1, ProxyCPU: 40}, {round: 3, ProxyCPU: 12}},
 		oneShardTarget: {{round: 0, ProxyCPU: 11}, {round: 1, ProxyCPU: 38}, {round: 2, ProxyCPU: 99}, {round: 3, ProxyCPU: 15}},
 	}
-	if got, want := routingOf(runs), (spread{1, -2, 3}); got != want {
+	if got, want := differenceOf(runs, oneShardTarget, pgtierTarget), (spread{1, -2, 3}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := routingOf(map[string][]run{pgtierTarget: runs[pgtierTarget]}); got != (spread{}) {
+	if got := differenceOf(map[string][]run{pgtierTarget: runs[pgtierTarget]}, oneShardTarget, pgtierTarget); got != (spread{}) {
 		t.Errorf("without shards only: got %+v, want nothing", got)
 	}
-	w := workloadResults{Name: "shards-point-simple-16", What: "select", Routing: routingOf(runs), Results: []result{summarize(oneShardTarget, runs[oneShardTarget], "").reading(7)}}
+	w := workloadResults{Name: "shards-point-simple-16", What: "select", Routing: differenceOf(runs, oneShardTarget, pgtierTarget), Results: []result{summarize(oneShardTarget, runs[oneShardTarget], "").reading(7)}}
 	w.Results[0].Throughput.Median = 1
 	var text strings.Builder
 	w.table(&text)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // splitTarget is a pgtier that has replicas to read from.
@@ -43,8 +41,7 @@ func (p *proxies) split(ctx context.Context, program string) (*target, error) {
 		replicas = append(replicas, fmt.Sprintf("{url: \"postgres://%s?sslmode=disable\"}", serverAddress(r.Port)))
 	}
 	config := p.pgtierConfig(port, p.server.manager) + "        replicas: [" + strings.Join(replicas, ", ") + "]\n"
-	config = strings.Replace(config, "  users_file:", "  admins: ["+benchRole+"]\n  users_file:", 1)
-	t, err := p.startPgtier(ctx, program, splitTarget, port, config)
+	t, err := p.startPgtier(ctx, program, splitTarget, port, administered(config))
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +49,14 @@ func (p *proxies) split(ctx context.Context, program string) (*target, error) {
 	return t, nil
 }
 
+// administered is pgtier's file with our role for its admin database.
+func administered(config string) string {
+	return strings.Replace(config, "  users_file:", "  admins: ["+benchRole+"]\n  users_file:", 1)
+}
+
 // routes says what part of the proved reads replicas have served.
 func routes(ctx context.Context, t *target) (string, error) {
-	c, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=pgtier sslmode=disable", loopback, t.port, benchRole, t.password))
+	c, err := t.connectTo(ctx, "pgtier")
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its routes: %w", t.name, err)
 	}

@@ -68,8 +68,11 @@ type result struct {
 	Peak        int64       `json:"proxy_peak_bytes,omitempty"`
 	Failed      int         `json:"failed_transactions,omitempty"`
 	Rows        spread      `json:"rows_per_second,omitzero"` // read, where a transaction reads many
+	Cache       *cacheUse   `json:"cache,omitempty"`          // nil: the target has none
 	ToDirect    ratios      `json:"to_direct"`
 	ToPgBouncer ratios      `json:"to_pgbouncer"`
+	ToPgpool    ratios      `json:"to_pgpool_cache,omitzero"`
+	ToUncached  ratios      `json:"to_pgtier_without_cache,omitzero"` // of pgtier's with one
 }
 
 func summarize(target string, runs []run, problem string) result {
@@ -85,8 +88,23 @@ func summarize(target string, runs []run, problem string) result {
 		r.Failed += one.Failed
 	}
 	r.Throughput, r.ProxyCPU, r.ServerCPU = spreadOf(throughput), spreadOf(proxyCPU), spreadOf(serverCPU)
+	r.Cache = cacheUseOf(runs)
 	r.Latency = percentilesOf(latencies)
 	return r
+}
+
+// differenceOf is what one proxy costs more than another: its processor time a transaction, less that of the other in the same
+// round. With shards it is what routing costs, with a cache that does not serve what looking and keeping do.
+func differenceOf(runs map[string][]run, with, without string) spread {
+	var all []float64
+	for _, more := range runs[with] {
+		for _, less := range runs[without] {
+			if more.round == less.round {
+				all = append(all, more.ProxyCPU-less.ProxyCPU)
+			}
+		}
+	}
+	return spreadOf(all)
 }
 
 // reading adds how many rows a second were read where each transaction reads so many; 0 says that it does not matter.
@@ -98,18 +116,15 @@ func (r result) reading(rows int) result {
 
 // compare fills in the ratios of all results of one workload.
 func compare(results []result) {
-	find := func(name string) result {
-		for _, r := range results {
-			if r.Target == name {
-				return r
-			}
-		}
-		return result{}
-	}
-	direct, pgbouncer := find(directTarget), find(pgbouncerTarget)
+	direct, pgbouncer := resultOf(results, directTarget), resultOf(results, pgbouncerTarget)
+	pgpool, pgtier := resultOf(results, pgpoolCacheTarget), resultOf(results, pgtierTarget)
 	for i := range results {
 		results[i].ToDirect = ratiosOf(results[i], direct)
 		results[i].ToPgBouncer = ratiosOf(results[i], pgbouncer)
+		results[i].ToPgpool = ratiosOf(results[i], pgpool)
+		if results[i].Target == cacheTarget {
+			results[i].ToUncached = ratiosOf(results[i], pgtier)
+		}
 	}
 }
 

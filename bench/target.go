@@ -33,10 +33,12 @@ type target struct {
 	password string
 	// preparedDatabase is what the prepared protocol asks for where the target has another database for it.
 	preparedDatabase string
-	sessions         int                                   // clients it takes at the same time; 0: as many as come
-	noTLS            string                                // why it has no TLS for clients; "": it has
-	note             string                                // what the reader of the report must know
-	routes           func(context.Context) (string, error) // tells where its requests went; nil: there is one server
+	sessions         int                                        // clients it takes at the same time; 0: as many as come
+	noTLS            string                                     // why it has no TLS for clients; "": it has
+	note             string                                     // what the reader of the report must know
+	routes           func(context.Context) (string, error)      // tells where its requests went; nil: there is one server
+	caches           func(context.Context) (cacheCounts, error) // tells what its cache did; nil: it has none
+	learns           int                                        // seconds of each warm-up, where it takes more than one
 	stop             func() error
 }
 
@@ -78,7 +80,12 @@ func (t *target) full(clients int) string {
 
 // connect opens one connection as the clients of the workloads do.
 func (t *target) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	return pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=disable", loopback, t.port, benchRole, t.password, benchDatabase))
+	return t.connectTo(ctx, benchDatabase)
+}
+
+// connectTo is connect to another database.
+func (t *target) connectTo(ctx context.Context, database string) (*pgconn.PgConn, error) {
+	return pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=disable", loopback, t.port, benchRole, t.password, database))
 }
 
 // proxyProcess is what a proxy is started from.

@@ -22,6 +22,8 @@ type workload struct {
 	targets  []string // those that it is meant for; nil: all
 	rows     int      // read by each transaction, where that is what matters
 	routing  bool     // report what routing to a shard costs
+	keeping  bool     // report what a cache costs that hardly serves
+	reads    float64  // share of the transactions that a cache may answer, where caches are measured
 	// scripts are what single targets run instead of script, by name.
 	scripts map[string]string
 }

@@ -28,6 +28,7 @@ func analyse(text string) *Statement {
 		return st
 	}
 	whole := &wholeText{src: src, taken: takenOut(src)}
+	st.TimeWords = timeLiteral(src, whole.taken)
 	readable := makeReadable(src)
 	blankComments(src)
 	if len(src) > shortenAbove && startsPlain(src) {

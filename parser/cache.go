@@ -320,7 +320,8 @@ func (s *Statement) bytes() int64 {
 
 func (c *Command) bytes() int64 {
 	n := int64(unsafe.Sizeof(*c)) + int64(len(c.Channel)+len(c.Name)+len(c.Pin))
-	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations, c.Locals, c.Restores, c.Attributes} {
+	for _, list := range [][]string{c.Settings, c.Functions, c.Builtins, c.Relations, c.Locals, c.Restores, c.Attributes, c.Sets, c.Keywords, c.SystemColumns,
+		c.Derived} {
 		for _, s := range list {
 			n += int64(unsafe.Sizeof(s)) + int64(len(s))
 		}
@@ -350,11 +351,24 @@ func (c *Command) factBytes() int64 {
 			n += int64(unsafe.Sizeof(name)) + int64(len(name.Schema)+len(name.Name))
 		}
 	}
+	for _, cast := range c.Casts {
+		n += int64(unsafe.Sizeof(cast)) + int64(len(cast.Type.Schema)+len(cast.Type.Name))
+		for _, list := range [][]string{cast.Columns, cast.Calls, cast.Operators} {
+			for _, s := range list {
+				n += int64(unsafe.Sizeof(s)) + int64(len(s))
+			}
+		}
+	}
 	for _, cmp := range c.Compared {
 		n += int64(unsafe.Sizeof(cmp)) + int64(len(cmp.Column))
 		for _, v := range cmp.Values {
-			n += int64(unsafe.Sizeof(v)) + int64(len(v.Text)+len(v.Cast.Schema)+len(v.Cast.Name))
+			n += v.bytes()
 		}
 	}
-	return n
+	return n + c.Inserted.bytes()
+}
+
+// bytes estimates the memory of v.
+func (v Value) bytes() int64 {
+	return int64(unsafe.Sizeof(v)) + int64(len(v.Text)+len(v.Cast.Schema)+len(v.Cast.Name))
 }

@@ -36,6 +36,7 @@ func (w *walker) call(f *pg.FuncCall) {
 		called.First = f.Args[0].GetAConst().GetSval().GetSval()
 	}
 	w.calls(called)
+	w.castCall(schema, name, f.Args)
 	w.c.called(schema, name)
 	if isTempSchema([]byte(schema)) {
 		w.c.pin(pinTempSchema)
@@ -85,10 +86,15 @@ func (w *walker) operators(e *pg.A_Expr) {
 	}
 }
 
+// namedOf is the name of a type, of an array its elements'.
+func namedOf(t *pg.TypeName) Named {
+	schema, name := qualified(t.GetNames())
+	return Named{schema, name}
+}
+
 // typeName notes a type.
 func (w *walker) typeName(t *pg.TypeName) {
-	schema, name := qualified(t.Names)
-	if n := (Named{schema, name}); name != "" && !slices.Contains(w.c.Types, n) {
+	if n := namedOf(t); n.Name != "" && !slices.Contains(w.c.Types, n) {
 		w.c.Types = append(w.c.Types, n)
 	}
 }

@@ -31,6 +31,17 @@ type Called struct {
 // Named is a name with its schema, "" where search_path decides: an operator or a type.
 type Named struct{ Schema, Name string }
 
+// Cast is a conversion of a value that is no constant.
+type Cast struct {
+	// Type is what it is converted to; of an array its elements'.
+	Type Named
+	// The value is a text only if one of Columns is one, or a function of Calls or an operator of Operators is not the server's own.
+	Columns          []string
+	Calls, Operators []string
+	// Opaque: the value may be a text whatever those are.
+	Opaque bool
+}
+
 // Value is what a column is compared with or set to.
 type Value struct {
 	Kind ValueKind
@@ -68,6 +79,19 @@ type Comparison struct {
 	Values []Value
 	Array  bool // = ANY (value): Values has one element, an array
 }
+
+// Insertion is what an INSERT of the outermost query puts into its table by VALUES.
+type Insertion struct {
+	// Columns are those that it names, as the server folds them; nil: those of the table, in its order.
+	Columns []string
+	// Rows are the values of each row, in the order of the columns; one that is computed, and DEFAULT, is ValueOther.
+	Rows [][]Value
+	// Overriding: OVERRIDING SYSTEM or USER VALUE.
+	Overriding bool
+}
+
+// maxInserted bounds the values of an Insertion, which the parser's cache holds: some rows of a wide table.
+const maxInserted = 128
 
 // Transaction is what BEGIN, START TRANSACTION or SET TRANSACTION asks for. Fields of what is not asked are zero.
 type Transaction struct {

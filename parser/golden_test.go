@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,9 @@ func describe(sql string, s *Statement) string {
 	}
 	if s.Literals {
 		fmt.Fprintf(&b, "literals\n")
+	}
+	if s.TimeWords {
+		fmt.Fprintf(&b, "time words\n")
 	}
 	if s.Pin != "" {
 		fmt.Fprintf(&b, "pin: %s\n", s.Pin)
@@ -141,10 +145,38 @@ func describeFacts(c *Command, field func(name, value string)) {
 	flush("types")
 	list = c.Attributes
 	flush("attributes")
+	list = c.Keywords
+	flush("keywords")
+	list = c.SystemColumns
+	flush("system columns")
+	if c.Samples {
+		field("samples", "yes")
+	}
+	if c.Extracts {
+		field("extracts", "yes")
+	}
+	for _, cast := range c.Casts {
+		list = append(list, describeCast(cast))
+	}
+	flush("casts")
+	list = c.Derived
+	flush("derived")
 	for _, cmp := range c.Compared {
 		list = append(list, describeComparison(cmp))
 	}
 	flush("compared")
+	if c.Inserted != nil {
+		list = append(list, describeInsertion(c.Inserted))
+	}
+	flush("inserted")
+	list = c.Sets
+	flush("sets")
+	if c.Conflicts {
+		field("conflicts", "yes")
+	}
+	if c.Single {
+		field("single", "yes")
+	}
 	if c.Transaction != (Transaction{}) {
 		field("transaction", fmt.Sprintf("%+v", c.Transaction))
 	}
@@ -159,6 +191,19 @@ func describeFacts(c *Command, field func(name, value string)) {
 	}
 }
 
+// describeCast writes what decides whether the value is a text, and the type.
+func describeCast(c Cast) string {
+	from := slices.Clone(c.Columns)
+	for _, f := range c.Calls {
+		from = append(from, f+"()")
+	}
+	from = append(from, c.Operators...)
+	if c.Opaque {
+		from = append(from, "*")
+	}
+	return strings.Join(from, " ") + "::" + describeNamed(c.Type)
+}
+
 func describeNamed(n Named) string {
 	if n.Schema == "" {
 		return n.Name
@@ -166,9 +211,28 @@ func describeNamed(n Named) string {
 	return n.Schema + "." + n.Name
 }
 
+func describeInsertion(in *Insertion) string {
+	text := strings.Join(in.Columns, " ")
+	for _, row := range in.Rows {
+		text += "(" + describeValues(row) + ")"
+	}
+	if in.Overriding {
+		text += " overriding"
+	}
+	return text
+}
+
 func describeComparison(c Comparison) string {
+	verb := "="
+	if c.Array {
+		verb = "=any"
+	}
+	return fmt.Sprintf("%d.%s%s(%s)", c.Table, c.Column, verb, describeValues(c.Values))
+}
+
+func describeValues(list []Value) string {
 	var values []string
-	for _, v := range c.Values {
+	for _, v := range list {
 		text := v.Text
 		switch {
 		case v.Kind == ValueParam:
@@ -188,11 +252,7 @@ func describeComparison(c Comparison) string {
 		}
 		values = append(values, text)
 	}
-	verb := "="
-	if c.Array {
-		verb = "=any"
-	}
-	return fmt.Sprintf("%d.%s%s(%s)", c.Table, c.Column, verb, strings.Join(values, " "))
+	return strings.Join(values, " ")
 }
 
 // TestGolden holds the facts to testdata/golden: "# comment", the SQL, "----", the facts, an empty line.

@@ -32,7 +32,11 @@ func (w *walker) selectStmt(s *pg.SelectStmt) (locked []int) {
 	for _, item := range from {
 		locked = append(locked, item.locked...)
 	}
+	w.derived(s)
 	w.fields(s.ProtoReflect(), "with_clause", "larg", "rarg", "from_clause", "locking_clause")
+	if w.depth == 1 && len(s.FromClause) == 1 && s.FromClause[0].GetRangeVar() != nil && len(s.GroupClause) == 0 && s.HavingClause == nil {
+		w.c.Single = w.c.Kind == Select && w.queries == 1
+	}
 	return locked
 }
 
@@ -43,6 +47,11 @@ func (w *walker) insert(s *pg.InsertStmt) {
 	access := Alters
 	if s.OnConflictClause != nil {
 		access |= Reads
+	}
+	if w.depth == 1 && w.c.Kind == Insert {
+		w.c.Inserted = w.insertion(s)
+		w.c.Conflicts = s.OnConflictClause.GetAction() == pg.OnConflictAction_ONCONFLICT_UPDATE
+		w.sets(s.OnConflictClause.GetTargetList())
 	}
 	w.relation(s.Relation, access)
 	w.fields(s.ProtoReflect(), "with_clause", "relation")
@@ -63,7 +72,17 @@ func (w *walker) update(s *pg.UpdateStmt) {
 		})
 		w.c.Compared = w.c.Compared[:first+len(kept)]
 	}
+	if w.depth == 1 && w.c.Kind == Update {
+		w.sets(s.TargetList)
+	}
 	w.fields(s.ProtoReflect(), "with_clause", "relation", "from_clause")
+}
+
+// sets notes the columns of a SET.
+func (w *walker) sets(list []*pg.Node) {
+	for _, n := range list {
+		w.c.Sets = appendNew(w.c.Sets, n.GetResTarget().GetName())
+	}
 }
 
 func (w *walker) delete(s *pg.DeleteStmt) {
@@ -109,6 +128,7 @@ func (i fromItem) aliased(a *pg.Alias) fromItem {
 func (w *walker) scope() (end func()) {
 	mark, access := len(w.inScope), w.access
 	w.depth++
+	w.queries++
 	w.access = Reads
 	return func() {
 		w.inScope, w.access = w.inScope[:mark], access
@@ -153,20 +173,26 @@ func (w *walker) item(n *pg.Node) []fromItem {
 		} else {
 			w.node(v.RangeSubselect.Subquery)
 		}
+		w.deriveAlias(v.RangeSubselect.Alias)
 		w.fields(v.RangeSubselect.ProtoReflect(), "subquery")
 		return []fromItem{item.aliased(v.RangeSubselect.Alias)}
 	case *pg.Node_RangeTableSample:
+		w.c.Samples = true
 		items := w.item(v.RangeTableSample.Relation)
 		w.sample(v.RangeTableSample)
 		w.fields(v.RangeTableSample.ProtoReflect(), "relation")
 		return items
 	case *pg.Node_RangeFunction:
+		w.deriveName(anyColumn)
 		w.node(n)
 		return []fromItem{fromItem{table: -1}.aliased(v.RangeFunction.Alias)}
 	case *pg.Node_RangeTableFunc:
+		w.deriveName(anyColumn)
+		w.c.Extracts = true
 		w.node(n)
 		return []fromItem{fromItem{table: -1}.aliased(v.RangeTableFunc.Alias)}
 	}
+	w.deriveName(anyColumn)
 	w.node(n)
 	return []fromItem{{table: -1}}
 }
@@ -174,6 +200,7 @@ func (w *walker) item(n *pg.Node) []fromItem {
 // rangeVar reads a name in FROM: a WITH query's where one is in scope, else a table's.
 func (w *walker) rangeVar(r *pg.RangeVar) fromItem {
 	access := Reads
+	w.deriveAlias(r.Alias)
 	if r.Schemaname == "" && slices.Contains(w.inScope, r.Relname) {
 		access = 0
 	}
@@ -193,6 +220,7 @@ func (w *walker) join(j *pg.JoinExpr) []fromItem {
 	if j.Alias == nil {
 		return items
 	}
+	w.deriveAlias(j.Alias)
 	joined := fromItem{table: -1}.aliased(j.Alias)
 	for _, item := range items {
 		joined.locked = append(joined.locked, item.locked...)

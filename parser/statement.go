@@ -130,6 +130,9 @@ type Statement struct {
 	// Hints are those of the comments that lead the text, in order; HintError says what is wrong with one.
 	Hints     []Hint
 	HintError string
+	// TimeWords says that a literal which the template keeps may name a time that the clock decides (see TimeWord), or is written with escapes
+	// that may spell one. Of literals that the template takes out, each text has its own.
+	TimeWords bool
 	// Plain says that the text shows nothing that a session has to follow, check or mend: reads and writes of rows, and where
 	// transactions begin and end. It may still advance a sequence, and the catalog may know more.
 	Plain bool
@@ -185,6 +188,18 @@ type Command struct {
 	// Calls are the functions called, each once, with those that syntax such as EXTRACT or LIKE … ESCAPE stands for and the methods
 	// of TABLESAMPLE. CURRENT_DATE and its kind, COALESCE, GREATEST, XML and JSON constructors are none.
 	Calls []Called
+	// Keywords are CURRENT_DATE and its kind, in lower case and without precision, each once: current_date, current_time,
+	// current_timestamp, localtime, localtimestamp, current_role, current_user, user, session_user, current_catalog, current_schema.
+	Keywords []string
+	// SystemColumns are the columns named that rows have beside those of their table, each once: ctid, xmin, cmin, xmax, cmax, tableoid.
+	SystemColumns []string
+	// Samples: TABLESAMPLE. Extracts: XMLTABLE, whose columns are read from text.
+	Samples, Extracts bool
+	// Casts are those of anything but constants and parameters, also as date(x) and its kind, each once.
+	Casts []Cast
+	// Derived are the names of columns that sub-selects, WITH queries and aliases make, each once: a column of such a name need not be a
+	// table's. A * among them stands for names that the text does not show, such as those of a function's columns.
+	Derived []string
 	// Operators are those that expressions name, each once. IN, CASE … WHEN, NATURAL, USING and NULLIF name =, BETWEEN names >= and <=,
 	// LIKE names ~~. What ORDER BY, DISTINCT, GROUP BY and UNION compare by is a matter of types. They are not of pg_catalog alone: a
 	// name may be anyone's.
@@ -196,6 +211,15 @@ type Command struct {
 	Attributes []string
 	// Compared are the columns compared with constants and parameters.
 	Compared []Comparison
+	// Inserted is what an INSERT of VALUES inserts, nil for other statements, for more than 128 values, and for an INSERT inside WITH.
+	Inserted *Insertion
+	// Sets are the columns that the outermost UPDATE, or ON CONFLICT DO UPDATE of the outermost INSERT, sets.
+	Sets []string
+	// Conflicts: the outermost INSERT has ON CONFLICT DO UPDATE.
+	Conflicts bool
+	// Single: the statement is a SELECT of which each row of the answer is made of one row of Tables[0], the only table, unless an aggregate is
+	// called. There is no other query in it, no GROUP BY and no HAVING.
+	Single bool
 	// Transaction is what Begin and SetTransaction ask for.
 	Transaction Transaction
 	// Assigned is what a SET or RESET of one setting assigns; its Name is "" for other statements and for lists.

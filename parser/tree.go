@@ -123,6 +123,8 @@ type Source struct {
 	Ordinality bool // WITH ORDINALITY
 	// Args are other expressions inside: the arguments of TABLESAMPLE, and all of SourceOther.
 	Args []*Expr
+	// place is one more than the token that a table's name begins with, 0 where that is not known.
+	place int
 }
 
 // SourceKind is what an item of FROM is.
@@ -227,7 +229,8 @@ type Expr struct {
 	Filter                            *Expr
 	Over                              *Window // nil: no OVER
 	// Not: NOT IN, IS NOT NULL. Array: of ExprCast to an array type. Typmod: of ExprCast with a length or precision; of ExprNow too.
-	Not, Array, Typmod bool
+	// Operand: of ExprCase, CASE x WHEN …, whose x is Args[0].
+	Not, Array, Typmod, Operand bool
 	// Tokens covers an ExprCall from its name to its last parenthesis, FILTER, WITHIN GROUP and OVER included; zero for other kinds and for
 	// calls that syntax such as EXTRACT or AT TIME ZONE stands for.
 	Tokens Span

@@ -50,6 +50,9 @@ func treeOf(sql []byte, bulkAbove int) (*Tree, error) {
 	if !b.mergeRows(bulk, tokens) {
 		return treeOf(sql, len(sql)) // rows of something else than the INSERT
 	}
+	for i, s := range b.tree.Sources {
+		s.place = tokens.at(int(b.places[i])) + 1
+	}
 	if hasBad(text.src) {
 		b.opaque("a literal that versions of PostgreSQL read differently")
 	} else {
@@ -125,8 +128,9 @@ type treeBuilder struct {
 	building []*With
 	// named are the windows of the query being read that name another.
 	named []*Window
-	// calls are the nodes of Tree.Calls, row for row.
-	calls []*pg.FuncCall
+	// calls are the nodes of Tree.Calls, row for row; places where the names of Tree.Sources begin, in bytes.
+	calls  []*pg.FuncCall
+	places []int32
 }
 
 // scopedWith is a WITH query in scope. A later one may be named in WITH RECURSIVE before it has been read.

@@ -325,7 +325,7 @@ func (b *treeBuilder) typmods(t *pg.TypeName) {
 // cases reads CASE: its operand, then each condition and result, then ELSE.
 func (b *treeBuilder) cases(c *pg.CaseExpr) *Expr {
 	b.known(c)
-	e := &Expr{Kind: ExprCase, Args: b.exprs([]*pg.Node{c.Arg})}
+	e := &Expr{Kind: ExprCase, Args: b.exprs([]*pg.Node{c.Arg}), Operand: c.Arg != nil}
 	for _, n := range c.Args {
 		when := n.GetCaseWhen()
 		b.known(when)

@@ -147,7 +147,7 @@ func (p treePrinter) clause(add func(string, ...any), name string, e *Expr) {
 func (p treePrinter) inline(q *Query) string { return "{" + strings.Join(p.query(q), "; ") + "}" }
 
 func (p treePrinter) source(s *Source) string {
-	text := ""
+	var text string
 	switch s.Kind {
 	case SourceTable, SourceWith:
 		kind := "table "
@@ -245,7 +245,7 @@ func (p treePrinter) expr(e *Expr) string {
 	if e.Kind == ExprSubquery {
 		text += " " + []string{"scalar", "exists", "any", "all", "array", "other"}[e.Sub] + " " + p.inline(e.Query)
 	}
-	text += flags(e.Not, "not", e.Array, "[]", e.Typmod, "(n)")
+	text += flags(e.Not, "not", e.Array, "[]", e.Typmod, "(n)", e.Operand, "operand")
 	if len(e.Args) > 0 {
 		text += " " + p.exprs(e.Args)
 	}

@@ -106,6 +106,7 @@ func (b *treeBuilder) table(r *pg.RangeVar) *Source {
 	s := &Source{Kind: SourceTable, Schema: r.GetSchemaname(), Name: r.GetRelname(), Alias: r.GetRelname(), Only: !r.GetInh()}
 	s.aliased(r.GetAlias())
 	b.tree.Sources = append(b.tree.Sources, s)
+	b.places = append(b.places, r.GetLocation())
 	return s
 }
 

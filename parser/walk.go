@@ -15,6 +15,7 @@ type walker struct {
 	access   Access   // what a relation outside of any FROM is there for; 0 if it is no table
 	inScope  []string // names of WITH queries
 	depth    int      // queries around this place, this one included
+	queries  int      // queries seen
 }
 
 // node visits n and all below it. The common nodes have a case; any other is walked by reflection, so that
@@ -28,6 +29,7 @@ func (w *walker) node(n *pg.Node) {
 		*pg.Node_Integer, *pg.Node_Float, *pg.Node_Boolean, *pg.Node_SetToDefault:
 	case *pg.Node_ColumnRef:
 		w.attribute(v.ColumnRef.Fields)
+		w.systemColumn(v.ColumnRef.Fields)
 	case *pg.Node_List:
 		w.nodes(v.List.Items)
 	case *pg.Node_ResTarget:
@@ -42,6 +44,7 @@ func (w *walker) node(n *pg.Node) {
 	case *pg.Node_AArrayExpr:
 		w.nodes(v.AArrayExpr.Elements)
 	case *pg.Node_TypeCast:
+		w.cast(namedOf(v.TypeCast.TypeName), v.TypeCast.Arg)
 		w.node(v.TypeCast.Arg)
 		w.message(v.TypeCast.TypeName.ProtoReflect())
 	default:
@@ -121,6 +124,19 @@ func (w *walker) expression(m protoreflect.Message) {
 	switch v := m.Interface().(type) {
 	case *pg.FuncCall:
 		w.call(v)
+	case *pg.TypeCast:
+		w.cast(namedOf(v.TypeName), v.Arg)
+	case *pg.SQLValueFunction:
+		w.keyword(v.Op)
+	case *pg.RangeTableSample:
+		w.c.Samples = true
+	case *pg.RangeTableFunc:
+		w.c.Extracts = true
+	case *pg.CommonTableExpr:
+		w.deriveNames(v.Aliascolnames)
+		if v.SearchClause != nil || v.CycleClause != nil {
+			w.deriveName(anyColumn)
+		}
 	case *pg.A_Expr:
 		w.operators(v)
 	case *pg.TypeName:

@@ -317,8 +317,8 @@ func TestConsoleErrors(t *testing.T) {
 		{boss, "PAUSE nothere", "3D000"}, {boss, "KILL pgbouncer", "0A000"}, {boss, "RESUME", "55000"}, {boss, "RESUME " + r.database, "55000"},
 		{boss, "KILL_CLIENT x", "22023"}, {boss, "KILL_CLIENT 999999", "55000"}, {boss, "SUSPEND", "0A000"}, {boss, "SHOW FDS", "0A000"},
 		{boss, "SET max_client_conn = 1", "0A000"}, {boss, "SET", "42601"}, {boss, "SET = 1", "42601"}, {boss, "RELOAD", "F0000"},
-		{boss, "SHOW HOTKEYS", "0A000"}, {boss, "RESET CACHE", "0A000"}, {watcher, "EXPLAIN ROUTE", "42601"},
-		{boss, "RESHARD PLAN", "0A000"},
+		{boss, "SHOW HOTKEYS", "0A000"}, {boss, "RESET CACHE nowhere", "3D000"}, {watcher, "EXPLAIN ROUTE", "42601"},
+		{boss, "RESHARD PLAN", "22023"},
 		{watcher, "PAUSE", "42501"}, {watcher, "KILL", "42501"}, {watcher, "SHUTDOWN", "42501"}, {watcher, "KILL_CLIENT 1", "42501"},
 		{watcher, "RELOAD", "42501"}, {watcher, "SHOW POOLS; KILL", "42501"},
 		{watcher, "SET client_encoding TO 'utf8'", ""}, {watcher, "SET SESSION application_name = 'x'; SET extra_float_digits = 3", ""},
@@ -427,6 +427,7 @@ func TestPauseHoldsClientsUntilResume(t *testing.T) {
 	first, second := p.console(t, "boss"), p.console(t, "boss")
 	busy := p.client(t)
 	mustValue(t, busy, "BEGIN")
+	mustValue(t, busy, "SELECT 1") // which takes the connection
 	paused := later(first, "PAUSE "+r.database)
 	eventually(t, "the pause begins", func() bool { return line(t, second, "SHOW DATABASES", "name", r.database)["paused"] == "1" })
 	if _, err := value(second, "PAUSE "+r.database); sqlstate(err) != "55000" {
@@ -468,6 +469,7 @@ func TestPauseIsCancelled(t *testing.T) {
 	p := r.serve(t, withConsole)
 	c, busy := p.console(t, "boss"), p.client(t)
 	mustValue(t, busy, "BEGIN")
+	mustValue(t, busy, "SELECT 1") // which takes the connection
 	paused := later(c, "PAUSE")
 	other := p.console(t, "watcher")
 	eventually(t, "the pause begins", func() bool { return line(t, other, "SHOW STATE", "key", "paused")["value"] == "yes" })

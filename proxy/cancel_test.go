@@ -122,10 +122,7 @@ func TestCancelWithTheWrongKeyDoesNothing(t *testing.T) {
 func TestCancelNeverHitsTheNeighbour(t *testing.T) {
 	r := newRig(t)
 	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
-	rounds := 300
-	if raceEnabled {
-		rounds = 100
-	}
+	const rounds = 100
 	target, neighbour := p.rawDial(t, wire.Protocol30), p.client(t)
 	var over atomic.Bool
 	var all sync.WaitGroup

@@ -17,17 +17,44 @@ import (
 )
 
 // client serves one connection from hello to goodbye. A panic closes that client alone. Its frame is there as long as
-// the client is, so everything that needs room on the stack is done elsewhere: an idle client then fits into 2 KiB of it.
+// the client is awake, so everything that needs room on the stack is done elsewhere: an idle client then fits into 2 KiB of it.
 func (p *Proxy) client(nc net.Conn) {
+	dozes := false
+	defer func() {
+		if !dozes {
+			p.running.Done()
+		}
+	}()
 	defer p.recovered(nc)
-	g := p.admit(nc)
-	if g == nil {
-		return
+	if g := p.admit(nc); g != nil {
+		dozes = g.serve()
 	}
-	defer g.leave()
-	if err := g.session.Serve(); err != nil {
-		p.ended(nc, g.role, g.database, err)
+}
+
+// serve serves a session until it ends, or dozes: then it is gone on with in a goroutine that comes when there is something to do.
+func (g *guest) serve() (dozes bool) {
+	defer func() {
+		if !dozes {
+			g.leave()
+		}
+	}()
+	dozes, err := g.session.Serve(g.wake)
+	if err != nil {
+		g.p.ended(g.nc, g.role, g.database, err)
 	}
+	return dozes
+}
+
+// awake goes on with a session that has dozed, as client does.
+func (g *guest) awake() {
+	dozes := false
+	defer func() {
+		if !dozes {
+			g.p.running.Done()
+		}
+	}()
+	defer g.p.recovered(g.nc)
+	dozes = g.serve()
 }
 
 // recovered is deferred around a client.
@@ -65,6 +92,8 @@ func (p *Proxy) admit(nc net.Conn) *guest {
 // guest is a client with a session, and what it holds of the proxy.
 type guest struct {
 	p              *Proxy
+	nc             net.Conn
+	wake           func() // awake
 	role, database string
 	pool           *pool.Pool[*backend.Conn] // attached to
 	session        *session.Session          // registered
@@ -101,7 +130,8 @@ func (p *Proxy) welcome(h *session.Hello) (*guest, error) {
 		h.Refuse(session.AsError(err))
 		return nil, err
 	}
-	g, in := &guest{p: p, role: h.User, database: d.name}, false
+	g, in := &guest{p: p, nc: h.Conn.NetConn(), role: h.User, database: d.name}, false
+	g.wake = g.awake
 	defer func() {
 		if !in {
 			g.leave()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ type cluster struct {
 	p       *Proxy
 	d       *database
 	settler *settler
+	breaker *breaker
 	running sync.WaitGroup // watchers; they end with the database
 
 	watcher atomic.Pointer[shardmap.Watcher]
@@ -35,7 +38,7 @@ type cluster struct {
 
 	mu       sync.Mutex                 // held to make a layout, and to configure
 	started  bool                       // guarded by mu
-	numbered map[string]uint32          // guarded by mu; the table of each sequence that was seen to
+	numbered map[string]uint32          // guarded by mu; the table of each sequence that gives no number on two shards
 	queriers map[string]*catalogQuerier // guarded by mu; by server name
 }
 
@@ -43,15 +46,26 @@ type cluster struct {
 type madeLayout struct {
 	*session.Layout
 	snapshot *catalog.Snapshot
-	shards   *shard.Map
+	state    *shardmap.State
 	parts    *[]*part
 	conf     *Database
 	err      error
+	renumber time.Time // when sequences that could not be looked at are looked at again; zero: never
+}
+
+// due reports whether sequences have to be looked at again.
+func (m *madeLayout) due() bool { return !m.renumber.IsZero() && time.Now().After(m.renumber) }
+
+// like reports whether both are planned for alike, whatever statements wait for.
+func (m *madeLayout) like(o *madeLayout) bool {
+	a, b := m.state, o.state
+	return m.snapshot == o.snapshot && m.parts == o.parts && m.conf == o.conf && a.Map == b.Map && slices.Equal(a.Members, b.Members) &&
+		slices.Equal(a.Motion.Moving, b.Motion.Moving) && a.Motion.Frozen == b.Motion.Frozen
 }
 
 func newCluster(p *Proxy, d *database) *cluster {
 	c := &cluster{p: p, d: d, queriers: map[string]*catalogQuerier{}, numbered: map[string]uint32{}}
-	c.settler = newSettler(p, d)
+	c.settler, c.breaker = newSettler(p, d), newBreaker(p, d)
 	return c
 }
 
@@ -60,12 +74,16 @@ func (c *cluster) configure() {
 	conf := c.d.conf.Load()
 	if !conf.Sharded() {
 		c.d.shared.Cluster.Store(nil)
-		c.d.catalog.Want()
+		if conf.Cache.Enabled {
+			c.d.catalog.Want(catalog.Relations, catalog.Answers)
+		} else {
+			c.d.catalog.Want()
+		}
 		return
 	}
 	c.d.catalog.Want(catalog.Relations)
 	c.watch(conf)
-	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Unsettled: c.settler.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
+	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Touch: c.touch, Finish: c.settler.insist, Unsettled: c.settler.Nudge, Stuck: c.breaker.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
 	c.start()
 }
 
@@ -74,7 +92,7 @@ func (c *cluster) watch(conf *Database) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	function, _ := shard.ParseFunction(conf.Sharding.Function) // Validate has checked it
-	config := shardmap.Config{Database: c.d.name, Buckets: conf.Sharding.Buckets, Function: function, Home: shard.Name(conf.HomeShard()), Who: whoAmI()}
+	config := shardmap.Config{Database: c.d.name, Buckets: conf.Sharding.Buckets, Function: function, Home: shard.Name(conf.HomeShard()), Who: whoAmI(), Lease: c.p.lease}
 	for name, table := range conf.Sharding.Tables {
 		config.Tables = append(config.Tables, declared(name, table.Key))
 	}
@@ -148,15 +166,33 @@ func (c *cluster) start() {
 	c.started = true
 	c.running.Go(func() { w.Run(c.d.ctx) })         // ends with the database; close waits
 	c.running.Go(func() { c.settler.run(c.d.ctx) }) // ends with the database; close waits
+	c.running.Go(func() { c.breaker.run(c.d.ctx) }) // ends with the database; close waits
 }
 
 // close waits for what start started, whose context has ended, and hangs up.
 func (c *cluster) close() {
 	c.running.Wait()
+	if w := c.watcher.Load(); w != nil {
+		ctx, stop := context.WithTimeout(context.Background(), leaveLimit)
+		if err := w.Leave(ctx); err != nil {
+			c.d.log.Warn("this proxy is still written down as serving; moves of buckets wait for it for twice its lease", zap.Error(err))
+		}
+		stop()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, q := range c.queriers {
 		q.Close()
+	}
+}
+
+// leaveLimit bounds how long the end of a proxy waits for the control database.
+const leaveLimit = 2 * time.Second
+
+// touch has the map of buckets and the motion asked for.
+func (c *cluster) touch() {
+	if w := c.watcher.Load(); w != nil {
+		w.Touch()
 	}
 }
 
@@ -177,15 +213,20 @@ func (c *cluster) current() (*session.Layout, error) {
 	if err != nil {
 		return nil, noLayout(err.Error())
 	}
-	if !c.touched.Load() && len(state.Unprepared) == 0 && !c.touched.Swap(true) {
+	if !c.touched.Load() && prepared(state) && !c.touched.Swap(true) {
 		c.d.catalog.Touch() // it may have been read before the shards were given what pgtier needs there
 		return c.current()
 	}
 	snapshot, parts, conf := c.d.catalog.Snapshot(), c.d.parts.Load(), c.d.conf.Load()
-	if m := c.layout.Load(); m != nil && m.snapshot == snapshot && m.shards == state.Map && m.parts == parts && m.conf == conf {
+	if m := c.layout.Load(); m != nil && m.state == state && m.snapshot == snapshot && m.parts == parts && m.conf == conf && !m.due() {
 		return m.Layout, m.err
 	}
-	return c.make(snapshot, state.Map, parts, conf)
+	return c.make(snapshot, state, parts, conf)
+}
+
+// prepared reports whether all members have been given what pgtier needs there.
+func prepared(state *shardmap.State) bool {
+	return !slices.ContainsFunc(state.Members, func(name shard.Name) bool { return state.Unprepared[name] != nil })
 }
 
 // state is what is known of the map; an error where nothing may be sent to the shards.
@@ -211,8 +252,13 @@ func (c *cluster) state() (*shardmap.State, error) {
 
 // fault says why nothing may be sent to a shard now: its server may be another's, or cannot take part in transactions.
 func (c *cluster) fault(name shard.Name) error {
-	if err := c.watcher.Load().State().Unprepared[name]; err != nil {
+	w := c.watcher.Load()
+	if err := w.State().Unprepared[name]; err != nil {
 		return wire.NewError(wire.CodeCannotConnectNow, fmt.Sprintf("shard %s cannot be used yet: %s", name, err), "SHOW SHARDS in the admin database lists what is wrong.")
+	}
+	if !w.Leased(name) {
+		return wire.NewError(wire.CodeCannotConnectNow, fmt.Sprintf("shard %s cannot be used now: the control database does not answer, and buckets may have been moved meanwhile", name),
+			"Look at the control database, and at the network between it and this proxy; SHOW SHARDS in the admin database tells how old what is known is.")
 	}
 	return nil
 }
@@ -231,47 +277,145 @@ func noLayout(message string) error {
 }
 
 // make makes a layout.
-func (c *cluster) make(snapshot *catalog.Snapshot, shards *shard.Map, parts *[]*part, conf *Database) (*session.Layout, error) {
+func (c *cluster) make(snapshot *catalog.Snapshot, state *shardmap.State, parts *[]*part, conf *Database) (*session.Layout, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m := c.layout.Load(); m != nil && m.snapshot == snapshot && m.shards == shards && m.parts == parts && m.conf == conf {
-		return m.Layout, m.err
+	old := c.layout.Load()
+	if old != nil && old.state == state && old.snapshot == snapshot && old.parts == parts && old.conf == conf && !old.due() {
+		return old.Layout, old.err
 	}
-	m := &madeLayout{snapshot: snapshot, shards: shards, parts: parts, conf: conf}
-	config := conf.Planning()
-	schema, findings, err := plan.NewSchema(config, snapshot, shards)
-	if err != nil {
+	m := &madeLayout{snapshot: snapshot, state: state, parts: parts, conf: conf}
+	if old != nil && old.err == nil && old.like(m) && !old.due() { // what has been planned stays so
+		same := *old.Layout
+		m.Layout, m.renumber = &same, old.renumber
+	} else if err := c.plan(m, old); err != nil {
 		m.err = noLayout(fmt.Sprintf("database %s cannot be planned for: %s", c.d.name, err))
 		c.layout.Store(m)
 		c.d.log.Error("shards cannot be planned for", zap.Error(err))
 		return nil, m.err
 	}
-	for _, f := range findings {
-		c.d.log.Warn("a table does not fit the sharding", zap.String("table", f.Table), zap.String("why", f.Message), zap.String("hint", f.Hint))
-	}
-	m.Layout = &session.Layout{Schema: schema, Home: config.Home, Fault: func(i int) error { return c.fault(config.Shards[i]) }}
-	for _, part := range *parts {
-		m.Shards = append(m.Shards, part.shared)
-	}
-	if old := c.layout.Load(); old != nil && old.parts != parts {
-		clear(c.numbered) // other shards
-	}
-	m.Unnumbered = c.number(conf, snapshot, *parts)
+	m.Motion, m.Holds, m.Replaced = state.Motion, state.Motion.Holds(), state.Replaced()
 	c.layout.Store(m)
 	return m.Layout, nil
+}
+
+// plan makes m's layout anew. old is the one in force, nil before the first. mu is held.
+func (c *cluster) plan(m, old *madeLayout) error {
+	config, members := m.conf.Planning(), m.state.Members
+	placement := plan.Placement{Map: m.state.Map, Members: members, Moving: m.state.Motion.Moving, Frozen: m.state.Motion.Frozen}
+	schema, findings, err := plan.NewSchema(config, m.snapshot, placement)
+	if err != nil {
+		return err
+	}
+	again := old != nil && old.err == nil && old.snapshot == m.snapshot && old.conf == m.conf
+	for _, f := range findings {
+		if !again {
+			c.d.log.Warn("a table does not fit the sharding", zap.String("table", f.Table), zap.String("why", f.Message), zap.String("hint", f.Hint))
+		}
+	}
+	unnumbered := map[string]error{}
+	m.Layout = &session.Layout{Schema: schema, Home: config.Home, Shapes: new(session.Shapes), Fault: func(i int) error { return c.fault(config.Shards[i]) },
+		Fits: func(ctx context.Context, home catalog.Querier, all []catalog.Querier) error {
+			after, err := fits(ctx, home, config, placement, findings)
+			if err != nil {
+				return err
+			}
+			return c.numberInside(ctx, m.conf, after, unnumbered, all, members)
+		}}
+	var joined []*part
+	for i, part := range *m.parts {
+		m.Shards = append(m.Shards, part.shared)
+		if slices.Contains(members, shard.Name(part.name())) {
+			m.Members, joined = append(m.Members, i), append(joined, part)
+		}
+	}
+	switch {
+	case again && old.parts == m.parts && slices.Equal(old.state.Members, members) && !old.due():
+		maps.Copy(unnumbered, old.Unnumbered)
+		m.renumber = old.renumber
+	default:
+		if old != nil && (old.parts != m.parts || old.state.Members != nil && !slices.Equal(old.state.Members, members)) {
+			clear(c.numbered) // other shards
+		}
+		limit := numberLimit
+		if old != nil && old.due() {
+			limit = renumberLimit
+		}
+		began := time.Now()
+		maps.Copy(unnumbered, c.number(m.conf, m.snapshot, joined, limit))
+		for _, why := range unnumbered {
+			if session.Passes(why) { // statements wait for it for a tenth of the time at most
+				m.renumber = time.Now().Add(max(renumberPause, 10*time.Since(began)))
+			}
+		}
+	}
+	m.Unnumbered = unnumbered
+	c.raiseFloors(m, old)
+	return nil
+}
+
+// raiseFloors has replicas of the shards that have won buckets be asked only when they have all that their managers have now, and of all shards where
+// buckets have ceased to move: statements do not leave out any more what the last ones deleted. Nobody plans by m yet. mu is held.
+func (c *cluster) raiseFloors(m, old *madeLayout) {
+	ceased := false
+	if old != nil && old.state.Map != nil {
+		for b := range shard.Bucket(old.state.Map.Len()) {
+			ceased = ceased || shard.InSpans(old.state.Motion.Moving, b) && !shard.InSpans(m.state.Motion.Moving, b)
+		}
+	}
+	for i, name := range c.d.shardNames(m.parts) {
+		// No map before the second has moved anything.
+		won := ceased || (old == nil || old.state.Map == nil) && m.state.Map.Version() > 1
+		if old != nil && old.state.Map != nil && old.state.Map != m.state.Map {
+			for _, b := range m.state.Map.Buckets(name) {
+				if before, _ := old.state.Map.Owner(b); before != name {
+					won = true
+					break
+				}
+			}
+		}
+		if f := m.Shards[i].Fleet.Load(); won && f != nil {
+			m.Shards[i].Floor.Store(session.NewFloor(f))
+		}
+	}
+}
+
+// shardNames are the names of parts.
+func (d *database) shardNames(parts *[]*part) []shard.Name {
+	names := make([]shard.Name, len(*parts))
+	for i, part := range *parts {
+		names[i] = shard.Name(part.name())
+	}
+	return names
+}
+
+// fits returns the catalog that q sees, or why the schema that it sees, which is in a transaction that has changed it, cannot be the next one: something
+// keeps statements about a table from being exact that was not found before. A table that has gone is no such thing.
+func fits(ctx context.Context, q catalog.Querier, config *plan.Config, at plan.Placement, before []plan.Finding) (*catalog.Snapshot, error) {
+	snapshot, err := catalog.Load(ctx, q, catalog.Relations)
+	if err != nil {
+		return nil, err
+	}
+	_, findings, err := plan.NewSchema(config, snapshot, at)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range findings {
+		if f.Missing || slices.Contains(before, f) {
+			continue
+		}
+		return nil, wire.NewError(wire.CodeFeatureNotSupported, fmt.Sprintf("table %q: %s", f.Table, f.Message), f.Hint)
+	}
+	return snapshot, nil
 }
 
 // numberLimit bounds the time for sequences when the catalog has changed. Statements wait for it.
 const numberLimit = 10 * time.Second
 
-// number keeps the sequences of sharded tables apart. It returns why not, by table.
-func (c *cluster) number(conf *Database, snapshot *catalog.Snapshot, parts []*part) map[string]error {
-	sequences := sequencesOf(conf, snapshot)
-	if len(sequences) == 0 || len(parts) < 2 {
-		return nil
-	}
-	ctx, stop := context.WithTimeout(c.d.ctx, numberLimit)
-	defer stop()
-	n := numberer{asker: asker{p: c.p, d: c.d}, parts: parts}
-	return n.number(ctx, sequences, c.numbered)
-}
+const (
+	// renumberPause is the least time after which sequences that could not be looked at, because a shard was away, are looked at again: somewhat more than
+	// a server takes to come back after a crash in which little was lost.
+	renumberPause = 500 * time.Millisecond
+	// renumberLimit is numberLimit for that: a shard that is there answers much sooner.
+	renumberLimit = time.Second
+)

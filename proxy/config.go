@@ -99,10 +99,12 @@ type Failover struct {
 
 // Cache says which answers are kept.
 type Cache struct {
-	Enabled      bool          `mapstructure:"enabled"`
-	Memory       Size          `mapstructure:"memory"`
-	MaxEntry     Size          `mapstructure:"max_entry"`
-	TTL          time.Duration `mapstructure:"ttl"`
+	Enabled  bool          `mapstructure:"enabled"`
+	Memory   Size          `mapstructure:"memory"`
+	MaxEntry Size          `mapstructure:"max_entry"`
+	TTL      time.Duration `mapstructure:"ttl"`
+	// MaxDelay is how late it may be known that something was written past the proxy; 0 does not follow such writes.
+	MaxDelay     time.Duration `mapstructure:"max_delay"`
 	StaleOnError time.Duration `mapstructure:"stale_on_error"`
 }
 
@@ -149,7 +151,7 @@ func DefaultDatabase(pools pool.Config) Database {
 		Reads: Reads{Consistency: "session", MaxLag: 10 * time.Second, Balance: "least_latency"},
 		// A promotion by Patroni takes 30 s with its defaults (ttl).
 		Failover: Failover{Wait: 30 * time.Second},
-		Cache:    Cache{Memory: 256 << 20, MaxEntry: 1 << 20, TTL: time.Minute},
+		Cache:    Cache{Memory: 256 << 20, MaxEntry: 1 << 20, TTL: time.Minute, MaxDelay: time.Second},
 		Sharding: DefaultSharding(),
 	}
 }
@@ -362,6 +364,9 @@ func (d *Database) validate(p *problems, name string, inherited error) {
 	}
 	d.Reads.validate(p, path+".reads")
 	d.Cache.validate(p, path+".cache")
+	if d.Cache.Enabled && d.Sharded() {
+		p.notServed(path+".cache.enabled", "caching answers of a sharded database", "set it to false")
+	}
 	d.validateSharding(p, name, path)
 	if d.Failover.Wait < 0 {
 		p.add(path+".failover.wait", "%s is negative; use 0 not to wait", d.Failover.Wait)
@@ -406,14 +411,17 @@ func (r Reads) validate(p *problems, path string) {
 }
 
 func (c Cache) validate(p *problems, path string) {
-	if c.Enabled {
-		p.notServed(path+".enabled", "caching answers", "set it to false")
+	if c.Memory < 1<<20 {
+		p.add(path+".memory", "%s is below 1MiB; raise it, or set enabled to false", c.Memory)
 	}
 	if c.MaxEntry > c.Memory {
 		p.add(path+".max_entry", "%s is above memory (%s); lower it", c.MaxEntry, c.Memory)
 	}
-	if c.TTL < 0 {
-		p.add(path+".ttl", "%s is negative; use 0 or more", c.TTL)
+	if c.TTL <= 0 {
+		p.add(path+".ttl", "%s is no time; set enabled to false to keep nothing", c.TTL)
+	}
+	if c.MaxDelay != 0 && c.MaxDelay < 50*time.Millisecond {
+		p.add(path+".max_delay", "%s is too short; use 50ms or more, or 0 to let ttl alone bound what is written past the proxy", c.MaxDelay)
 	}
 	if c.StaleOnError < 0 {
 		p.add(path+".stale_on_error", "%s is negative; use 0 or more", c.StaleOnError)

@@ -162,11 +162,21 @@ const (
 
 // TestLevelsHoldWhileReplicasLagAndCrash lets many sessions read and write the same keys while replicas stop replaying,
 // replay late and are killed, and checks what each read was promised.
-func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) { levelsHold(t) }
+func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) { levelsHold(t, false) }
+
+// The same with answers kept, which those at level session are served: the others ask for their level by a hint.
+func TestLevelsHoldWithAnswersKept(t *testing.T) {
+	p := levelsHold(t, true)
+	kept := p.cache(t)
+	t.Logf("%d reads were served, %d answers kept, %d passed by", kept.Hits.Load(), kept.Kept.Load(), kept.Passed.Load())
+	if kept.Hits.Load() == 0 {
+		t.Error("no read was served: the run proves nothing")
+	}
+}
 
 // The same with every read that may share a pipeline doing so.
 func TestLevelsHoldInPipelines(t *testing.T) {
-	p := levelsHold(t, proxy.WithEagerPipelines())
+	p := levelsHold(t, false, proxy.WithEagerPipelines())
 	st := p.Pipelines(p.database)
 	t.Logf("%d requests travelled in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.SentAgain, st.Evicted)
 	if st.Requests == 0 {
@@ -174,12 +184,12 @@ func TestLevelsHoldInPipelines(t *testing.T) {
 	}
 }
 
-func levelsHold(t *testing.T, options ...proxy.Option) *running {
+func levelsHold(t *testing.T, keeps bool, options ...proxy.Option) *running {
 	t.Helper()
 	seconds := number(t, "PGTIER_CHECK_SECONDS", 8)
 	seed := number(t, "PGTIER_CHECK_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CHECK_SEED=%d PGTIER_CHECK_SECONDS=%d", seed, seconds)
-	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag = checkMaxLag }, options...)
+	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag, d.Cache.Enabled = checkMaxLag, keeps }, options...)
 	stop := make(chan struct{})
 	var trouble, clients sync.WaitGroup
 	trouble.Go(func() { c.trouble(t, rand.New(rand.NewPCG(uint64(seed), 0)), stop) }) // ended by stop

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
@@ -79,6 +81,31 @@ func (c *crew) awaitStandby(t testing.TB, name string) {
 	eventually(t, "the manager has read its settings", func() bool {
 		return pgtest.Value(t, c.manager, "postgres", "SHOW synchronous_standby_names") == name
 	})
+}
+
+// commitWaits reports whether a commit on the manager waits for a standby.
+func (c *crew) commitWaits(t testing.TB) (waits bool) {
+	t.Helper()
+	conn, err := pgx.Connect(bounded(t), c.manager.URL("postgres", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed := later(conn, "SELECT pg_logical_emit_message(true, '', 'a commit')")
+	eventually(t, "a commit is over or waits", func() bool {
+		select {
+		case <-committed:
+			return true
+		default:
+		}
+		waits = pgtest.Value(t, c.manager, "postgres", fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d AND wait_event = 'SyncRep'", conn.PgConn().PID())) != "0"
+		return waits
+	})
+	if waits {
+		pgtest.Exec(t, c.manager, "postgres", fmt.Sprintf("SELECT pg_cancel_backend(%d)", conn.PgConn().PID()))
+		<-committed
+	}
+	_ = conn.Close(context.Background())
+	return waits
 }
 
 // settle waits until all replicas show what the manager does and the proxy sends reads to each of them.

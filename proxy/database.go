@@ -33,7 +33,10 @@ type database struct {
 	disabled atomic.Bool
 	stats    session.Stats
 	inDoubt  atomic.Int64 // transactions over several shards that were prepared when somebody last looked
-	cluster  *cluster     // what its shards share
+	// oldestInDoubt is how long, in nanoseconds, the oldest of those had been prepared then; 0 if there was none.
+	oldestInDoubt atomic.Int64
+	cluster       *cluster               // what its shards share
+	keeper        atomic.Pointer[keeper] // of its cache; nil before there was one
 
 	mu       sync.Mutex
 	creds    map[string]auth.Credential // by role: what its last login proved
@@ -87,6 +90,7 @@ func (p *Proxy) newDatabase(name string, conf Database) *database {
 	d.shared.Listener = d.listener
 	d.cluster = newCluster(p, d)
 	d.configureParts(p)
+	d.configureCache(p, func() []*session.Session { return nil })
 	return d
 }
 

@@ -25,6 +25,9 @@ func (d *Database) Circumstances() router.Circumstances {
 	if d.Pool.Mode == pool.ModeSession {
 		c.Keeps = "pool.mode is session"
 	}
+	if !d.Cache.Enabled {
+		c.Uncached = "cache.enabled is false"
+	}
 	return c
 }
 

@@ -12,8 +12,11 @@ import (
 func ShardFacts(facts []router.Fact, schema *plan.Schema, st *parser.Statement, sql string, params []string) []router.Fact {
 	facts = slices.DeleteFunc(facts, func(f router.Fact) bool { return f.Item == "key" })
 	for i := range facts {
-		if facts[i].Item == "parameter" {
+		switch facts[i].Item {
+		case "parameter":
 			facts[i].Reason = ""
+		case "cache": // Config.Validate refuses it there
+			facts[i].Value, facts[i].Reason = "not kept", "answers of sharded databases are not kept: the cache follows the changes of one server"
 		}
 	}
 	for _, f := range schema.Explain(st, []byte(sql), params) {

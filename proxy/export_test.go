@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"context"
+	"time"
 
+	"pgtier/proxy/admin"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
+	"pgtier/proxy/shardmap"
 )
 
 // SharedOf is what the sessions of a database share, for tests that read its counters.
@@ -16,6 +19,27 @@ func (p *Proxy) SharedOf(name string) *session.Database {
 		return nil
 	}
 	return d.shared
+}
+
+// WithLease has a proxy go on for so long without its control database.
+func WithLease(d time.Duration) Option { return func(p *Proxy) { p.lease = d } }
+
+// MapState is what the proxy knows of a database's map and motion.
+func (p *Proxy) MapState(name string) *shardmap.State {
+	d, err := p.find(name)
+	if err != nil {
+		return nil
+	}
+	return d.cluster.watcher.Load().State()
+}
+
+// ShardsOf is what SHOW SHARDS tells of a database.
+func (p *Proxy) ShardsOf(name string) []admin.Shard {
+	d, err := p.find(name)
+	if err != nil {
+		return nil
+	}
+	return d.shards()
 }
 
 // ViewOf is what is known of a database's servers; nil where there is a manager alone.

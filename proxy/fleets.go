@@ -41,6 +41,8 @@ func (d *database) configureFleet(p *Proxy, part *part) {
 	}, d.log)
 	if part.lastFleet != nil {
 		f.Continue(part.lastFleet) // sessions and Writes hold its tickets
+	} else if d.conf.Load().Sharded() { // the shard may have won buckets that its replicas do not have yet
+		part.shared.Floor.Store(session.NewFloor(f))
 	}
 	part.lastFleet = f
 	ctx, stop := context.WithCancel(d.ctx)
@@ -137,6 +139,7 @@ func (p *Proxy) leaveManager(d *database, part *part, old, next string) {
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
 	part.shared.Pipelines.Leave(old, p.env.Now(), 0)
+	d.forgetAnswers()
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
 	if part != d.home() {
 		return

@@ -2,19 +2,26 @@ package proxy_test
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/pool"
 )
 
-// TestHeldBeginBehavesAsOne: a BEGIN that waits for its first statement looks to the client as if it had been sent.
-func TestHeldBeginBehavesAsOne(t *testing.T) {
-	c, p := settledCrew(t, 1, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)", nil)
+// heldSQL makes what heldTexts speak of.
+const heldSQL = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)"
+
+// heldTexts compares what clients see of transactions whose BEGIN is held back with what they see of manager itself.
+func heldTexts(t *testing.T, manager *localpg.Server, database string, p *running) {
+	t.Helper()
 	for name, texts := range map[string][]string{
 		"empty":                             {"BEGIN", "COMMIT", "BEGIN", "ROLLBACK", "BEGIN", "END", "START TRANSACTION", "ABORT"},
 		"empty, extended":                   {"BEGIN", "x:COMMIT", "BEGIN", "x:ROLLBACK"},
@@ -65,7 +72,7 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 		"advisory lock in READ WRITE":       {"BEGIN", "SELECT pg_try_advisory_xact_lock(5)", "COMMIT"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			direct, err := pgx.Connect(bounded(t), c.manager.URL(c.database, "", ""))
+			direct, err := pgx.Connect(bounded(t), manager.URL(database, "", ""))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,6 +92,66 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 			wantValue(t, conn, "SELECT count(*) FROM t", "1")
 		})
 	}
+}
+
+// TestHeldBeginBehavesAsOne: a BEGIN that waits for its first statement looks to the client as if it had been sent.
+func TestHeldBeginBehavesAsOne(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, heldSQL)
+	heldTexts(t, r.manager, r.database, r.serve(t, nil))
+}
+
+// TestHeldBeginTakesNoConnection: transactions that have only begun leave the one connection to others.
+func TestHeldBeginTakesNoConnection(t *testing.T) {
+	r := newRig(t)
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
+	begun := map[string]*pgx.Conn{}
+	for name, begin := range map[string]ask{"simple": simple("BEGIN"), "extended": extended(pgx.QueryExecModeExec, "BEGIN"), "prepared": extended(pgx.QueryExecModeCacheStatement, "BEGIN")} {
+		begun[name] = p.client(t)
+		if got, err := begin(bounded(t), begun[name], ""); err != nil || got != "BEGIN;" {
+			t.Fatalf("%s: %q %v", name, got, err)
+		}
+	}
+	mustValue(t, p.client(t), "SELECT 1")
+	for name, c := range begun {
+		if got := c.PgConn().TxStatus(); got != 'T' {
+			t.Errorf("%s: the transaction is in state %c", name, got)
+		}
+		wantValue(t, c, "SELECT 2", "2")
+		mustValue(t, c, "COMMIT")
+	}
+}
+
+// TestHeldBeginGoesWhereItsStatementsGo: by whatever protocol it began, a transaction on one shard is nothing to the others.
+func TestHeldBeginGoesWhereItsStatementsGo(t *testing.T) {
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	for _, text := range []string{"BEGIN", "x:BEGIN"} {
+		for _, id := range []int{a, b} {
+			c := p.client(t)
+			if _, err := steps(bounded(t), c, []string{text, fmt.Sprintf("UPDATE accounts SET balance = balance + 1 WHERE id = %d", id)}); err != nil {
+				t.Fatal(err)
+			}
+			open := 0
+			for shard := range s.cluster.Shards {
+				n, err := strconv.Atoi(s.on(t, shard, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				open += n
+			}
+			if open != 1 {
+				t.Errorf("%s: %d shards have a transaction, want 1", text, open)
+			}
+			mustValue(t, c, "COMMIT")
+		}
+	}
+}
+
+// TestHeldBeginOverReplicas is TestHeldBeginBehavesAsOne where the first statement decides between servers.
+func TestHeldBeginOverReplicas(t *testing.T) {
+	c, p := settledCrew(t, 1, heldSQL, nil)
+	heldTexts(t, c.manager, c.database, p)
 	t.Run("own setting in a failed transaction", func(t *testing.T) {
 		conn := p.client(t)
 		mustValue(t, conn, "BEGIN")
@@ -99,9 +166,7 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 		for _, sql := range []string{"SELECT pg_advisory_xact_lock(1)", "SELECT pg_is_in_recovery()", "SELECT count(*) FROM pg_stat_activity",
 			"CREATE TEMP TABLE x (i int)", "DECLARE k CURSOR WITH HOLD FOR SELECT 1"} {
 			conn := p.client(t)
-			if _, err := steps(p.through(t), conn, []string{settled, "BEGIN READ ONLY", "SELECT 1"}); err != nil {
-				t.Fatal(err)
-			}
+			p.insideReplica(t, conn, "BEGIN READ ONLY", "SELECT 1")
 			_, err := value(conn, sql)
 			wantError(t, err, "25006", "READ ONLY transaction that a replica serves")
 			if got := conn.PgConn().TxStatus(); got != 'E' {
@@ -126,7 +191,16 @@ func TestHeldBeginBehavesAsOne(t *testing.T) {
 // TestHeldBeginWithoutAServer: the first statement finds no connection. The transaction has failed then, whatever protocol
 // the client goes on in, and nothing of it may be carried out.
 func TestHeldBeginWithoutAServer(t *testing.T) {
-	c, p := settledCrew(t, 1, "CREATE TABLE t (id int)", func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 1, 100*time.Millisecond })
+	waits := func(limit time.Duration) func(*proxy.Database) {
+		return func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 1, limit }
+	}
+	c, p := settledCrew(t, 1, "CREATE TABLE t (id int)", waits(limit))
+	reload := func(t *testing.T, limit time.Duration) {
+		t.Helper()
+		if err := p.Reload(c.config(t, waits(limit))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const refused, failed = "ERROR 57P03", "ERROR 25P02"
 	for name, tc := range map[string]struct {
 		while []string // while there is no connection
@@ -159,7 +233,9 @@ func TestHeldBeginWithoutAServer(t *testing.T) {
 					}
 				}
 			}
+			reload(t, 100*time.Millisecond)
 			check(tc.while, tc.want)
+			reload(t, limit)
 			end()
 			check(tc.then, tc.after)
 			if got := pgtest.Value(t, c.manager, c.database, "SELECT count(*) FROM t"); got != "0" {

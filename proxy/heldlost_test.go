@@ -13,6 +13,7 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 )
 
@@ -162,4 +163,76 @@ func TestFirstTurnOfALostTransaction(t *testing.T) {
 			t.Error("no row came: the test proves nothing")
 		}
 	})
+}
+
+// TestHeldBeginWhoseConnectionIsLostBefore: what has to be made on the connection before a held BEGIN goes there finds it ended. The client
+// believes itself in a transaction: whatever it says next must not run outside of one.
+func TestHeldBeginWhoseConnectionIsLostBefore(t *testing.T) {
+	r := newRig(t)
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
+	for name, first := range map[string]string{
+		"a statement read under other settings": "q",
+		"what the proxy itself tells":           "SHOW pgtier.last_route",
+		"a statement that pins":                 "CREATE TEMPORARY TABLE mine ()",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := p.client(t)
+			mustValue(t, c, "SET TimeZone = 'UTC'")
+			if _, err := c.Prepare(bounded(t), "q", "SELECT (timestamptz '2024-01-01 12:00')::text"); err != nil {
+				t.Fatal(err)
+			}
+			mustValue(t, c, "SET TimeZone = 'Asia/Tokyo'")
+			pid := mustValue(t, c, "SELECT pg_backend_pid()")
+			mustValue(t, c, "BEGIN")
+			pgtest.Value(t, r.manager, r.database, "SELECT pg_terminate_backend("+pid+", 5000)")
+			_, err := c.Exec(bounded(t), first)
+			if err != nil && !c.IsClosed() && c.PgConn().TxStatus() == 'I' {
+				t.Errorf("%v, and the transaction is over for the client", err)
+			}
+			if err == nil && c.PgConn().TxStatus() != 'T' {
+				t.Errorf("in state %c after %s", c.PgConn().TxStatus(), first)
+			}
+		})
+	}
+}
+
+// TestHeldBeginAndItsEndAhead sends a transaction's statement and its COMMIT at once while there is no connection. What comes behind the
+// COMMIT must not be refused as if the transaction were still there.
+func TestHeldBeginAndItsEndAhead(t *testing.T) {
+	r := newRig(t)
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size, c.WaitTimeout = 1, 250*time.Millisecond }))
+	c, end := p.rawDial(t, wire.Protocol30), hold(t, p.client(t))
+	if err := c.round(wire.AppendQuery(nil, "BEGIN")); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, wire.AppendQuery(wire.AppendQuery(nil, "SELECT 1"), "COMMIT"))
+	c.wantFarewell(t, "57P03")
+	end()
+}
+
+// TestBeginThatARecoveringServerRefuses: where a hot standby is all there is, it says itself what it does not begin.
+func TestBeginThatARecoveringServerRefuses(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	if err := c.shard.CatchUp(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := c.rig.config(t, nil)
+	d := cfg.Databases[c.database]
+	d.Shards[0].Manager.Port = uint16(c.shard.Replicas[0].Port)
+	cfg.Databases[c.database] = d
+	p := c.start(t, cfg)
+	direct, err := pgx.Connect(bounded(t), c.shard.Replicas[0].URL(c.database, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close(context.Background())
+	texts := []string{"BEGIN READ WRITE", "SELECT 1", "BEGIN ISOLATION LEVEL SERIALIZABLE", "SELECT 2", "BEGIN", "SELECT 3", "CREATE TABLE x ()", "COMMIT"}
+	want, err := steps(bounded(t), direct, texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := steps(bounded(t), p.client(t), texts)
+	if err != nil || got != want {
+		t.Errorf("got %v\n%swant\n%s", err, got, want)
+	}
 }

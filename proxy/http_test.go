@@ -87,6 +87,7 @@ func TestMetrics(t *testing.T) {
 	mustValue(t, c, "SELECT pg_sleep(0.02)")
 	other := p.client(t)
 	mustValue(t, other, "BEGIN")
+	mustValue(t, other, "SELECT 1") // which takes a connection
 	_, _ = p.dial(t, p.consoleDSN("postgres", "nothere"))
 	families := scrape(t, p)
 	for name, want := range map[string]float64{
@@ -152,6 +153,7 @@ func TestReadiness(t *testing.T) {
 	}
 	busy := p.client(t)
 	mustValue(t, busy, "BEGIN")
+	mustValue(t, busy, "SELECT 1") // which takes a connection
 	boss := p.console(t, "boss")
 	mustValue(t, boss, "SHUTDOWN WAIT_FOR_SERVERS")
 	if status, body := get(t, p, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "draining") {

@@ -15,9 +15,7 @@ func TestTextsInATransactionOnAReplica(t *testing.T) {
 		"SHOW work_mem; SHOW lock_timeout":                                  "",
 	} {
 		conn := p.client(t)
-		if _, err := steps(p.through(t), conn, []string{settled, "BEGIN READ ONLY", "SELECT 1"}); err != nil {
-			t.Fatal(err)
-		}
+		p.insideReplica(t, conn, "BEGIN READ ONLY", "SELECT 1")
 		switch _, err := value(conn, sql); {
 		case state == "" && err != nil:
 			t.Errorf("%s: %v", sql, err)

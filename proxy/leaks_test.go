@@ -294,7 +294,8 @@ func TestExecuteThatCannotBePreparedSaysWhy(t *testing.T) {
 	c.wantQuery(t, "CREATE TABLE gone ()", "CREATE TABLE I")
 	c.wantQuery(t, "PREPARE g AS SELECT count(*) FROM gone", "PREPARE I")
 	c.wantQuery(t, "DROP TABLE gone", "DROP TABLE I")
-	blocker.wantQuery(t, "BEGIN", "BEGIN T") // takes the connection that c had
+	blocker.wantQuery(t, "BEGIN", "BEGIN T")
+	blocker.wantQuery(t, "SELECT 1", "1 SELECT 1 T") // takes the connection that c had
 	c.wantQuery(t, "EXECUTE g", "!42P01 I")
 	c.wantQuery(t, "BEGIN", "BEGIN T")
 	c.wantQuery(t, "EXECUTE g", "!42P01 E")

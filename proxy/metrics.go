@@ -47,8 +47,13 @@ type sink struct {
 
 // emit adds one sample; labels are names and values in turn.
 func (s *sink) emit(kind prometheus.ValueType, name, help string, value float64, labels ...string) {
-	desc := s.descs[name]
-	var values []string
+	desc, values := s.describe(name, help, labels)
+	s.ch <- prometheus.MustNewConstMetric(desc, kind, value, values...)
+}
+
+// describe is the description of a metric, and the values of its labels.
+func (s *sink) describe(name, help string, labels []string) (desc *prometheus.Desc, values []string) {
+	desc = s.descs[name]
 	for i := 1; i < len(labels); i += 2 {
 		values = append(values, strings.ToValidUTF8(labels[i], "?"))
 	}
@@ -60,11 +65,17 @@ func (s *sink) emit(kind prometheus.ValueType, name, help string, value float64,
 		desc = prometheus.NewDesc(name, help, names, nil)
 		s.descs[name] = desc
 	}
-	s.ch <- prometheus.MustNewConstMetric(desc, kind, value, values...)
+	return desc, values
 }
 
 func (s *sink) counter(name, help string, value float64, labels ...string) {
 	s.emit(prometheus.CounterValue, name, help, value, labels...)
+}
+
+// histogram tells of count values with that sum; upTo counts those up to each bound, the ones below it included.
+func (s *sink) histogram(name, help string, count uint64, sum float64, upTo map[float64]uint64, labels ...string) {
+	desc, values := s.describe(name, help, labels)
+	s.ch <- prometheus.MustNewConstHistogram(desc, count, sum, upTo, values...)
 }
 
 func (s *sink) gauge(name, help string, value float64, labels ...string) {
@@ -95,6 +106,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.routes(s)
 	c.servers(s)
 	c.shards(s)
+	c.moves(s)
+	c.caches(s)
 	c.clients(s)
 	c.pipelines(s)
 }
@@ -246,6 +259,7 @@ func (c *collector) clients(s *sink) {
 		s.gauge("pgtier_pinned_clients", "Clients that keep their server connection, by the kind of reason; SHOW PINS has the reasons.",
 			float64(n), "database", at.database, "class", at.what)
 	}
+	s.gauge("pgtier_dozing_clients", "Idle clients that take no goroutine.", float64(c.proxy.env.Dozer.Dozing()))
 	s.gauge("pgtier_console_clients", "Clients of the admin console.", float64(len(c.proxy.visits())))
 }
 

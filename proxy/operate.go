@@ -64,12 +64,12 @@ func (p *Proxy) prepareOperations() {
 	o.stopping = make(chan struct{})
 	o.failures.byCode = make(map[string]uint64)
 	o.console = admin.New(admin.View{
-		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Hosts: p.viewHosts, Shards: p.viewShards, Routes: p.viewRoutes, Pipelines: p.viewPipelines, Databases: p.viewDatabases, Users: p.viewUsers,
+		Pools: p.viewPools, Clients: p.viewClients, Servers: p.viewServers, Hosts: p.viewHosts, Shards: p.viewShards, Moves: p.moves.Moves, Caches: p.viewCaches, Routes: p.viewRoutes, Pipelines: p.viewPipelines, Databases: p.viewDatabases, Users: p.viewUsers,
 		Stats: p.viewStats, Settings: p.viewSettings, Memory: p.viewMemory, Counts: p.viewCounts, Explain: p.explain,
 		Paused: func() bool { return p.registry.Paused(pool.Scope{}) },
 	}, admin.Actions{
 		Pause: p.Pause, Resume: p.Resume, Kill: p.Kill, KillClient: p.KillClient, Disable: p.Disable, Enable: p.Enable,
-		Reconnect: p.Reconnect, WaitClose: p.WaitClose, Reload: p.reloadByCommand, Shutdown: p.shutdownByCommand,
+		Reconnect: p.Reconnect, ResetCache: p.resetCache, Reshard: p.moves.Reshard, WaitClose: p.WaitClose, Reload: p.reloadByCommand, Shutdown: p.shutdownByCommand,
 	}, o.version, p.env.Bufs, p.log)
 	o.metrics = p.newMetrics()
 }
@@ -132,6 +132,9 @@ func (p *Proxy) Pause(ctx context.Context, database string) error {
 // Resume ends a Pause or Kill of database, "" for one of all.
 func (p *Proxy) Resume(database string) error {
 	scope, err := p.scopeOf(database)
+	if err == nil && p.registry.Paused(scope) {
+		p.forgetAnswers(database) // other servers may be there now
+	}
 	switch {
 	case err != nil:
 		return err
@@ -207,7 +210,17 @@ func (p *Proxy) Reconnect(database string) error {
 		}
 	}
 	p.registry.Reconnect(scope)
+	p.forgetAnswers(database)
 	return nil
+}
+
+// forgetAnswers has caches give up the answers of database, "" for all.
+func (p *Proxy) forgetAnswers(database string) {
+	for _, d := range p.allDatabases() {
+		if database == "" || d.name == database {
+			d.forgetAnswers()
+		}
+	}
 }
 
 // waitClosePoll is how late WaitClose may notice.

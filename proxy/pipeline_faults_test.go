@@ -273,8 +273,10 @@ func TestAnEvictedRequestHasPreparedNothing(t *testing.T) {
 		t.Errorf("the statement failed in the pipeline: it is taken for prepared there")
 	}
 	eventually(t, "the pipeline has given its connection back", func() bool { return p.Pipelines(p.database).Open == 0 })
-	if err := c.round(wire.AppendQuery(nil, "BEGIN")); err != nil { // takes that connection
-		t.Fatal(err)
+	for _, sql := range []string{"BEGIN", "SELECT 1"} { // takes that connection
+		if err := c.round(wire.AppendQuery(nil, sql)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.write(t, requestOf("mine", ""))
 	c.wantTold(t, "2 D:7 C Z")

@@ -2,9 +2,11 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -281,4 +283,22 @@ func TestReadsOnReplicasSharePipelines(t *testing.T) {
 	if n := p.InFlight(c.database); n != 0 {
 		t.Errorf("%d requests are under way when all are answered", n)
 	}
+}
+
+// mustTLS asks for TLS and begins it, believing any certificate.
+func mustTLS(t testing.TB, nc net.Conn) net.Conn {
+	t.Helper()
+	_ = nc.SetDeadline(time.Now().Add(limit))
+	if _, err := nc.Write(wire.AppendSSLRequest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	var answer [1]byte
+	if _, err := nc.Read(answer[:]); err != nil || answer[0] != 'S' {
+		t.Fatalf("answer to SSLRequest: %q, %v", answer, err)
+	}
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgtier/parser"
+	"pgtier/proxy/admin"
 	"pgtier/proxy/auth"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
@@ -37,6 +38,8 @@ type Proxy struct {
 	registry *pool.Registry[*backend.Conn]
 	reload   func() ([]string, error)
 	started  time.Time
+	lease    time.Duration // of the control database; 0: shardmap.DefaultLease. Tests shorten it
+	moves    Moves
 	ops      operations
 
 	face atomic.Pointer[face] // what a reload replaces as a whole
@@ -71,6 +74,22 @@ func WithReload(reload func() ([]string, error)) Option {
 	return func(p *Proxy) { p.reload = reload }
 }
 
+// Moves are the jobs that move buckets, which are no matter of the proxy's own. Its methods are called by any goroutine.
+type Moves interface {
+	// Moves are those of each database's job under way, or of the last one, as they were known a moment ago.
+	Moves() []admin.Move
+	// Reshard writes down what is wanted of a database's job. Its error is told to the client.
+	Reshard(ctx context.Context, wish, database string) error
+}
+
+// WithMoves has console and metrics tell of jobs that move buckets.
+func WithMoves(moves Moves) Option { return func(p *Proxy) { p.moves = moves } }
+
+// WithRest has sessions looked after, and doze, that have rested that long, instead of the default of session.DefaultRest.
+func WithRest(rest time.Duration) Option {
+	return func(p *Proxy) { p.env.RestFor = rest }
+}
+
 // WithEagerPipelines lets every read that may share a pipeline do so at once, before its record says that it is small and
 // fast. Tests use it.
 func WithEagerPipelines() Option {
@@ -88,8 +107,9 @@ func New(cfg Config, log *zap.Logger, options ...Option) (*Proxy, error) {
 	p := &Proxy{
 		log: log, limits: pool.NewLimits(), dialer: &backend.Dialer{Bufs: bufs}, started: time.Now(),
 		databases: make(map[string]*database), sessions: make(map[uint32]*session.Session), through: make(map[*backend.Conn]bool),
-		env: &session.Env{Bufs: bufs, Parser: parser.NewCache(int64(cfg.Limits.StatementCache)), Log: log, Epoch: time.Now()},
+		env: &session.Env{Bufs: bufs, Parser: parser.NewCache(int64(cfg.Limits.StatementCache)), Log: log, RestFor: session.DefaultRest, Epoch: time.Now()},
 	}
+	p.moves = noMoves{}
 	for _, option := range options {
 		option(p)
 	}
@@ -150,6 +170,9 @@ func (p *Proxy) Start(ctx context.Context) error {
 	for _, w := range p.face.Load().auth.Warnings() {
 		p.log.Warn(w)
 	}
+	p.env.Dozer = wire.NewDozer() // before anything runs that looks at it
+	p.running.Go(p.env.Dozer.Run) // ends with ctx
+	context.AfterFunc(ctx, p.env.Dozer.Close)
 	if err := p.operate(ctx); err != nil {
 		p.closeListeners()
 		return err
@@ -227,7 +250,8 @@ func (p *Proxy) accept(l net.Listener) {
 			p.turnAway(nc, shutdown())
 			continue
 		}
-		p.running.Go(func() { p.client(nc) }) // ends with the client; Close ends it
+		p.running.Add(1) // until the client ends, awake or dozing
+		go p.client(nc)  // ends with the client, or when it dozes; Close ends it
 	}
 }
 

@@ -59,9 +59,13 @@ func (p *Proxy) reloadDatabases(cfg Config) {
 			d.configureFleets(p)
 		}
 		d.readsOf(&conf, cfg.Zone)
+		d.configureCache(p, p.Sessions)
 		if moved {
 			d.forgetWelcomes()
 			p.registry.Reconnect(pool.Scope{Database: d.name})
+		}
+		if moved || fleetConfig(before) != fleetConfig(&conf) {
+			d.forgetAnswers() // behind Reconnect: nothing is asked of the servers before any more
 		}
 	}
 }

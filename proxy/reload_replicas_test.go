@@ -53,9 +53,7 @@ func TestReloadWithoutReplicas(t *testing.T) {
 	c.settle(t, p)
 	through := context.WithValue(bounded(t), throughProxy{}, p)
 	token, reads, writes, inside, failed := p.client(t), p.client(t), p.client(t), p.client(t), p.client(t)
-	if _, err := steps(through, inside, []string{settled, "BEGIN READ ONLY", "SELECT count(*) FROM t"}); err != nil {
-		t.Fatal(err)
-	}
+	p.insideReplica(t, inside, "BEGIN READ ONLY", "SELECT count(*) FROM t")
 	first, second := hold(t, p.client(t)), hold(t, p.client(t))
 	mustValue(t, failed, "BEGIN")
 	_, err := value(failed, "INSERT INTO t VALUES (1)")

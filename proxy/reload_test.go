@@ -205,7 +205,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 	run := &running{Proxy: p, address: p.Addrs()[0].String(), database: r.database}
 	clients := map[string]*rawClient{}
-	for name, sql := range map[string]string{"at rest": "SELECT 1", "in a transaction": "BEGIN"} {
+	for name, sql := range map[string]string{"at rest": "SELECT 1", "in a transaction": "BEGIN; SELECT 1"} {
 		clients[name] = run.rawDial(t, wire.Protocol30)
 		if err := clients[name].round(wire.AppendQuery(nil, sql)); err != nil {
 			t.Fatal(err)

@@ -39,7 +39,7 @@ CREATE ROLE clear LOGIN PASSWORD 'clear-secret'; CREATE ROLE trusty LOGIN; CREAT
 CREATE ROLE secured LOGIN PASSWORD 'secured-secret'; CREATE ROLE unsecured LOGIN PASSWORD 'unsecured-secret';
 SET password_encryption = 'md5'; CREATE ROLE hashed LOGIN PASSWORD 'hashed-secret';`
 
-func TestMain(m *testing.M) { os.Exit(servers.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(servers.Run(m, shards)) }
 
 // limit bounds every wait of a test; the machine may be busy.
 const limit = 20 * time.Second

@@ -63,6 +63,22 @@ func untilReplica(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
+// insideReplica runs texts, which begin a transaction and read in it, until a replica serves that: a replica that has just served the
+// session may be behind, or shown as down for a moment, when the transaction reads first.
+func (p *running) insideReplica(t testing.TB, conn *pgx.Conn, texts ...string) {
+	t.Helper()
+	eventually(t, "a replica serves the transaction", func() bool {
+		if _, err := steps(p.through(t), conn, append([]string{settled}, texts...)); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(mustValue(t, conn, "SHOW pgtier.last_route"), "replica") {
+			return true
+		}
+		mustValue(t, conn, "ROLLBACK")
+		return false
+	})
+}
+
 // simple sends each text as a Query. "@" stands for the mark.
 func simple(texts ...string) ask {
 	return func(ctx context.Context, c *pgx.Conn, mark string) (out string, err error) {

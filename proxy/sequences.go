@@ -6,56 +6,26 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
+	"pgtier/proxy/sequence"
+	"pgtier/proxy/wire"
 	"pgtier/router/catalog"
+	"pgtier/router/shard"
+	"pgtier/router/topology"
 )
 
-// The sequences behind serial and identity columns of sharded tables count on each shard by itself. So that no two shards
-// give one number, all of them step by the same stride from different remainders, above everything that was given before.
-// A move of buckets changes nothing about that: ids are global.
+// numbering is the advisory lock, on the first shard, that has one proxy at a time number sequences; "pgtiernu" in ASCII.
+const numbering = 0x706774696572_6e75
 
-const (
-	// stride is the step of such sequences: the most shards that a database can have without numbering again. It is a power of two that
-	// leaves the range of bigint a thousandth, which is enough for 9 * 10^15 ids.
-	stride = 1024
-	// smallStride is that of sequences of smaller types, whose range would be gone too soon.
-	smallStride = 16
-	// numbering is the advisory lock, on the home shard, that has one proxy at a time do this; "pgtiernu" in ASCII.
-	numbering = 0x706774696572_6e75
-)
-
-// sequence is one as a shard has it.
-type sequence struct {
-	increment, last, most int64
-	called                bool
-}
-
-// next is the next value that it would give.
-func (q *sequence) next() int64 {
-	if !q.called {
-		return q.last
-	}
-	return q.last + q.increment
-}
-
-// numberer numbers the sequences of a database's shards.
-type numberer struct {
-	asker
-	parts []*part
-}
-
-// ownIDs is the sequence behind pgtier.next_id(), and the relation that stands for its table: it has none.
-const ownIDs = "pgtier.ids"
-
+// noTable stands for the table of the sequence behind pgtier.next_id(): it has none.
 var noTable = &catalog.Relation{OID: 1, Schema: "pgtier", Name: "next_id()"}
 
 // sequencesOf are the sequences behind columns of sharded tables, with a table that each is for, and that of pgtier.next_id.
 func sequencesOf(conf *Database, snapshot *catalog.Snapshot) map[string]*catalog.Relation {
-	out := map[string]*catalog.Relation{ownIDs: noTable}
+	out := map[string]*catalog.Relation{sequence.OwnIDs: noTable}
 	for _, r := range snapshot.Relations() {
 		if !conf.shards(r.Schema, r.Name) {
 			continue
@@ -79,124 +49,144 @@ func (d *Database) shards(schema, name string) bool {
 	return false
 }
 
-// number sees to it that no two shards give one number. It returns the tables whose sequences it could not see to, and why.
-// seen are the tables whose sequences were seen to before, by sequence.
-func (n *numberer) number(ctx context.Context, sequences map[string]*catalog.Relation, seen map[string]uint32) (unsafe map[string]error) {
+// number keeps the sequences of sharded tables apart. It returns why not, by table. They are looked at again whenever the catalog has changed: DDL
+// may have begun one anew. One that cannot be looked at, because somebody holds it, is trusted if it was well before. mu is held.
+func (c *cluster) number(conf *Database, snapshot *catalog.Snapshot, parts []*part, limit time.Duration) (unsafe map[string]error) {
+	if len(parts) < 2 {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(c.d.ctx, limit)
+	defer stop()
+	sequences := sequencesOf(conf, snapshot)
+	names := slices.Sorted(maps.Keys(sequences))
+	looking := c.looking(parts)
+	found, err := looking.Read(ctx, names)
+	if err != nil { // some are not there, or not for us to see
+		found = map[string][]sequence.State{}
+	}
 	unsafe = map[string]error{}
-	defer n.hangUp()
-	for _, name := range slices.Sorted(maps.Keys(sequences)) {
+	for _, name := range names {
 		table := sequences[name]
-		if seen[name] == table.OID {
+		states, known := found[name]
+		if known && sequence.Apart(states) {
+			c.numbered[name] = table.OID
 			continue
 		}
-		if err := n.one(ctx, name); err != nil {
+		err := c.renumber(ctx, parts, looking, name)
+		var held *wire.Error
+		if errors.As(err, &held) && held.Code == "55P03" && !known && c.numbered[name] == table.OID {
+			continue
+		}
+		if err != nil {
+			delete(c.numbered, name)
 			unsafe[table.String()] = fmt.Errorf("sequence %s: %w", name, err)
-			n.hangUp()
-			n.d.log.Warn("a sequence may give the same numbers on several shards", zap.String("sequence", name), zap.Stringer("table", table), zap.Error(err))
+			c.d.log.Warn("a sequence may give the same numbers on several shards", zap.String("sequence", name), zap.Stringer("table", table), zap.Error(err))
 			continue
 		}
-		seen[name] = table.OID
+		c.numbered[name] = table.OID
 	}
 	return unsafe
 }
 
-// one sees to one sequence.
-func (n *numberer) one(ctx context.Context, name string) error {
-	found, err := n.read(ctx, name)
-	if err != nil || apart(found) {
+// renumber sees to one sequence over connections of its own, unless it is well as it is.
+func (c *cluster) renumber(ctx context.Context, parts []*part, looking *sequence.Numberer, name string) error {
+	if found, err := looking.Read(ctx, []string{name}); err != nil || sequence.Apart(found[name]) {
 		return err
 	}
-	// The lock is held until the connection is closed, or by commit below.
-	if err := n.each(ctx, n.parts[:1], func(int) string { return fmt.Sprintf("SELECT pg_catalog.pg_advisory_lock(%d)", int64(numbering)) }); err != nil {
-		return err
+	a := &asker{p: c.p, d: c.d}
+	defer a.hangUp() // rolls back and unlocks what an error has left
+	n := &sequence.Numberer{}
+	for _, part := range parts {
+		n.Shards, n.Names = append(n.Shards, asking{a, part}), append(n.Names, part.name())
 	}
-	defer n.hangUp()
-	step := int64(stride)
-	if slices.ContainsFunc(found, func(q sequence) bool { return q.most < 1<<62 }) {
-		step = smallStride
+	if err := n.Shards[0].Query(ctx, fmt.Sprintf("SELECT pg_catalog.pg_advisory_lock(%d)", int64(numbering)), func([][]byte) error { return nil }); err != nil {
+		return fmt.Errorf("shard %s: %w", n.Names[0], err)
 	}
-	if int64(len(n.parts)) > step {
-		return fmt.Errorf("%d shards are more than a sequence of its type can number for (%d); make it bigint", len(n.parts), step)
+	return n.One(ctx, name, false)
+}
+
+// looking asks the managers, over connections that are kept for a while. It does not wait long for locks. mu is held.
+func (c *cluster) looking(parts []*part) *sequence.Numberer {
+	n := &sequence.Numberer{}
+	for _, part := range parts {
+		q := c.querier("sequences of "+part.name(), func() topology.Server { return part.manager() })
+		n.Shards, n.Names = append(n.Shards, impatient{q}), append(n.Names, part.name())
 	}
-	quoted := quoteName(name)
-	// From here on nobody takes a number until the transaction ends.
-	err = n.each(ctx, n.parts, func(int) string {
-		return fmt.Sprintf("BEGIN; ALTER SEQUENCE %s INCREMENT BY %d NO CYCLE", quoted, step)
+	return n
+}
+
+// impatient does not wait long for locks: somebody may have dropped what is looked for, and not committed.
+type impatient struct{ catalog.Querier }
+
+// Query implements catalog.Querier.
+func (q impatient) Query(ctx context.Context, sql string, visit func(fields [][]byte) error) error {
+	return q.Querier.Query(ctx, "SET lock_timeout = '200ms'; "+sql, visit)
+}
+
+// asking asks one shard of an asker.
+type asking struct {
+	*asker
+	part *part
+}
+
+// Query implements catalog.Querier.
+func (q asking) Query(ctx context.Context, sql string, visit func(fields [][]byte) error) error {
+	var failed error
+	err := q.ask(ctx, q.part, q.d.ownRoleOn(q.part), sql, func(fields [][]byte) {
+		if failed == nil {
+			failed = visit(fields)
+		}
 	})
+	return errors.Join(err, failed)
+}
+
+// numberInside sees to the sequences behind columns of sharded tables that a transaction has made or changed, in that transaction: from its commit on others
+// take numbers. What was not well before it is left as it is. The shards are branches of the transaction.
+func (c *cluster) numberInside(ctx context.Context, conf *Database, snapshot *catalog.Snapshot, unsafe map[string]error, shards []catalog.Querier, members []shard.Name) error {
+	sequences := sequencesOf(conf, snapshot)
+	maps.DeleteFunc(sequences, func(name string, r *catalog.Relation) bool { return r == noTable || unsafe[r.String()] != nil })
+	if len(sequences) == 0 || len(shards) < 2 {
+		return nil
+	}
+	n := &sequence.Numberer{}
+	for _, q := range shards {
+		n.Shards = append(n.Shards, q)
+	}
+	for _, name := range conf.ShardNames() {
+		if slices.Contains(members, shard.Name(name)) {
+			n.Names = append(n.Names, name)
+		}
+	}
+	names, err := readable(ctx, shards[0], sequences)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	found, err := n.Read(ctx, names)
 	if err != nil {
 		return err
 	}
-	if found, err = n.read(ctx, name); err != nil {
-		return err
-	}
-	start := int64(1)
-	for _, q := range found {
-		if q.called {
-			start = max(start, q.last+1)
-		} else {
-			start = max(start, q.last)
+	for _, name := range names {
+		if sequence.Apart(found[name]) {
+			continue
 		}
-	}
-	start = (start + step - 1) / step * step
-	return n.each(ctx, n.parts, func(i int) string {
-		return fmt.Sprintf("ALTER SEQUENCE %s RESTART WITH %d; COMMIT", quoted, start+int64(i)+1)
-	})
-}
-
-// each runs a statement on shards.
-func (n *numberer) each(ctx context.Context, parts []*part, sql func(i int) string) error {
-	for i, part := range parts {
-		if err := n.ask(ctx, part, n.d.ownRoleOn(part), sql(i), nil); err != nil {
-			return fmt.Errorf("shard %s: %w", part.name(), err)
+		if err := n.One(ctx, name, true); err != nil {
+			return fmt.Errorf("number sequence %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// read asks every shard for a sequence.
-func (n *numberer) read(ctx context.Context, name string) ([]sequence, error) {
-	found := make([]sequence, len(n.parts))
-	sql := fmt.Sprintf("SELECT s.seqincrement, q.last_value, q.is_called, s.seqmax FROM %s AS q, pg_catalog.pg_sequence AS s WHERE s.seqrelid = %s::pg_catalog.regclass",
-		quoteName(name), literal(quoteName(name)))
-	for i, part := range n.parts {
-		rows := 0
-		err := n.ask(ctx, part, n.d.ownRoleOn(part), sql, func(f [][]byte) {
-			rows++
-			q := &found[i]
-			q.increment, _ = strconv.ParseInt(string(f[0]), 10, 64)
-			q.last, _ = strconv.ParseInt(string(f[1]), 10, 64)
-			q.called = string(f[2]) == "t"
-			q.most, _ = strconv.ParseInt(string(f[3]), 10, 64)
-		})
-		if err == nil && rows != 1 {
-			err = errors.New("there is no such sequence")
+// readable are the sequences that the role of a transaction may look at, as it may what it has made; in order.
+func readable(ctx context.Context, q catalog.Querier, sequences map[string]*catalog.Relation) (names []string, err error) {
+	const sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.seqrelid" +
+		" JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace" +
+		" WHERE pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
+	err = q.Query(ctx, sql, func(f [][]byte) error {
+		if name := catalog.QualifiedName(string(f[0]), string(f[1])); sequences[name] != nil {
+			names = append(names, name)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("shard %s: %w", part.name(), err)
-		}
-	}
-	return found, nil
-}
-
-// apart reports whether no two shards give one number: they step alike, from different remainders.
-func apart(found []sequence) bool {
-	seen := map[int64]bool{}
-	step := found[0].increment
-	if step < int64(len(found)) {
-		return false
-	}
-	for i := range found {
-		place := (found[i].next()%step + step) % step // also of negative numbers
-		if found[i].increment != step || seen[place] {
-			return false
-		}
-		seen[place] = true
-	}
-	return true
-}
-
-// quoteName quotes schema.name as an identifier.
-func quoteName(name string) string {
-	schema, last, _ := strings.Cut(name, ".")
-	return identifier(schema) + "." + identifier(last)
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
+	"pgtier/router/shard"
 )
 
 // A transaction over several shards is decided by a row that its anchor commits together with its own data (see
@@ -27,9 +28,13 @@ const (
 	settleAfter = 3 * time.Second
 	// settleAlarm is the age from which one that cannot be settled is reported as an error: it holds locks and keeps vacuum back.
 	settleAlarm = time.Minute
-	// settleKeep is how long decisions are kept that nobody has to ask for any more. It is longer than any transaction that
-	// may still be decided against one.
+	// settleKeep is how long decisions to abort are kept. It is longer than any transaction that may still be decided against one.
 	settleKeep = 7 * 24 * time.Hour
+	// settleDone is how long decisions to commit are kept: longer than a replica is behind that becomes the manager, for it may have the
+	// transaction prepared and not carried out.
+	settleDone = 5 * time.Minute
+	// forgetBatch is how many decisions go in one statement, forgetMost how many statements there are in a round: 10,000 decisions a second.
+	forgetBatch, forgetMost = 10_000, 10
 )
 
 // prefix begins the identifiers of d's transactions.
@@ -96,7 +101,11 @@ func (t *settler) round(ctx context.Context) (left int, err error) {
 	}
 	var all []inDoubt
 	whole := true // every shard has answered
-	for _, part := range *t.d.parts.Load() {
+	done, err := t.clocks(ctx)
+	if err != nil {
+		whole = false
+	}
+	for _, part := range t.parts() {
 		found, failed := t.list(ctx, part)
 		if failed != nil {
 			whole = false
@@ -105,6 +114,11 @@ func (t *settler) round(ctx context.Context) (left int, err error) {
 		all = append(all, found...)
 	}
 	t.d.inDoubt.Store(int64(len(all)))
+	oldest := time.Duration(0)
+	for _, x := range all {
+		oldest = max(oldest, x.age)
+	}
+	t.d.oldestInDoubt.Store(int64(oldest))
 	for _, x := range all {
 		if x.age < settleAfter {
 			left++
@@ -120,9 +134,18 @@ func (t *settler) round(ctx context.Context) (left int, err error) {
 		}
 	}
 	if whole {
-		err = errors.Join(err, t.forget(ctx, all))
+		err = errors.Join(err, t.forget(ctx, done, all))
 	}
 	return left, err
+}
+
+// parts are the shards that can have something to settle: all but those that are only in the configuration, and may not be there yet.
+func (t *settler) parts() []*part {
+	state := t.d.cluster.watcher.Load().State()
+	return slices.DeleteFunc(slices.Clone(*t.d.parts.Load()), func(p *part) bool {
+		name := shard.Name(p.name())
+		return state.Unprepared[name] != nil && !slices.Contains(state.Members, name)
+	})
 }
 
 // list asks a shard for its prepared transactions.
@@ -139,22 +162,27 @@ func (t *settler) list(ctx context.Context, part *part) (found []inDoubt, err er
 // settle carries one transaction out, or undoes it.
 func (t *settler) settle(ctx context.Context, x inDoubt) error {
 	whole := x.gid[:max(0, strings.LastIndexByte(x.gid, ':'))] // without the name of the shard that takes part
-	shard, _, _ := strings.Cut(strings.TrimPrefix(whole, t.d.prefix()), ":")
+	anchor, _, _ := strings.Cut(strings.TrimPrefix(whole, t.d.prefix()), ":")
 	parts := *t.d.parts.Load()
-	i := slices.IndexFunc(parts, func(p *part) bool { return p.name() == shard })
+	i := slices.IndexFunc(parts, func(p *part) bool { return p.name() == anchor })
 	if i < 0 {
-		return fmt.Errorf("its anchor %q is not in the configuration; add the shard again, or settle it by hand", shard)
+		return fmt.Errorf("its anchor %q is not in the configuration; add the shard again, or settle it by hand", anchor)
 	}
 	decision, err := t.decide(ctx, parts[i], whole)
 	if err != nil {
-		return fmt.Errorf("ask its anchor %s: %w", shard, err)
+		return fmt.Errorf("ask its anchor %s: %w", anchor, err)
 	}
 	act := "ROLLBACK PREPARED "
 	if decision == "commit" {
 		act = "COMMIT PREPARED "
 	}
+	return t.carryOut(ctx, x, act)
+}
+
+// carryOut does what was decided, unless somebody else has.
+func (t *settler) carryOut(ctx context.Context, x inDoubt, act string) error {
 	own := t.d.ownRoleOn(x.part)
-	err = t.ask(ctx, x.part, own, act+literal(x.gid), nil)
+	err := t.ask(ctx, x.part, own, act+literal(x.gid), nil)
 	var refusal *wire.Error
 	if errors.As(err, &refusal) && refusal.Code == "42501" && own != x.owner { // only its owner may, and a superuser
 		err = t.askAs(ctx, x, act+literal(x.gid))
@@ -163,9 +191,37 @@ func (t *settler) settle(ctx context.Context, x inDoubt) error {
 		return nil // somebody else was quicker
 	}
 	if err == nil {
-		t.d.log.Info("settled a transaction over several shards", zap.String("gid", x.gid), zap.String("shard", x.part.name()), zap.String("decision", decision))
+		t.d.log.Info("settled a transaction over several shards", zap.String("gid", x.gid), zap.String("shard", x.part.name()), zap.String("by", strings.TrimSpace(act)))
 	}
 	return err
+}
+
+const (
+	// insistLeast and insistMost bound the pause between two attempts to carry out a commit on a shard that was lost.
+	insistLeast, insistMost = 20 * time.Millisecond, 500 * time.Millisecond
+)
+
+// insist carries a commit out that the transaction's anchor has made, for a session that waits for it: see session.Cluster.Finish.
+func (t *settler) insist(ctx context.Context, name, role, gid string) error {
+	parts := *t.d.parts.Load()
+	i := slices.IndexFunc(parts, func(p *part) bool { return p.name() == name })
+	if i < 0 {
+		return fmt.Errorf("shard %q is not in the configuration any more", name)
+	}
+	own := settler{d: t.d, asker: asker{p: t.p, d: t.d}} // the settler's own connections are another goroutine's
+	defer own.hangUp()
+	x := inDoubt{part: parts[i], gid: gid, owner: role}
+	for pause := insistLeast; ; pause = min(2*pause, insistMost) {
+		err := own.carryOut(ctx, x, "COMMIT PREPARED ")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // askAs runs one statement as the owner of a prepared transaction: pgtier's own role may become that role, or its password
@@ -192,18 +248,54 @@ func (t *settler) decide(ctx context.Context, anchor *part, gid string) (decisio
 	return decision, err
 }
 
-// forget drops old decisions that no prepared transaction waits for.
-func (t *settler) forget(ctx context.Context, all []inDoubt) (err error) {
-	sql := fmt.Sprintf("DELETE FROM pgtier.xact WHERE at < pg_catalog.now() - interval '%d seconds' AND pg_catalog.starts_with(gid, %s)", int(settleKeep.Seconds()), literal(t.d.prefix()))
-	for _, x := range all {
-		sql += " AND NOT pg_catalog.starts_with(" + literal(x.gid) + ", gid)"
+// clocks asks every shard for its time, in seconds since 1970.
+func (t *settler) clocks(ctx context.Context) (now map[*part]string, err error) {
+	now = map[*part]string{}
+	for _, part := range t.parts() {
+		failed := t.ask(ctx, part, t.d.ownRoleOn(part), "SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.text", func(fields [][]byte) { now[part] = string(fields[0]) })
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("shard %s: %w", part.name(), failed))
+		}
 	}
-	for _, part := range *t.d.parts.Load() {
-		if failed := t.ask(ctx, part, t.d.ownRoleOn(part), sql, nil); failed != nil {
-			err = errors.Join(err, fmt.Errorf("shard %s: forget old decisions: %w", part.name(), failed))
+	return now, err
+}
+
+// forget drops decisions that nobody can have to ask for any more. Those to commit go when no part is prepared, which is so once and for
+// all: all parts were before the decision was made. now is from before all shards have told what is prepared there, so that
+// parts of what was decided before settleDone were looked for after they were prepared.
+func (t *settler) forget(ctx context.Context, now map[*part]string, all []inDoubt) (err error) {
+	left := ""
+	for _, x := range all {
+		left += " AND NOT pg_catalog.starts_with(" + literal(x.gid) + ", gid || ':')"
+	}
+	for _, part := range t.parts() {
+		if now[part] == "" {
+			continue // it has joined since
+		}
+		older := func(decision string, keep time.Duration) string {
+			return fmt.Sprintf("decision = '%s' AND at < pg_catalog.to_timestamp(%s) - interval '%d seconds'", decision, now[part], int(keep.Seconds()))
+		}
+		for _, which := range []string{older("commit", settleDone), older("abort", settleKeep)} {
+			sql := fmt.Sprintf("WITH old AS (SELECT gid FROM pgtier.xact WHERE %s AND pg_catalog.starts_with(gid, %s)%s ORDER BY at LIMIT %d), gone AS (DELETE FROM pgtier.xact AS x USING old WHERE x.gid = old.gid RETURNING 1)"+
+				" SELECT pg_catalog.count(*) FROM gone", which, literal(t.d.prefix()), left, forgetBatch)
+			if failed := t.forgetOn(ctx, part, sql); failed != nil {
+				err = errors.Join(err, fmt.Errorf("shard %s: forget old decisions: %w", part.name(), failed))
+			}
 		}
 	}
 	return err
+}
+
+// forgetOn drops decisions on one shard, batch by batch.
+func (t *settler) forgetOn(ctx context.Context, part *part, sql string) error {
+	for range forgetMost {
+		count := 0
+		err := t.ask(ctx, part, t.d.ownRoleOn(part), sql, func(fields [][]byte) { count, _ = strconv.Atoi(string(fields[0])) })
+		if err != nil || count < forgetBatch {
+			return err
+		}
+	}
+	return nil
 }
 
 // identifier writes name as a quoted identifier.

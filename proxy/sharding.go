@@ -31,6 +31,42 @@ type Sharding struct {
 	Reference []string `mapstructure:"reference"`
 	// Home is the shard where all other tables live; "" is the first one.
 	Home string `mapstructure:"home"`
+	// Reshard bounds what moves of buckets take.
+	Reshard Reshard `mapstructure:"reshard"`
+}
+
+// Reshard bounds what moves of buckets between shards take; cmd/pgtier gives it to package resharder.
+type Reshard struct {
+	// Streams is how many tables, or parts of them, are copied at once for each pair of shards.
+	Streams int `mapstructure:"streams"`
+	// Groups is the most groups that the buckets of a pair of shards are cut over in, one after another.
+	Groups int `mapstructure:"groups"`
+	// MaxWAL bounds the write-ahead log that a server keeps for a move; beyond it the job stops and gives it back.
+	MaxWAL Size `mapstructure:"max_wal"`
+	// MaxReplicaLag is how much log a replica of source or target may have to replay before copies and deletions wait for it; 0: they never do.
+	MaxReplicaLag Size `mapstructure:"max_replica_lag"`
+}
+
+// The bounds of Reshard. A transaction takes a lock for each group that it writes to, and a copy by more streams than processors is no faster.
+const (
+	streamsMost = 16
+	groupsMost  = 64
+	walLeast    = 1 << 30
+)
+
+func (r Reshard) validate(p *problems, path string) {
+	if r.Streams < 1 || r.Streams > streamsMost {
+		p.add(path+".streams", "%d is not from 1 to %d", r.Streams, streamsMost)
+	}
+	if r.Groups < 1 || r.Groups > groupsMost {
+		p.add(path+".groups", "%d is not from 1 to %d", r.Groups, groupsMost)
+	}
+	if r.MaxWAL < walLeast {
+		p.add(path+".max_wal", "%s is too little for any move; use %s or more", r.MaxWAL, Size(walLeast))
+	}
+	if r.MaxReplicaLag < 0 {
+		p.add(path+".max_replica_lag", "%s is negative; use 0 for no bound", r.MaxReplicaLag)
+	}
 }
 
 // Table is one sharded table.
@@ -40,7 +76,15 @@ type Table struct {
 }
 
 // DefaultSharding is that of a database with one shard.
-func DefaultSharding() Sharding { return Sharding{Buckets: shard.DefaultBuckets, Function: "hash"} }
+func DefaultSharding() Sharding {
+	return Sharding{Buckets: shard.DefaultBuckets, Function: "hash", Reshard: DefaultReshard()}
+}
+
+// DefaultReshard are those of a configuration that says nothing. The second stream of a copy fills the pauses of the first; a cut costs some ten milliseconds
+// for its group; the log is that of four hours of a busy server (4 MB/s); a replica replays what it may lack within a few seconds.
+func DefaultReshard() Reshard {
+	return Reshard{Streams: 2, Groups: 16, MaxWAL: 64 << 30, MaxReplicaLag: 256 << 20}
+}
 
 // Sharded says whether rows have shards: whether sharded or reference tables are declared, be it for one shard.
 func (d *Database) Sharded() bool { return len(d.Sharding.Tables) > 0 || len(d.Sharding.Reference) > 0 }
@@ -134,6 +178,7 @@ func (d *Database) validateSharding(p *problems, name, path string) {
 		p.add(path+".shards", "are %d, and no table is sharded; declare tables with their keys in sharding.tables, or leave one shard", len(d.Shards))
 	}
 	d.validateTables(p, at)
+	s.Reshard.validate(p, at+".reshard")
 	if d.Sharded() || len(d.Shards) > 1 {
 		d.validateSharded(p, name, path)
 	}
@@ -312,4 +357,20 @@ func (d *Database) Planning() *plan.Config {
 		out.Tables[name] = table.Key
 	}
 	return out
+}
+
+// ShardManager returns the server that takes the writes of a shard now, as far as is known: another than the configuration's after a failover.
+func (p *Proxy) ShardManager(database, shard string) (server topology.Server, ok bool) {
+	p.mu.Lock()
+	d := p.databases[database]
+	p.mu.Unlock()
+	if d == nil {
+		return topology.Server{}, false
+	}
+	for _, part := range *d.parts.Load() {
+		if part.name() == shard {
+			return part.manager(), true
+		}
+	}
+	return topology.Server{}, false
 }

@@ -42,11 +42,17 @@ func TestMapIsKeptOverTheProxysOwnConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Advance(t.Context(), 1, next); err != nil || w.State().Map.Version() != 2 {
-		t.Errorf("advance: %v", err)
+	mover := shardmap.NewMover(config, q, map[shard.Name]shardmap.Querier{"s0": q})
+	now, err := mover.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := w.Advance(t.Context(), 1, next); err == nil {
+	then := &shardmap.Current{Map: next, Members: now.Members}
+	if got, err := mover.Change(t.Context(), now, then); err != nil || got.Map.Version() != 2 || got.Motion.Number != 1 {
+		t.Errorf("change: %+v, %v", got, err)
+	}
+	if _, err := mover.Change(t.Context(), now, then); err == nil {
 		t.Error("version 2 comes twice")
 	}
-	wantValue(t, p.client(t), "SELECT count(*) FROM pg_tables WHERE schemaname = 'pgtier'", "5")
+	wantValue(t, p.client(t), "SELECT count(*) FROM pg_tables WHERE schemaname = 'pgtier'", "7")
 }

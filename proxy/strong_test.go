@@ -169,16 +169,22 @@ func TestReadingIsNotWriting(t *testing.T) {
 	writer := p.client(t)
 	mustValue(t, writer, "INSERT INTO t VALUES (1)")
 	mustValue(t, writer, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
-	c.settle(t, p)
+	const strongly = "/* pgtier: consistency=strong */ "
+	eventually(t, "the proxy knows that the replica has what was written", func() bool {
+		probe := p.client(t)
+		defer probe.Close(context.Background())
+		wantValue(t, probe, strongly+"SELECT count(*) FROM t", "2")
+		return strings.HasPrefix(mustValue(t, probe, "SHOW pgtier.last_route"), "replica")
+	})
 	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
 	mustValue(t, writer, "INSERT INTO u VALUES (1)") // what the replica does not have
 	mustValue(t, writer, "/* pgtier: consistency=manager */ SELECT count(*) FROM t")
 	reader := p.client(t)
-	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM t", "2")
+	wantValue(t, reader, strongly+"SELECT count(*) FROM t", "2")
 	if got := mustValue(t, reader, "SHOW pgtier.last_route"); !strings.HasPrefix(got, "replica") {
 		t.Errorf("a strong read of a table that is not written any more went to %q", got)
 	}
-	wantValue(t, reader, "/* pgtier: consistency=strong */ SELECT count(*) FROM u", "1")
+	wantValue(t, reader, strongly+"SELECT count(*) FROM u", "1")
 }
 
 // TestStrongTransactionsOnAReplica: what a transaction of level strong sees is settled by its first read. It is not older
@@ -216,16 +222,9 @@ func TestStrongTransactionsOnAReplica(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := p.client(t)
-			if err := untilReplica(p.through(t), conn); err != nil {
-				t.Fatal(err)
-			}
 			if tc.before == nil {
-				tc.before = func(conn *pgx.Conn) error {
-					_, err := steps(bounded(t), conn, []string{begin, "SELECT v FROM t"})
-					return err
-				}
-			}
-			if err := tc.before(conn); err != nil {
+				p.insideReplica(t, conn, begin, "SELECT v FROM t")
+			} else if err := errors.Join(untilReplica(p.through(t), conn), tc.before(conn)); err != nil {
 				t.Fatal(err)
 			}
 			pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
@@ -249,9 +248,7 @@ func TestStrongTransactionsOnAReplica(t *testing.T) {
 func TestPipelineBehindAReplicasTransaction(t *testing.T) {
 	_, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	conn := p.client(t)
-	if _, err := steps(p.through(t), conn, []string{settled, "BEGIN READ ONLY", "SELECT v FROM t"}); err != nil {
-		t.Fatal(err)
-	}
+	p.insideReplica(t, conn, "BEGIN READ ONLY", "SELECT v FROM t")
 	pipeline := conn.PgConn().StartPipeline(bounded(t))
 	for _, sql := range []string{"COMMIT", "UPDATE t SET v = 1", "SELECT v FROM t"} {
 		pipeline.SendQueryParams(sql, nil, nil, nil, nil)

@@ -15,10 +15,14 @@ import (
 func TestTokenThatIsNotKnown(t *testing.T) {
 	c := newCrew(t, 1, nil)
 	serve := func(wait time.Duration) *running {
-		p := c.serve(t, func(d *proxy.Database) {
-			d.Failover.Wait, d.Reads.Consistency, d.Reads.MaxLag = wait, "eventual", 0
-		})
+		waits := func(wait time.Duration) func(*proxy.Database) {
+			return func(d *proxy.Database) { d.Failover.Wait, d.Reads.Consistency, d.Reads.MaxLag = wait, "eventual", 0 }
+		}
+		p := c.serve(t, waits(limit)) // the first client may come before the manager has been found
 		c.settle(t, p)
+		if err := p.Reload(c.config(t, waits(wait))); err != nil {
+			t.Fatal(err)
+		}
 		return p
 	}
 	brief, patient := serve(0), serve(limit)

@@ -15,6 +15,7 @@ import (
 func (c *crew) waitForNobody(t *testing.T) (end func()) {
 	t.Helper()
 	c.awaitStandby(t, "missing")
+	eventually(t, "commits wait", func() bool { return c.commitWaits(t) }) // the checkpointer has read it, too
 	return func() { c.awaitStandby(t, "") }
 }
 

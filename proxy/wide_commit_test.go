@@ -84,11 +84,9 @@ func TestCommitAsAnotherRole(t *testing.T) {
 // cancelled, and the sum holds.
 func TestCancelNeverHitsANeighbour(t *testing.T) {
 	t.Parallel()
-	s, p := newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, func(cfg *proxy.Config) {
-		d := cfg.Databases["bank"]
+	s, p := newSpreadWith(t, onDatabase(func(d *proxy.Database) {
 		d.Pool.Size = 6
-		cfg.Databases["bank"] = d
-	})
+	}))
 	until := time.Now().Add(6 * time.Second)
 	var moves, cancels atomic.Int64
 	var group sync.WaitGroup
@@ -144,11 +142,9 @@ func TestCancelNeverHitsANeighbour(t *testing.T) {
 // TestSessionsThatEndLeaveNothing ends sessions in all states.
 func TestSessionsThatEndLeaveNothing(t *testing.T) {
 	t.Parallel()
-	s, p := newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, func(cfg *proxy.Config) {
-		d := cfg.Databases["bank"]
+	s, p := newSpreadWith(t, onDatabase(func(d *proxy.Database) {
 		d.Pool.Size = 2
-		cfg.Databases["bank"] = d
-	})
+	}))
 	ids := s.ids(t)
 	for _, line := range []string{
 		"Q BEGIN ; Q UPDATE accounts SET owner = 'x' WHERE id = {a} ; Q UPDATE accounts SET owner = 'x' WHERE id = {b}",
@@ -174,7 +170,7 @@ func TestSessionsThatEndLeaveNothing(t *testing.T) {
 	}
 	eventually(t, "no transaction is open on the servers", func() bool {
 		for i := range s.cluster.Shards {
-			if s.on(t, i, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'bank' AND (state LIKE 'idle in%' OR wait_event = 'PgSleep')") != "0" {
+			if s.on(t, i, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND (state LIKE 'idle in%' OR wait_event = 'PgSleep')") != "0" {
 				return false
 			}
 		}
@@ -191,9 +187,9 @@ func TestReloadDuringTransactionsOverShards(t *testing.T) {
 	group.Go(func() {
 		for i := 0; time.Now().Before(until); i++ {
 			cfg := s.config(t)
-			d := cfg.Databases["bank"]
+			d := cfg.Databases[s.database]
 			d.Pool.Size = 10 + i%3
-			cfg.Databases["bank"] = d
+			cfg.Databases[s.database] = d
 			if err := p.Reload(cfg); err != nil {
 				t.Error(err)
 			}
@@ -298,11 +294,9 @@ func TestParametersAreReportedOverShards(t *testing.T) {
 // TestStandstillOfPoolsIsEnded has two transactions wait for each other's server connections.
 func TestStandstillOfPoolsIsEnded(t *testing.T) {
 	t.Parallel()
-	s, p := newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, func(cfg *proxy.Config) {
-		d := cfg.Databases["bank"]
+	s, p := newSpreadWith(t, onDatabase(func(d *proxy.Database) {
 		d.Pool.Size = 1
-		cfg.Databases["bank"] = d
-	})
+	}))
 	a, b := s.apart(t)
 	one, other := p.client(t), p.client(t)
 	update := func(id int) string { return fmt.Sprintf("UPDATE accounts SET owner = 'd' WHERE id = %d", id) }
@@ -342,11 +336,11 @@ func TestSettlingWithoutASuperuser(t *testing.T) {
 		ALTER SCHEMA pgtier OWNER TO keeper; ALTER TABLE pgtier.shard OWNER TO keeper; ALTER TABLE pgtier.xact OWNER TO keeper;
 		ALTER FUNCTION pgtier.decide OWNER TO keeper; ALTER FUNCTION pgtier.settle OWNER TO keeper; GRANT ALL ON ALL TABLES IN SCHEMA pgtier TO keeper`)
 	cfg := s.config(t)
-	d := cfg.Databases["bank"]
+	d := cfg.Databases[s.database]
 	for i := range d.Shards {
 		d.Shards[i].Manager.User = "keeper"
 	}
-	cfg.Databases["bank"] = d
+	cfg.Databases[s.database] = d
 	p := s.start(t, cfg)
 	c := p.client(t)
 	for _, role := range []string{"app", `"Odd ""one"`} {
@@ -360,7 +354,7 @@ func TestSettlingWithoutASuperuser(t *testing.T) {
 func (s *spread) terminate(t testing.TB, shard int, condition string) {
 	t.Helper()
 	eventually(t, "a server process to end", func() bool {
-		return s.on(t, shard, "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = 'bank' AND pid <> pg_backend_pid() AND "+condition) != "0"
+		return s.on(t, shard, "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND "+condition) != "0"
 	})
 }
 
@@ -440,4 +434,69 @@ func TestNoticesDoNotStopACopy(t *testing.T) {
 		t.Errorf("%d notices", notices)
 	}
 	wantValue(t, p.client(t), "SELECT count(*) FROM accounts WHERE owner LIKE 'xx%'", "45000")
+}
+
+// TestDecisionsAreForgotten has decisions grow old: those to commit go when no part is prepared any more, those to abort stay.
+func TestDecisionsAreForgotten(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	c := p.client(t)
+	for range 3 {
+		mustExec(t, c, "UPDATE accounts SET balance = balance + 1")
+	}
+	rows := func(condition string) int {
+		n := 0
+		for i := range s.cluster.Shards {
+			of := 0
+			_, _ = fmt.Sscan(s.on(t, i, "SELECT count(*) FROM pgtier.xact WHERE "+condition), &of)
+			n += of
+		}
+		return n
+	}
+	if n := rows("decision = 'commit'"); n != 3 {
+		t.Fatalf("%d decisions, want 3", n)
+	}
+	s.everywhere(t, "UPDATE pgtier.xact SET at = at - interval '6 minutes'")
+	of := "pgtier:" + s.database + ":"
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, "BEGIN; UPDATE notes SET body = ''; PREPARE TRANSACTION '"+of+"gone:x:s1'") // which nobody can settle
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, `INSERT INTO pgtier.xact VALUES ('`+of+`gone:x', 'commit', now() - interval '6 minutes'), ('`+of+`gone:xx', 'commit', now() - interval '6 minutes'),
+		('`+of+`s0:undone', 'abort', now() - interval '6 days'), ('`+of+`s0:long ago', 'abort', now() - interval '8 days'), ('pgtier:other:s0:x', 'commit', now() - interval '1 day')`)
+	mustExec(t, c, "UPDATE accounts SET balance = balance - 1")
+	eventually(t, "old decisions are gone", func() bool { return rows("true") == 4 })
+	if n := rows("gid IN ('" + of + "gone:x', '" + of + "s0:undone', 'pgtier:other:s0:x') OR at > now() - interval '5 minutes'"); n != 4 {
+		t.Errorf("%d of the decisions are there that must be, want 4", n)
+	}
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, "ROLLBACK PREPARED '"+of+"gone:x:s1'")
+	eventually(t, "the decision of what was prepared is gone", func() bool { return rows("gid = '"+of+"gone:x'") == 0 })
+}
+
+// TestDecisionsTellWhenTheyWereMade has a transaction begin long before it is decided.
+func TestDecisionsTellWhenTheyWereMade(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	c := p.client(t)
+	mustExec(t, c, "BEGIN")
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET owner = 'x' WHERE id = %d", a))
+	began := s.on(t, 0, "SELECT clock_timestamp()")
+	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET owner = 'x' WHERE id = %d", b))
+	mustExec(t, c, "COMMIT")
+	if got := s.on(t, 0, "SELECT count(*) FROM pgtier.xact WHERE at > '"+began+"'"); got != "1" {
+		t.Errorf("%s decisions were made since the second statement, want 1", got)
+	}
+}
+
+// TestOlderObjectsAreMadeWhole has shards with the objects of a version that lacked some.
+func TestOlderObjectsAreMadeWhole(t *testing.T) {
+	t.Parallel()
+	s, first := newSpread(t)
+	first.Close()
+	s.everywhere(t, "DROP INDEX pgtier.xact_at")
+	p := s.start(t, s.config(t))
+	wantValue(t, p.client(t), "SELECT count(*) FROM accounts", "30")
+	for i := range s.cluster.Shards {
+		if s.on(t, i, "SELECT to_regclass('pgtier.xact_at')") != "pgtier.xact_at" {
+			t.Errorf("shard %d has no index of old decisions", i)
+		}
+	}
 }

@@ -65,12 +65,14 @@ func TestWideTalk(t *testing.T) {
 		{name: "errors of savepoints", lines: []string{
 			"Q BEGIN", "Q UPDATE accounts SET owner = 'x' WHERE id = {a}", "Q UPDATE accounts SET owner = 'x' WHERE id = {b}", "Q SAVEPOINT s", "Q ROLLBACK TO nope", "Q ROLLBACK TO s", "Q RELEASE s", "Q RELEASE s", "Q ROLLBACK"}},
 		{name: "AND CHAIN", lines: []string{
-			"Q BEGIN ISOLATION LEVEL REPEATABLE READ", "Q UPDATE accounts SET owner = 'c' WHERE id = {a}", "Q UPDATE accounts SET owner = 'c' WHERE id = {b}", "Q COMMIT AND CHAIN", "Q SHOW transaction_isolation", "Q UPDATE accounts SET owner = 'c' WHERE id = {c}", "Q ROLLBACK AND CHAIN", "Q SELECT owner FROM accounts WHERE id = {c}", "Q COMMIT", "Q COMMIT AND CHAIN"}},
+			"Q BEGIN ISOLATION LEVEL READ UNCOMMITTED", "Q UPDATE accounts SET owner = 'c' WHERE id = {a}", "Q UPDATE accounts SET owner = 'c' WHERE id = {b}", "Q COMMIT AND CHAIN", "Q SHOW transaction_isolation", "Q UPDATE accounts SET owner = 'c' WHERE id = {c}", "Q ROLLBACK AND CHAIN", "Q SELECT owner FROM accounts WHERE id = {c}", "Q COMMIT", "Q COMMIT AND CHAIN"}},
 		{name: "a chain forgets settings and savepoints", lines: []string{
 			"Q BEGIN", "Q SET LOCAL work_mem = '7MB'", "Q SET maintenance_work_mem = '7MB'", "Q SAVEPOINT s", "Q UPDATE accounts SET owner = 'x' WHERE id = {a}", "Q ROLLBACK AND CHAIN", "Q UPDATE accounts SET owner = current_setting('work_mem') || current_setting('maintenance_work_mem') WHERE id = {a}",
 			"Q UPDATE accounts SET owner = current_setting('work_mem') || current_setting('maintenance_work_mem') WHERE id = {b}", "Q COMMIT"}},
 		{name: "SET TRANSACTION chains", lines: []string{
-			"Q BEGIN", "Q SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "Q UPDATE accounts SET owner = 'x' WHERE id = {a}", "Q UPDATE accounts SET owner = 'x' WHERE id = {b}", "Q COMMIT AND CHAIN", "Q SHOW transaction_isolation", "Q ROLLBACK"}},
+			"Q BEGIN", "Q SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "Q UPDATE accounts SET owner = 'x' WHERE id = {a}", "Q UPDATE accounts SET owner = 'x' WHERE id = {b}", "Q COMMIT AND CHAIN", "Q SHOW transaction_isolation", "Q ROLLBACK"}},
+		{name: "LOCK outside a block", lines: []string{
+			"Q LOCK TABLE accounts", "P |LOCK TABLE accounts ; B | ; E |0 ; S", "Q BEGIN", "Q LOCK TABLE accounts", "Q LOCK rates", "Q COMMIT"}},
 		{name: "READ ONLY", lines: []string{
 			"P |BEGIN READ ONLY ; B | ; E |0 ; S", "Q SELECT owner FROM accounts WHERE id = {a}", "Q UPDATE accounts SET owner = 'x' WHERE id = {b}", "Q COMMIT"}},
 		{name: "READ ONLY that joins", lines: []string{

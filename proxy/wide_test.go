@@ -22,23 +22,62 @@ type spread struct{ *rig }
 
 const spreadSQL = `CREATE TABLE accounts (id bigint PRIMARY KEY, owner text, balance bigint NOT NULL CHECK (balance >= 0));
 CREATE TABLE rates (name text PRIMARY KEY, rate numeric);
+CREATE TABLE taxes (name text PRIMARY KEY, rate numeric);
 CREATE TABLE notes (id int PRIMARY KEY, body text);
 CREATE TABLE cards (id bigint PRIMARY KEY REFERENCES accounts DEFERRABLE INITIALLY DEFERRED, pin int);`
 
-// newSpread starts three shards, and a proxy over them.
+// spreadOptions are three shards that commit over several.
+var spreadOptions = localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "60"}}
+
+// shards are such servers for all tests that neither stop them nor make roles there, each with a database of its own.
+var shards = pgtest.Share(spreadOptions)
+
+// newSpread makes a database over three shards, and a proxy over it.
 func newSpread(t testing.TB) (*spread, *running) {
 	t.Helper()
-	return newSpreadOf(t, localpg.Options{Shards: 3, Settings: map[string]string{"max_prepared_transactions": "20"}}, nil)
+	return newSpreadWith(t, nil)
 }
 
-// newSpreadOf is newSpread with other servers and another configuration.
+// newSpreadWith is newSpread with another configuration.
+func newSpreadWith(t testing.TB, edit func(*proxy.Config)) (*spread, *running) {
+	t.Helper()
+	cluster := shards.Cluster(t)
+	return spreadOver(t, cluster, pgtest.Database(t, managers(cluster)...), edit)
+}
+
+// onDatabase edits what a configuration says of its databases.
+func onDatabase(edit func(*proxy.Database)) func(*proxy.Config) {
+	return func(cfg *proxy.Config) {
+		for name, d := range cfg.Databases {
+			edit(&d)
+			cfg.Databases[name] = d
+		}
+	}
+}
+
+// newSpreadOf is newSpreadWith with servers of its own.
 func newSpreadOf(t testing.TB, options localpg.Options, edit func(*proxy.Config)) (*spread, *running) {
 	t.Helper()
 	cluster := pgtest.Start(t, options)
-	s := &spread{&rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: "bank"}}
+	for _, m := range managers(cluster) {
+		pgtest.Exec(t, m, "postgres", "CREATE DATABASE bank")
+	}
+	return spreadOver(t, cluster, "bank", edit)
+}
+
+func managers(cluster *localpg.Cluster) (all []*localpg.Server) {
 	for _, shard := range cluster.Shards {
-		pgtest.Exec(t, shard.Manager, "postgres", "CREATE DATABASE bank")
-		pgtest.Exec(t, shard.Manager, "bank", spreadSQL)
+		all = append(all, shard.Manager)
+	}
+	return all
+}
+
+// spreadOver fills a database that all servers have and starts a proxy over it.
+func spreadOver(t testing.TB, cluster *localpg.Cluster, database string, edit func(*proxy.Config)) (*spread, *running) {
+	t.Helper()
+	s := &spread{&rig{cluster: cluster, manager: cluster.Shards[0].Manager, database: database}}
+	for _, m := range managers(cluster) {
+		pgtest.Exec(t, m, s.database, spreadSQL)
 	}
 	cfg := s.config(t)
 	if edit != nil {
@@ -46,6 +85,10 @@ func newSpreadOf(t testing.TB, options localpg.Options, edit func(*proxy.Config)
 	}
 	p := s.startLogged(t, cfg, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
 	c := p.client(t)
+	eventually(t, "the catalog is read", func() bool { // statements wait for it for five seconds
+		_, err := value(c, "SELECT count(*) FROM accounts")
+		return err == nil
+	})
 	for id := range 30 {
 		mustExec(t, c, fmt.Sprintf("INSERT INTO accounts VALUES (%d, 'a%d', 100)", id, id%7))
 	}
@@ -62,7 +105,7 @@ func (s *spread) config(t testing.TB) proxy.Config {
 		d.Shards = append(d.Shards, proxy.Shard{Name: shard.Name, Manager: at})
 	}
 	d.Sharding.Tables = map[string]proxy.Table{"accounts": {Key: []string{"id"}}, "cards": {Key: []string{"id"}}}
-	d.Sharding.Reference = []string{"rates"}
+	d.Sharding.Reference = []string{"rates", "taxes"}
 	cfg.Databases[s.database] = d
 	return cfg
 }
@@ -77,7 +120,7 @@ func (s *spread) on(t testing.TB, shard int, sql string) string {
 func (s *spread) prepared(t testing.TB) (n int) {
 	t.Helper()
 	for i := range s.cluster.Shards {
-		if s.on(t, i, "SELECT count(*) FROM pg_prepared_xacts") != "0" {
+		if s.on(t, i, "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()") != "0" {
 			n++
 		}
 	}
@@ -231,6 +274,12 @@ func TestUndeclaredTablesLiveAtHome(t *testing.T) {
 	c := p.client(t)
 	mustExec(t, c, "INSERT INTO notes VALUES (1, 'here')")
 	wantValue(t, c, "SELECT body FROM notes", "here")
+	mustExec(t, c, "SET pgtier.shard = 's1'")
+	for _, sql := range []string{"INSERT INTO notes VALUES (2, 'astray')", "SELECT body FROM notes", "DELETE FROM notes"} {
+		_, err := c.Exec(bounded(t), sql)
+		wantError(t, err, "0A000", `table "public.notes", whose rows are on shard "s0" alone, on shard "s1"`)
+	}
+	mustExec(t, c, "RESET pgtier.shard")
 	for i, want := range []string{"1", "0", "0"} {
 		if got := s.on(t, i, "SELECT count(*) FROM notes"); got != want {
 			t.Errorf("shard %d: %s rows, want %s", i, got, want)
@@ -284,23 +333,33 @@ func TestBatchOverShardsIsOneTransaction(t *testing.T) {
 
 func TestPreparedTransactionsLeftOverAreSettled(t *testing.T) {
 	t.Parallel()
-	s, p := newSpread(t)
+	s, p := newSpreadWith(t, withHTTP)
 	a, b := s.apart(t)
 	c := p.client(t)
 	leave := func(gid string) {
-		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:bank:s0:%s:s1'", b, gid))
+		pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance + 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:%s:s0:%s:s1'", b, s.database, gid))
 	}
 	leave("undecided")
 	eventually(t, "the undecided transaction is rolled back", func() bool { return s.prepared(t) == 0 })
 	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "100")
-	if got := s.on(t, 0, "SELECT decision FROM pgtier.xact WHERE gid = 'pgtier:bank:s0:undecided'"); got != "abort" {
+	if got := s.on(t, 0, "SELECT decision FROM pgtier.xact WHERE gid = 'pgtier:"+s.database+":s0:undecided'"); got != "abort" {
 		t.Errorf("decision %q", got)
 	}
-	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance - 1 WHERE id = %d; INSERT INTO pgtier.xact VALUES ('pgtier:bank:s0:decided', 'commit'); COMMIT", a))
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = balance - 1 WHERE id = %d; INSERT INTO pgtier.xact VALUES ('pgtier:%s:s0:decided', 'commit'); COMMIT", a, s.database))
 	leave("decided")
 	eventually(t, "the decided transaction is committed", func() bool { return s.prepared(t) == 0 })
 	wantValue(t, c, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b), "101")
-	_ = p
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, fmt.Sprintf("BEGIN; UPDATE accounts SET balance = 1 WHERE id = %d; PREPARE TRANSACTION 'pgtier:%s:gone:x:s1'", b, s.database))
+	eventually(t, "what cannot be settled is told with its age", func() bool {
+		found := scrape(t, p)
+		return sample(t, found, "pgtier_in_doubt_transactions", "database", s.database) == 1 && sample(t, found, "pgtier_in_doubt_oldest_seconds", "database", s.database) > 0 &&
+			p.ShardsOf(s.database)[0].OldestInDoubt > 0
+	})
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, s.database, "ROLLBACK PREPARED 'pgtier:"+s.database+":gone:x:s1'")
+	eventually(t, "nothing is in doubt any more", func() bool {
+		found := scrape(t, p)
+		return sample(t, found, "pgtier_in_doubt_transactions", "database", s.database) == 0 && sample(t, found, "pgtier_in_doubt_oldest_seconds", "database", s.database) == 0
+	})
 }
 
 func TestCancelReachesAllShards(t *testing.T) {
@@ -329,7 +388,7 @@ func TestLostShardEndsTheTransaction(t *testing.T) {
 	mustExec(t, c, "BEGIN")
 	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET balance = balance - 10 WHERE id = %d", a))
 	mustExec(t, c, fmt.Sprintf("UPDATE accounts SET balance = balance + 10 WHERE id = %d", b))
-	pgtest.Exec(t, s.cluster.Shards[1].Manager, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'bank' AND state = 'idle in transaction'")
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+s.database+"' AND state = 'idle in transaction'")
 	_, err := c.Exec(bounded(t), "COMMIT")
 	if err == nil {
 		t.Error("COMMIT succeeded without one of its shards")

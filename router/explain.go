@@ -18,6 +18,7 @@ type Circumstances struct {
 	Level    Level  // that the configuration gives
 	Replicas int    // configured
 	Keeps    string // why every session keeps its connection, "" if none must
+	Uncached string // why no answers are kept, "" if some may be
 	Params   []string
 }
 
@@ -27,6 +28,7 @@ type Evidence interface {
 	Reading(st *parser.Statement) *catalog.Reading
 	CommandReading(c *parser.Command) *catalog.Reading
 	Written(c *parser.Command) (tables []string, all bool)
+	Keeping(st *parser.Statement) *catalog.Keeping
 }
 
 // Explain says where a session outside a transaction would send st, and why. It decides as sessions do: by the same proofs,
@@ -41,7 +43,7 @@ func Explain(st *parser.Statement, c Circumstances, e Evidence) []Fact {
 	x.level()
 	x.target()
 	x.state()
-	x.add("cache", "not served by this version", "")
+	x.cache()
 	return x.facts
 }
 
@@ -63,7 +65,7 @@ func (x *explanation) add(item, value, reason string) {
 func (x *explanation) kinds() {
 	switch {
 	case x.st.Unparsed:
-		x.add("kind", "not understood", "PostgreSQL 16's grammar rejects it; it is sent to the manager, and the server says the error")
+		x.add("kind", "not understood", "PostgreSQL 16's grammar rejects it; the server says the error")
 		return
 	case len(x.st.Commands) == 0 && x.st.Pin != "":
 		x.add("kind", "not understood", x.st.Pin)
@@ -240,6 +242,34 @@ func (x *explanation) state() {
 			x.add("setting", "any", "the text does not show which")
 		}
 	}
+}
+
+// cache says whether the cache may keep the answer, as far as the configuration, the text and the catalog tell.
+func (x *explanation) cache() {
+	k := x.evidence.Keeping(x.st)
+	switch why := x.uncached(); {
+	case !k.Kept:
+		x.add("cache", "not kept", k.Reason)
+	case why != "":
+		x.add("cache", "not kept", why+"; else it could be: "+k.Reason)
+	default:
+		x.add("cache", "kept", k.Reason)
+	}
+}
+
+// uncached is why an answer is not kept that could be, "" if it is.
+func (x *explanation) uncached() string {
+	switch {
+	case x.circumstances.Uncached != "":
+		return x.circumstances.Uncached
+	case x.circumstances.Keeps != "":
+		return "the session keeps its connection: " + x.circumstances.Keeps
+	case x.asked == Manager:
+		return "consistency level manager"
+	case len(x.st.Hints) > 0:
+		return "the statement has hints"
+	}
+	return ""
 }
 
 // Promise says in words what a level promises.

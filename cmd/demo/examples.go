@@ -1,7 +1,10 @@
 package demo
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
+	"time"
 )
 
 // example is a query worth typing, with what it shows.
@@ -15,6 +18,9 @@ var examples = [...]example{
 	{"settings that follow you from server connection to server connection", "SET work_mem = '64MB'; SELECT pg_backend_pid(); SHOW work_mem"},
 }
 
+// weekAgo stands for the day a week ago in examples: each shard has a clock of its own, so that it is told the day.
+const weekAgo = "a week ago"
+
 // shardExamples stand in for examples where the shop is spread over shards: views and functions over all of them are not there. One server takes
 // them, too.
 var shardExamples = [...]example{
@@ -23,7 +29,7 @@ var shardExamples = [...]example{
 		"JOIN products p ON p.id = i.product_id WHERE o.user_id = 42 ORDER BY o.id DESC LIMIT 5"},
 	{"the latest orders of all shards, merged in order", "SELECT id, user_id, status, total FROM orders ORDER BY placed_at DESC, id LIMIT 5"},
 	{"the last week's revenue, added up over the shards", "SELECT date_trunc('day', placed_at)::date AS day, count(*) AS orders, sum(total) AS revenue FROM orders " +
-		"WHERE placed_at > now() - interval '7 days' GROUP BY 1 ORDER BY 1"},
+		"WHERE placed_at > '" + weekAgo + "' GROUP BY 1 ORDER BY 1"},
 	{"one INSERT, rows on several shards, one transaction", "INSERT INTO events (user_id, kind) VALUES (1, 'view'), (2, 'view'), (3, 'view'), (4, 'view') RETURNING id, user_id"},
 	{"a change on all shards, atomic", "UPDATE users SET plan = 'pro' WHERE id IN (1, 2, 3, 4, 5)"},
 	{"a function that writes: the statement does not show its key, so it is told", "/* pgtier: sharding_key=42 */ SELECT place_order(42, ARRAY[7, 8, 9])"},
@@ -39,7 +45,8 @@ func lines(url string, all []example) string {
 	var b strings.Builder
 	for _, e := range all {
 		b.WriteString("# " + e.shows + "\n")
-		b.WriteString("psql " + shellQuote(url) + " -c " + shellQuote(e.sql) + "\n")
+		sql := strings.ReplaceAll(e.sql, weekAgo, time.Now().AddDate(0, 0, -7).Format(time.DateOnly))
+		b.WriteString("psql " + shellQuote(url) + " -c " + shellQuote(sql) + "\n")
 	}
 	b.WriteString("# orders as they come in\n")
 	b.WriteString("psql " + shellQuote(url) + " -c 'LISTEN orders' -c 'SELECT pg_sleep(2)' -c 'SELECT 1'\n")
@@ -65,6 +72,30 @@ func ReplicaExamples(url, admin, database string) string {
 	line("the servers, where requests went, and where one would go", admin, "SHOW REPLICAS", "SHOW ROUTES",
 		"EXPLAIN ROUTE "+database+": SELECT * FROM customer_value")
 	return b.String()
+}
+
+// MoveExamples returns lines that add a shard while the traffic goes on. program is pgtier as a shell finds it, file its configuration, admin the URL of the
+// admin database.
+func MoveExamples(program, file, admin, database, added string) string {
+	command := func(verb, goal string) string {
+		return fmt.Sprintf("%s reshard %s --config %s --database %s%s\n", shellWord(program), verb, shellWord(file), database, goal)
+	}
+	goal := " --add " + added
+	return "# what moves when " + added + " is added, and what is in the way; nothing happens yet\n" + command("plan", goal) +
+		"# add it while the sample application reads and writes: its share of the users moves there; at the end, how long statements were held\n" + command("start", goal+" --auto") +
+		"# it serves its share now; give the way back up (or go it: rollback)\n" + command("finish", "") +
+		"# the same from inside, and who has which buckets\npsql " + shellQuote(admin) + " -c 'SHOW RESHARD' -c 'SHOW SHARDS'\n"
+}
+
+// plainWord is what a shell takes as it stands.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./-]+$`)
+
+// shellWord is shellQuote for people: what needs no quotes has none.
+func shellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return shellQuote(text)
 }
 
 // shellQuote makes one word of any text for a POSIX shell.

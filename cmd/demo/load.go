@@ -22,6 +22,9 @@ var tablesSQL string
 //go:embed rules.sql
 var rulesSQL string
 
+//go:embed triggers.sql
+var triggersSQL string
+
 // Progress hears how far the load is: rows of total are in the table. It is called from the goroutine that
 // loads, every few thousand rows and at the end of each table.
 type Progress func(table string, rows, total int64)
@@ -53,6 +56,26 @@ func CreateDatabase(ctx context.Context, superuserURL, database, role, password 
 	}
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{database}.Sanitize()+" OWNER "+owner); err != nil {
 		return fmt.Errorf("create demo database: %w", err)
+	}
+	return nil
+}
+
+// AllowMoves gives a role what it needs beside its database to move rows between shards (pgtier reshard). superuserURL leads to that database: the
+// functions of replication origins are granted in each. PostgreSQL 15 is the oldest that can.
+func AllowMoves(ctx context.Context, superuserURL, role string) error {
+	conn, err := pgx.Connect(ctx, superuserURL)
+	if err != nil {
+		return fmt.Errorf("allow %s to move rows: %w", role, err)
+	}
+	defer conn.Close(ctx)
+	name := pgx.Identifier{role}.Sanitize()
+	var functions string
+	err = conn.QueryRow(ctx, `SELECT string_agg(oid::regprocedure::text, ', ') FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname LIKE 'pg\_replication\_origin\_%'`).Scan(&functions)
+	if err == nil {
+		_, err = conn.Exec(ctx, fmt.Sprintf("ALTER ROLE %[1]s REPLICATION; GRANT pg_read_all_stats TO %[1]s; GRANT SET ON PARAMETER session_replication_role TO %[1]s; GRANT EXECUTE ON FUNCTION %[2]s TO %[1]s", name, functions))
+	}
+	if err != nil {
+		return fmt.Errorf("allow %s to move rows: %w", role, err)
 	}
 	return nil
 }
@@ -109,7 +132,7 @@ func fill(ctx context.Context, tx pgx.Tx, g generator, p part, progress Progress
 			return fmt.Errorf("fill %s: %w", t.name, err)
 		}
 	}
-	if _, err := tx.Exec(ctx, p.emailIndex()+rulesSQL); err != nil {
+	if _, err := tx.Exec(ctx, p.emailIndex()+rulesSQL+p.triggers()); err != nil {
 		return fmt.Errorf("create indexes, keys and functions: %w", err)
 	}
 	return nil

@@ -2,7 +2,10 @@ package demo
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -109,10 +112,17 @@ WHERE id = (SELECT id FROM orders WHERE status IN ('new', 'paid', 'shipped') ORD
 	return err
 }
 
-// reportRevenueOfShards writes the view out: what it groups is added up over the shards.
+// reportRevenueOfShards writes the view out: what it groups is added up over the shards. Its beginning is by the application's clock, because each shard
+// has one of its own.
 func reportRevenueOfShards(ctx context.Context, conn *pgx.Conn) error {
 	return drain(ctx, conn, `SELECT date_trunc('day', placed_at) AS day, count(*), sum(total) FROM orders
-WHERE status <> 'cancelled' AND placed_at > now() - interval '30 days' GROUP BY 1 ORDER BY 1`)
+WHERE status <> 'cancelled' AND placed_at > $1 GROUP BY 1 ORDER BY 1`, time.Now().AddDate(0, 0, -30))
+}
+
+// announce does what a trigger does on one server: those who listen do so at the home shard, and hear of it when the transaction is over on all shards.
+func announce(ctx context.Context, tx pgx.Tx, order int64, status string) error {
+	_, err := tx.Exec(ctx, "SELECT pg_notify('orders', $1)", fmt.Sprintf(`{"id": %d, "status": %q}`, order, status))
+	return err
 }
 
 // placeOrderOfUser does what the function place_order does, statement by statement: each has the user, which says which shard.
@@ -140,13 +150,24 @@ func placeOrderOfUser(ctx context.Context, conn *pgx.Conn) error {
 				return err
 			}
 		}
-		return nil
+		return announce(ctx, tx, order, "new")
 	})
 }
 
 // moveUsersOrderOn moves an order of one user on, so that it is looked for on one shard.
 func moveUsersOrderOn(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `UPDATE orders SET status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'shipped' ELSE 'delivered' END::order_status
-WHERE user_id = $1 AND id = (SELECT id FROM orders WHERE user_id = $1 AND status <> 'cancelled' ORDER BY placed_at DESC LIMIT 1)`, someUser())
-	return err
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var order int64
+		var status string
+		err := tx.QueryRow(ctx, `UPDATE orders SET status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'shipped' ELSE 'delivered' END::order_status, updated_at = now()
+WHERE user_id = $1 AND id = (SELECT id FROM orders WHERE user_id = $1 AND status <> 'cancelled' ORDER BY placed_at DESC LIMIT 1)
+RETURNING id, status::text`, someUser()).Scan(&order, &status)
+		if errors.Is(err, pgx.ErrNoRows) { // who has ordered nothing
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return announce(ctx, tx, order, status)
+	})
 }

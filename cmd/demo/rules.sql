@@ -30,21 +30,6 @@ FROM users u
 LEFT JOIN orders o ON o.user_id = u.id AND o.status <> 'cancelled'
 GROUP BY u.id;
 
-CREATE FUNCTION announce_order() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('orders', json_build_object('id', NEW.id, 'status', NEW.status, 'total', NEW.total)::text);
-    RETURN NULL;
-END $$;
-
-CREATE FUNCTION touch_order() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.updated_at := now();
-    RETURN NEW;
-END $$;
-
-CREATE TRIGGER touch BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION touch_order();
-CREATE TRIGGER announce AFTER INSERT OR UPDATE OF status ON orders FOR EACH ROW EXECUTE FUNCTION announce_order();
-
 -- Orders one of each product at today's price and returns the order's id.
 CREATE FUNCTION place_order(buyer bigint, basket bigint[]) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

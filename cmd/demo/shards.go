@@ -69,6 +69,14 @@ func (p part) emailIndex() string {
 	return "CREATE UNIQUE INDEX users_email ON users (email);\n"
 }
 
+// triggers are those of a shop on one server.
+func (p part) triggers() string {
+	if len(p.names) > 1 {
+		return ""
+	}
+	return triggersSQL
+}
+
 // sequence lets a table's ids go on behind those that have been given, and no two shards give the same. sharded: the table has a key.
 func (p part) sequence(table string, sharded bool, given int64) string {
 	if len(p.names) == 1 || !sharded {

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -19,6 +21,8 @@ const (
 	longestDelay = 5 * time.Second
 	// requestLimit is how long one request may take before its connection is given up.
 	requestLimit = 30 * time.Second
+	// tries40001 is how often a transaction is made that ends with 40001.
+	tries40001 = 5
 	// goodbyeLimit bounds the polite end of a connection.
 	goodbyeLimit = time.Second
 )
@@ -26,7 +30,9 @@ const (
 // Counts says what traffic has done since it started.
 type Counts struct {
 	Reads, Writes, Failures, Notifications uint64
-	LastError                              string // of the last failure; "" when there was none
+	// Repeated transactions had been told to come again, by 40001: a move of buckets may do that to one of several statements.
+	Repeated  uint64
+	LastError string // of the last failure; "" when there was none
 }
 
 // Traffic is a light load as an application makes it: prepared and simple statements, pipelines, transactions,
@@ -36,8 +42,8 @@ type Traffic struct {
 	perSecond float64
 	sharded   bool
 
-	reads, writes, failures, notifications atomic.Uint64
-	lastError                              atomic.Pointer[string]
+	reads, writes, failures, notifications, repeated atomic.Uint64
+	lastError                                        atomic.Pointer[string]
 }
 
 // NewTraffic prepares traffic of so many requests a second against a database that Load has filled. sharded: on several managers,
@@ -66,7 +72,7 @@ func (t *Traffic) Run(ctx context.Context) {
 
 // Counts returns the numbers so far. Safe for concurrent use.
 func (t *Traffic) Counts() Counts {
-	c := Counts{Reads: t.reads.Load(), Writes: t.writes.Load(), Failures: t.failures.Load(), Notifications: t.notifications.Load()}
+	c := Counts{Reads: t.reads.Load(), Writes: t.writes.Load(), Failures: t.failures.Load(), Notifications: t.notifications.Load(), Repeated: t.repeated.Load()}
 	if text := t.lastError.Load(); text != nil {
 		c.LastError = *text
 	}
@@ -120,6 +126,10 @@ func (t *Traffic) work(ctx context.Context, conn *pgx.Conn) error {
 			run = r.sharded
 		}
 		err := run(limited, conn)
+		for tries := 1; tries < tries40001 && mayComeAgain(err); tries++ {
+			t.repeated.Add(1)
+			err = run(limited, conn)
+		}
 		cancel()
 		switch {
 		case err == nil && r.writes:
@@ -132,6 +142,12 @@ func (t *Traffic) work(ctx context.Context, conn *pgx.Conn) error {
 			t.fail(fmt.Errorf("%s: %w", r.name, err))
 		}
 	}
+}
+
+// mayComeAgain says whether the transaction has done nothing and is to be made again (serialization_failure).
+func mayComeAgain(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "40001"
 }
 
 // listen counts the notifications that other clients' orders cause.

@@ -93,7 +93,8 @@ func check(ctx context.Context, r *report, file string, env []string) {
 	for _, name := range slices.Sorted(maps.Keys(config.Proxy.Databases)) {
 		database := config.Proxy.Databases[name]
 		for _, shard := range database.Topology(name).Shards {
-			c := serverCheck{config: config.Proxy, database: name, pool: database.Pool, server: shard.Manager, replicas: len(shard.Replicas) > 0, need: need}
+			c := serverCheck{config: config.Proxy, database: name, pool: database.Pool, server: shard.Manager, replicas: len(shard.Replicas) > 0, need: need,
+				follows: database.Cache.Enabled && database.Cache.MaxDelay > 0}
 			manager := checkServer(ctx, r, c)
 			for _, replica := range shard.Replicas {
 				if replica.User != "" && replica.User != shard.Manager.User {

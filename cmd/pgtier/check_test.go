@@ -67,6 +67,16 @@ func TestCheckLooksAtRealServers(t *testing.T) {
 	}
 }
 
+func TestCheckLooksWhetherTheCacheCanFollow(t *testing.T) {
+	manager, _, app := weakApp(t)
+	low := pgtest.Start(t, localpg.Options{Settings: map[string]string{"wal_level": "replica"}}).Shards[0].Manager
+	const config = "databases: {app: {shards: [{manager: %q}], cache: {enabled: true, max_delay: %s}}}\nauth: {method: trust}\n"
+	wantCheck(t, fmt.Sprintf(config, low.URL("postgres", "", ""), "1s"), 1, "cache.max_delay needs wal_level = logical")
+	wantCheck(t, fmt.Sprintf(config, low.URL("postgres", "", ""), "0"), 0)
+	wantCheck(t, fmt.Sprintf(config, manager.URL(app, "weak", "weak"), "1s"), 1, "ALTER ROLE weak REPLICATION")
+	wantCheck(t, fmt.Sprintf(config, manager.URL(app, "", ""), "1s"), 0)
+}
+
 func TestCheckLooksAtReplicas(t *testing.T) {
 	manager, replica, app := weakApp(t)
 	other := pgtest.Start(t, localpg.Options{Replicas: 1, Password: servers.Cluster(t).Password})

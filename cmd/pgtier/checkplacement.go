@@ -116,8 +116,7 @@ func (c *shardedCheck) missing(at, problem string) {
 
 // keyProblem says why the key of a table cannot be hashed, "" if it can.
 func (c *shardedCheck) keyProblem(r *catalog.Relation, names []string) string {
-	columns := make([]shard.Column, len(names))
-	for i, name := range names {
+	for _, name := range names {
 		column := r.Column(name)
 		switch {
 		case column == nil:
@@ -129,13 +128,8 @@ func (c *shardedCheck) keyProblem(r *catalog.Relation, names []string) string {
 		case column.Collation == catalog.CollationNondeterministic:
 			return fmt.Sprintf("column %s.%s has a nondeterministic collation, under which texts of different bytes are equal; give it another, or choose another key", r, name)
 		}
-		columns[i] = shard.Column{Name: name, Type: shard.Type(column.Type), Modifier: column.Typmod}
 	}
-	function, err := shard.ParseFunction(c.database.Sharding.Function)
-	if err == nil {
-		_, err = shard.NewKey(function, c.database.Sharding.Buckets, columns...)
-	}
-	if err != nil {
+	if _, err := c.keyOf(r, names); err != nil {
 		return fmt.Sprintf("table %s: %v", r, err)
 	}
 	for _, name := range names {
@@ -144,6 +138,23 @@ func (c *shardedCheck) keyProblem(r *catalog.Relation, names []string) string {
 		}
 	}
 	return ""
+}
+
+// keyOf is the key of a table whose columns are there.
+func (c *shardedCheck) keyOf(r *catalog.Relation, names []string) (*shard.Key, error) {
+	columns := make([]shard.Column, len(names))
+	for i, name := range names {
+		column := r.Column(name)
+		if column == nil {
+			return nil, fmt.Errorf("there is no column %q", name)
+		}
+		columns[i] = shard.Column{Name: name, Type: shard.Type(column.Type), Modifier: column.Typmod}
+	}
+	function, err := shard.ParseFunction(c.database.Sharding.Function)
+	if err != nil {
+		return nil, err
+	}
+	return shard.NewKey(function, c.database.Sharding.Buckets, columns...)
 }
 
 // checkConstraints finds what makes rows of a sharded table unique without its key: servers see only their own rows.
@@ -257,11 +268,11 @@ func (c *shardedCheck) checkSequences(ctx context.Context) error {
 
 // counters asks every shard where a sequence stands. Shards without it have a finding already.
 func (c *shardedCheck) counters(ctx context.Context, sequence string) ([]counter, error) {
-	schema, name, _ := strings.Cut(sequence, ".")
+	schema, name := catalog.SplitName(sequence)
 	quoted := pgx.Identifier{schema, name}.Sanitize()
 	var counters []counter
 	for _, s := range c.shards {
-		if _, there := s.objects[objectID{"sequence", sequence}]; !there {
+		if _, there := s.objects[objectID{"sequence", schema + "." + name}]; !there {
 			continue
 		}
 		k := counter{shard: s.name}
@@ -297,7 +308,7 @@ func collide(counters []counter) bool {
 
 // apart returns the statements that keep the counters apart, behind every number that one of them has given.
 func apart(sequence string, counters []counter) string {
-	schema, name, _ := strings.Cut(sequence, ".")
+	schema, name := catalog.SplitName(sequence)
 	step, highest := stride(len(counters)), int64(math.MinInt64)
 	for _, k := range counters {
 		highest = max(highest, k.next)

@@ -20,7 +20,7 @@ type definition struct{ relation, text string }
 const hashed = "md5:"
 
 // queryDefinitions yields kind, name, relation and definition of what must be equal on all shards. Objects of extensions count as their extension.
-// Sequences are compared without their position, which is to differ, and without the step, which is judged for sharded tables.
+// Guards of buckets that a shard does not own are different everywhere. Sequences are compared without their position, which is to differ, and without the step, which is judged for sharded tables.
 const queryDefinitions = `WITH schemas AS (
 	SELECT oid, nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'pgtier')),
 extended AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
@@ -53,7 +53,8 @@ UNION ALL SELECT 'sequence', r.name, COALESCE((SELECT o.name FROM pg_catalog.pg_
 	pg_catalog.concat_ws(' ', pg_catalog.format_type(s.seqtypid, NULL), 'from', s.seqmin, 'to', s.seqmax, CASE WHEN s.seqcycle THEN 'cycle' END)
 	FROM pg_catalog.pg_sequence s JOIN relations r ON r.oid = s.seqrelid
 UNION ALL SELECT 'trigger', r.name || '.' || t.tgname, r.name, pg_catalog.pg_get_triggerdef(t.oid) || CASE WHEN t.tgenabled = 'O' THEN '' ELSE ' (enabled: ' || t.tgenabled::text || ')' END
-	FROM pg_catalog.pg_trigger t JOIN tables r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal
+	FROM pg_catalog.pg_trigger t JOIN tables r ON r.oid = t.tgrelid JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
+	WHERE NOT t.tgisinternal AND f.pronamespace IS DISTINCT FROM pg_catalog.to_regnamespace('pgtier')
 UNION ALL SELECT 'rule', r.name || '.' || u.rulename, r.name, 'md5:' || pg_catalog.md5(pg_catalog.pg_get_ruledef(u.oid)) FROM pg_catalog.pg_rewrite u JOIN tables r ON r.oid = u.ev_class
 	WHERE u.rulename <> '_RETURN'
 UNION ALL SELECT 'policy', r.name || '.' || p.polname, r.name, pg_catalog.concat_ws(' ', p.polcmd, CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END,

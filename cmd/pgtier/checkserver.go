@@ -44,6 +44,7 @@ type serverCheck struct {
 	pool     pool.Config
 	server   topology.Server
 	replicas bool // the database has some
+	follows  bool // its cache is told of writes past the proxy
 	// need collects the connections wanted of each server address by the databases checked so far.
 	need map[string]int
 }
@@ -97,18 +98,27 @@ func asProxy(server, manager topology.Server) topology.Server {
 
 // connect opens a connection as the proxy would.
 func (c serverCheck) connect(ctx context.Context) (*pgx.Conn, error) {
-	parameters := sslParameters(c.server, c.config)
-	parameters["host"], parameters["port"] = c.server.Host, fmt.Sprint(c.server.Port)
-	parameters["user"], parameters["password"] = c.server.User, c.server.Password.Reveal()
-	parameters["application_name"] = "pgtier check"
-	parameters["dbname"] = c.server.Database
+	config, err := connection(c.server, c.config)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["application_name"] = "pgtier check"
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// connection is how the proxy would connect to a server.
+func connection(server topology.Server, conf proxy.Config) (*pgx.ConnConfig, error) {
+	parameters := sslParameters(server, conf)
+	parameters["host"], parameters["port"] = server.Host, fmt.Sprint(server.Port)
+	parameters["user"], parameters["password"] = server.User, server.Password.Reveal()
+	parameters["dbname"] = server.Database
 	if parameters["dbname"] == "" {
 		parameters["dbname"] = "postgres" // the fallback database has no name of its own
 	}
 	// The proxy reads no password file, so neither does the check.
 	parameters["passfile"] = "/dev/null"
-	if c.server.TLS.ChannelBinding != "" {
-		parameters["channel_binding"] = c.server.TLS.ChannelBinding
+	if server.TLS.ChannelBinding != "" {
+		parameters["channel_binding"] = server.TLS.ChannelBinding
 	}
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
@@ -121,7 +131,7 @@ func (c serverCheck) connect(ctx context.Context) (*pgx.Conn, error) {
 		// The parser's error quotes its input, password and all.
 		return nil, errors.New("the URL's TLS files cannot be read or do not fit together; look at sslrootcert, sslcert and sslkey")
 	}
-	return pgx.ConnectConfig(ctx, config)
+	return config, nil
 }
 
 // connectProblem says what kept a connection from opening, and what to do.
@@ -147,10 +157,10 @@ const askConnections = `current_setting('max_connections')::int,
 func (c serverCheck) look(ctx context.Context, r *report, conn *pgx.Conn) error {
 	var version, maxConnections, reserved, prepared int
 	var versionText, walLevel string
-	var inRecovery bool
+	var inRecovery, replicates bool
 	err := conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
-		current_setting('wal_level'), current_setting('max_prepared_transactions')::int, `+askConnections).
-		Scan(&version, &versionText, &inRecovery, &walLevel, &prepared, &maxConnections, &reserved)
+		current_setting('wal_level'), (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user), current_setting('max_prepared_transactions')::int, `+askConnections).
+		Scan(&version, &versionText, &inRecovery, &walLevel, &replicates, &prepared, &maxConnections, &reserved)
 	if err != nil {
 		return err
 	}
@@ -162,6 +172,13 @@ func (c serverCheck) look(ctx context.Context, r *report, conn *pgx.Conn) error 
 		r.add(fine, c.subject(), "takes writes")
 	}
 	r.add(fine, c.subject(), "wal_level %s, max_prepared_transactions %d", walLevel, prepared)
+	switch {
+	case !c.follows:
+	case walLevel != "logical":
+		r.add(broken, c.subject(), "cache.max_delay needs wal_level = logical, so nothing would be served from the cache; set it and restart the server, or set max_delay to 0")
+	case !replicates:
+		r.add(broken, c.subject(), "cache.max_delay needs a role that may replicate, so nothing would be served from the cache; ALTER ROLE %s REPLICATION, or set max_delay to 0", c.server.User)
+	}
 	c.checkConnections(r, maxConnections-reserved, maxConnections, reserved)
 	return nil
 }

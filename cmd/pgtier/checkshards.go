@@ -27,6 +27,8 @@ type shardedCheck struct {
 	database proxy.Database
 	shards   []shardConn       // those that answered, in the configuration's order
 	placed   map[string]placed // the declared tables that exist, and what is a part of them, by name; set by load
+	buckets  *shard.Map        // set by checkMap; nil if there is none to go by
+	moving   []shard.Span      // set by checkMap; buckets that change hands
 	found    int               // findings that are not fine
 }
 
@@ -51,7 +53,7 @@ func checkShards(ctx context.Context, r *report, config proxy.Config, name strin
 	if !c.connect(ctx) {
 		return
 	}
-	for _, step := range []func(context.Context) error{c.checkSettings, c.checkMap, c.load, c.checkSchema, c.checkPlacement, c.checkSequences, c.checkRows} {
+	for _, step := range []func(context.Context) error{c.checkSettings, c.checkMap, c.load, c.checkSchema, c.checkPlacement, c.checkSequences, c.checkRows, c.checkKeys} {
 		if err := step(ctx); err != nil {
 			r.add(broken, c.subject(), "%v", err)
 			return
@@ -167,7 +169,7 @@ func (c *shardedCheck) checkMap(ctx context.Context) error {
 	for _, s := range c.shards {
 		shards[shard.Name(s.name)] = querier{s.conn.PgConn()}
 	}
-	m, found, err := shardmap.Inspect(ctx, config, querier{conn.PgConn()}, shards)
+	now, found, err := shardmap.Inspect(ctx, config, querier{conn.PgConn()}, shards)
 	if err != nil {
 		c.add(broken, "control", "%s: %v", control.server, err)
 		return nil
@@ -176,9 +178,11 @@ func (c *shardedCheck) checkMap(ctx context.Context) error {
 		c.add(broken, c.subject(), "%v", problem)
 	}
 	switch {
-	case m != nil:
-		c.add(fine, c.subject(), "map of version %d: %d buckets on %d shards", m.Version(), m.Len(), len(m.Shards()))
+	case now != nil:
+		c.buckets, c.moving = now.Map, now.Motion.Moving
+		c.add(fine, c.subject(), "map of version %d: %d buckets on %d shards", now.Map.Version(), now.Map.Len(), len(now.Map.Shards()))
 	case len(found) == 0:
+		c.buckets, _ = shard.Even(1, config.Buckets, config.Shards...) // as the first proxy does
 		c.add(fine, c.subject(), "there is no map yet; the first proxy that starts spreads %d buckets evenly over %d shards", config.Buckets, len(config.Shards))
 	}
 	if err := c.checkSchemaRight(ctx, "control", conn); err != nil {
@@ -189,7 +193,24 @@ func (c *shardedCheck) checkMap(ctx context.Context) error {
 			return err
 		}
 	}
+	if now != nil {
+		c.leaveOut(now.Members)
+	}
 	return nil
+}
+
+// leaveOut looks no further at shards that are only in the configuration: they get the schema when buckets are moved there.
+func (c *shardedCheck) leaveOut(members []shard.Name) {
+	var joined []shardConn
+	for _, s := range c.shards {
+		if slices.Contains(members, shard.Name(s.name)) {
+			joined = append(joined, s)
+			continue
+		}
+		c.add(fine, c.subject(), "shard %s has not joined yet: nothing is sent there until buckets are moved there (pgtier reshard)", s.name)
+		_ = s.conn.Close(context.Background())
+	}
+	c.shards = joined
 }
 
 // checkSchemaRight looks whether pgtier's own schema is there or can be made.

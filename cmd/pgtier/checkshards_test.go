@@ -7,6 +7,8 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy/shardmap"
+	"pgtier/router/shard"
 )
 
 // shardRig is a database of three shards.
@@ -58,6 +60,28 @@ func (r *shardRig) exec(shard int, sql string) {
 	pgtest.Exec(r.t, r.cluster.Shards[shard].Manager, r.names[shard], sql)
 }
 
+// fill gives every shard the rows of a table that are its own, of n from 1: key are their key's columns, as expressions of n.
+func (r *shardRig) fill(table, columns string, n int, key string, keys ...shard.Column) {
+	r.t.Helper()
+	var names []shard.Name
+	for i := range r.names {
+		names = append(names, shard.Name(fmt.Sprintf("s%d", i)))
+	}
+	m, err := shard.Even(1, shard.DefaultBuckets, names...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	k, err := shard.NewKey(shard.Hash, shard.DefaultBuckets, keys...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i, name := range names {
+		owned := m.Buckets(name)
+		r.exec(i, fmt.Sprintf("INSERT INTO %[1]s (%[2]s) SELECT k.* FROM (SELECT %[3]s FROM generate_series(1::bigint, %[4]d) AS n) AS k WHERE %[5]s BETWEEN %[6]d AND %[7]d; ANALYZE %[1]s",
+			table, columns, key, n, k.Expression("k"), owned[0], owned[len(owned)-1]))
+	}
+}
+
 // config is the configuration; sharding is a YAML value.
 func (r *shardRig) config(sharding string) string {
 	var shards []string
@@ -89,6 +113,39 @@ func TestCheckComparesShards(t *testing.T) {
 		r := newShardRig(t, cluster, "")
 		wantCheck(t, r.config(soundSharding), 0, "ok    databases.app.sharding: schema equal on all shards: 8 tables and views", "5 sharded and 1 reference tables",
 			"there is no map yet", "shard s2 has max_prepared_transactions 64", "2 sequences of sharded tables give different numbers")
+		if got := r.findings(soundSharding, 0); got != "" {
+			t.Errorf("got\n%s", got)
+		}
+	})
+	t.Run("a shard that has not joined", func(t *testing.T) {
+		r := newShardRig(t, cluster, "")
+		r.exec(0, shardmap.ControlSQL+`INSERT INTO pgtier.sharding (database, id, secret, buckets, function, home) VALUES ('app', 'x', 'y', 1024, 'hash', 's0');
+			INSERT INTO pgtier.map (database, version, owners, members, made_by) VALUES ('app', 1, '0-511:s0,512-1023:s1', 's0,s1', 'somebody')`)
+		r.exec(2, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+		wantCheck(t, r.config(soundSharding), 0, "shard s2 has not joined yet", "schema equal on all shards")
+		if got := r.findings(soundSharding, 0); got != "" {
+			t.Errorf("got\n%s", got)
+		}
+		// Copies of rows that move are nobody's mistake, but others are.
+		r.exec(1, "INSERT INTO users (id) SELECT n FROM generate_series(1, 100) AS n")
+		if got := r.findings(soundSharding, 1); !strings.Contains(got, "has rows on s1 that belong to other shards") {
+			t.Errorf("got\n%s", got)
+		}
+		r.exec(0, `INSERT INTO pgtier.motion (database, number, moving, held, held_references, frozen, near, raised_at, made_at, made_by)
+			VALUES ('app', 1, '0-511', '', false, true, false, now(), now(), 'somebody')`)
+		if got := r.findings(soundSharding, 0); got != "" {
+			t.Errorf("while buckets move: got\n%s", got)
+		}
+		r.exec(1, "TRUNCATE users CASCADE")
+		r.exec(0, "UPDATE pgtier.map SET members = ''")
+		if got := r.findings(soundSharding, 0); got != "" {
+			t.Errorf("with a map that names no members: got\n%s", got)
+		}
+	})
+	t.Run("guards of what shards do not own", func(t *testing.T) {
+		r := newShardRig(t, cluster, "")
+		r.exec(1, `CREATE SCHEMA pgtier; CREATE FUNCTION pgtier.guard_1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+			CREATE TRIGGER zzz_pgtier_guard_insert BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION pgtier.guard_1()`)
 		if got := r.findings(soundSharding, 0); got != "" {
 			t.Errorf("got\n%s", got)
 		}
@@ -163,6 +220,37 @@ func TestCheckComparesShards(t *testing.T) {
 		if n := strings.Count(got, "\n") + 1; n != 16 {
 			t.Errorf("%d findings, want 16:\n%s", n, got)
 		}
+	})
+	t.Run("keys", func(t *testing.T) {
+		r := newShardRig(t, cluster, "CREATE TABLE named (a text COLLATE \"C\" NOT NULL, b int NOT NULL, PRIMARY KEY (a, b));")
+		sharding := strings.Replace(soundSharding, "{tables: {", "{tables: {named: {key: [a, b]}, ", 1)
+		r.fill("users", "id", 250_000, "n", shard.Column{Name: "n", Type: shard.Int8, Modifier: shard.NoModifier})
+		r.fill("named", "a, b", 1000, "'n' || n AS a, n::int AS b", shard.Column{Name: "a", Type: shard.Text, Modifier: shard.NoModifier}, shard.Column{Name: "b", Type: shard.Int4, Modifier: shard.NoModifier})
+		if got := r.findings(sharding, 0); got != "" {
+			t.Errorf("got\n%s", got)
+		}
+		wantCheck(t, r.config(sharding), 0, "the rows of 5 tables are on the shards of their keys")
+		r.exec(0, "INSERT INTO users SELECT g FROM generate_series(1, 250000) AS g ON CONFLICT DO NOTHING; ANALYZE users")
+		r.exec(1, "DELETE FROM named; INSERT INTO named VALUES ('n1', 1), ('n2', 2), ('n3', 3), ('n4', 4), ('n5', 5), ('n6', 6)")
+		r.exec(2, "INSERT INTO parts VALUES (1, '2024-05-05'), (2, '2024-05-05'), (3, '2024-05-05'), (4, '2024-05-05'), (5, '2024-05-05'), (6, '2024-05-05')")
+		got := r.findings(sharding, 1)
+		for _, want := range []string{
+			"FAIL  …: table public.users has rows on s0 that belong to other shards by their key (id): ",
+			"FAIL  …: table public.named has rows on s1 that belong to other shards by their key (a, b): ",
+			"FAIL  …: table public.parts_1 has rows on s2 that belong to other shards by their key (user_id): ",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in\n%s", want, got)
+			}
+		}
+		if n := strings.Count(got, "\n") + 1; n != 3 {
+			t.Errorf("%d findings, want 3:\n%s", n, got)
+		}
+		for i := range r.names { // all that are there, but more than are looked at
+			r.exec(i, "DELETE FROM named; TRUNCATE parts; TRUNCATE users CASCADE")
+		}
+		r.fill("users", "id", 750_000, "n", shard.Column{Name: "n", Type: shard.Int8, Modifier: shard.NoModifier})
+		wantCheck(t, r.config(sharding), 0, "the rows of 5 tables are on the shards of their keys; of public.users a sample of about 200000 on each shard was looked at")
 	})
 	t.Run("servers", func(t *testing.T) {
 		r := newShardRig(t, cluster, "")

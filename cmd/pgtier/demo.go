@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,9 +18,7 @@ import (
 
 	"pgtier/cmd/demo"
 	"pgtier/cmd/localpg"
-	"pgtier/configs"
 	"pgtier/proxy"
-	"pgtier/router/topology"
 )
 
 const (
@@ -46,8 +45,9 @@ func demoCommand() *cobra.Command {
 		Use:   "demo [--shards N] [--replicas N] [--listen ADDR] [--dir DIR] [--keep]",
 		Short: "Start local PostgreSQL servers with sample data and serve them",
 		Long: "Start real local PostgreSQL servers from the installed binaries, load a sample application, serve it and print the\n" +
-			"DATABASE_URL. With several shards the users are spread over them, with all that belongs to each. Each manager has as\n" +
-			"many streaming replicas as asked for, which serve reads. Ctrl-C stops and removes everything.",
+			"DATABASE_URL. With several shards the users are spread over them, with all that belongs to each, and one more server is\n" +
+			"there to be added while the demo runs. Each manager has as many streaming replicas as asked for, which serve reads.\n" +
+			"Ctrl-C stops and removes everything.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
@@ -61,7 +61,7 @@ func demoCommand() *cobra.Command {
 	}
 	set := command.Flags()
 	set.StringVar(&flags.listen, "listen", "127.0.0.1:6432", "where clients connect")
-	set.IntVar(&flags.shards, "shards", 1, "managers to start")
+	set.IntVar(&flags.shards, "shards", 1, "managers to spread the users over; from 2 on another one is started, to be added by pgtier reshard")
 	set.IntVar(&flags.replicas, "replicas", 0, "streaming replicas of each manager")
 	set.StringVar(&flags.dir, "dir", "", "where the server's data goes (default a temporary directory)")
 	set.BoolVar(&flags.keep, "keep", false, "leave the data in --dir")
@@ -71,7 +71,11 @@ func demoCommand() *cobra.Command {
 // runDemo starts the servers, loads them and serves them until a signal.
 func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals <-chan os.Signal) (err error) {
 	fmt.Fprintln(out, "starting PostgreSQL …")
-	cluster, err := localpg.Start(ctx, localpg.Options{Dir: flags.dir, Keep: flags.keep, Shards: flags.shards, Replicas: flags.replicas})
+	servers := flags.shards
+	if flags.shards > 1 {
+		servers++ // the spare
+	}
+	cluster, err := localpg.Start(ctx, localpg.Options{Dir: flags.dir, Keep: flags.keep, Shards: servers, Replicas: flags.replicas})
 	if err != nil {
 		return fmt.Errorf("start the demo's server: %w", err)
 	}
@@ -80,99 +84,94 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 			err = fmt.Errorf("stop the demo's server: %w", stopErr)
 		}
 	}()
-	var shards []demoShard
-	var urls []string // of the managers
-	for _, shard := range cluster.Shards {
-		if err := demo.CreateDatabase(ctx, shard.Manager.URL("", "", ""), demoDatabase, demoRole, demoPassword); err != nil {
-			return err
-		}
-		one := demoShard{manager: shard.Manager.URL(demoDatabase, demoRole, demoPassword)}
-		for _, replica := range shard.Replicas {
-			one.replicas = append(one.replicas, replica.URL(demoDatabase, demoRole, demoPassword))
-		}
-		shards, urls = append(shards, one), append(urls, one.manager)
-	}
-	fmt.Fprintln(out, "loading the sample application …")
-	if err := demo.Load(ctx, urls, nil); err != nil {
+	if err := loadDemo(ctx, cluster, flags.shards, out); err != nil {
 		return err
 	}
-	for _, shard := range cluster.Shards {
-		if err := shard.CatchUp(ctx); err != nil { // or the first reads would find the shop half built
-			return err
-		}
+	config := demoConfig{file: filepath.Join(cluster.Dir, "pgtier.yaml"), listen: flags.listen, sharded: flags.shards > 1}
+	if err := config.write(cluster.Shards[:flags.shards]); err != nil {
+		return err
 	}
-	load := func() (*configs.Config, error) { return demoConfig(shards, flags.listen) }
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer wg.Wait()
 	defer cancel()
-	return serve(ctx, load, logs, signals, func(p *proxy.Proxy) {
-		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, p.Addrs()[0], demoDatabase)
+	return serve(ctx, config.load, logs, signals, func(d *daemon) error {
+		url := fmt.Sprintf("postgres://%s:%s@%s/%s", demoRole, demoPassword, d.proxy.Addrs()[0], demoDatabase)
 		admin := strings.TrimSuffix(url, demoDatabase) + "pgtier"
 		examples := demo.Examples(url)
-		if flags.shards > 1 {
+		if config.sharded {
+			if err := config.offerSpare(ctx, cluster, d); err != nil {
+				return err
+			}
 			examples = demo.ShardExamples(url)
 		}
 		fmt.Fprintf(out, "\nDATABASE_URL=%s\n\n%s\n", url, examples)
 		if flags.replicas > 0 {
 			fmt.Fprintln(out, demo.ReplicaExamples(url, admin, demoDatabase))
 		}
-		showServers(out, cluster)
+		showServers(out, cluster, flags.shards)
+		if config.sharded {
+			fmt.Fprintln(out, demo.MoveExamples(thisProgram(), config.file, admin, demoDatabase, demo.ShardName(flags.shards)))
+		}
 		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the servers and pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
-			admin, p.HTTPAddr())
+			admin, d.proxy.HTTPAddr())
 		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
-		wg.Go(func() { showTraffic(ctx, url, flags.shards > 1, out, p) }) // ends by cancel
+		wg.Go(func() { showTraffic(ctx, url, config.sharded, out, d.proxy) }) // ends by cancel
+		return nil
 	})
 }
 
-// demoShard is the URLs of a manager and of those that follow it.
-type demoShard struct {
-	manager  string
-	replicas []string
-}
-
-// demoConfig serves the one database, sharded as it was loaded where there are several managers.
-func demoConfig(shards []demoShard, listen string) (*configs.Config, error) {
-	config, err := configs.FromURLs(shards[0].manager, shards[0].replicas, listen, "127.0.0.1:0", nil)
-	if err != nil {
-		return nil, err
-	}
-	config.Log = configs.Log{Level: "warn", Format: "console"}
-	if len(shards) == 1 {
-		return config, nil
-	}
-	database := config.Proxy.Databases[demoDatabase]
-	for i, shard := range shards[1:] {
-		one := proxy.Shard{Name: demo.ShardName(i + 1)}
-		if one.Manager, err = topology.ParseURL(shard.manager); err != nil {
-			return nil, fmt.Errorf("read the URL of shard %d: %w", i+1, err)
+// loadDemo makes the database on all servers, and fills it on the first so many.
+func loadDemo(ctx context.Context, cluster *localpg.Cluster, shards int, out io.Writer) error {
+	var urls []string // of the managers to fill
+	for i, s := range cluster.Shards {
+		if err := demo.CreateDatabase(ctx, s.Manager.URL("", "", ""), demoDatabase, demoRole, demoPassword); err != nil {
+			return err
 		}
-		for _, url := range shard.replicas {
-			replica, err := topology.ParseURL(url)
-			if err != nil {
-				return nil, fmt.Errorf("read the URL of a replica of shard %d: %w", i+1, err)
-			}
-			one.Replicas = append(one.Replicas, proxy.Replica{URL: replica, Weight: proxy.DefaultWeight})
-		}
-		database.Shards = append(database.Shards, one)
-	}
-	database.Sharding.Reference = demo.Reference()
-	database.Sharding.Tables = map[string]proxy.Table{}
-	for table, key := range demo.Keys() {
-		database.Sharding.Tables[table] = proxy.Table{Key: []string{key}}
-	}
-	config.Proxy.Databases[demoDatabase] = database
-	return config, config.Validate()
-}
-
-// showServers prints what there is beside the one server of the plain demo.
-func showServers(out io.Writer, cluster *localpg.Cluster) {
-	for _, shard := range cluster.Shards {
 		if len(cluster.Shards) > 1 {
-			fmt.Fprintf(out, "shard %s, past the proxy: %s\n", shard.Name, shard.Manager.URL(demoDatabase, demoRole, demoPassword))
+			if err := demo.AllowMoves(ctx, s.Manager.URL(demoDatabase, "", ""), demoRole); err != nil {
+				return err
+			}
 		}
-		for _, replica := range shard.Replicas {
-			fmt.Fprintf(out, "replica of %s, past the proxy: %s\n", shard.Name, replica.URL(demoDatabase, demoRole, demoPassword))
+		if i < shards {
+			urls = append(urls, s.Manager.URL(demoDatabase, demoRole, demoPassword))
+		}
+	}
+	fmt.Fprintln(out, "loading the sample application …")
+	if err := demo.Load(ctx, urls, nil); err != nil {
+		return err
+	}
+	for _, s := range cluster.Shards {
+		if err := s.CatchUp(ctx); err != nil { // or the first reads would find the shop half built
+			return err
+		}
+	}
+	return nil
+}
+
+// thisProgram is how this program is called from a shell.
+func thisProgram() string {
+	if !strings.Contains(os.Args[0], "/") {
+		return os.Args[0] // found by PATH
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return path
+}
+
+// showServers prints what there is beside the one server of the plain demo. Of several shards the first so many are filled.
+func showServers(out io.Writer, cluster *localpg.Cluster, shards int) {
+	for i, one := range cluster.Shards {
+		switch url := one.Manager.URL(demoDatabase, demoRole, demoPassword); {
+		case i >= shards:
+			fmt.Fprintf(out, "%s, empty and no member yet, past the proxy: %s\n", one.Name, url)
+		case shards > 1:
+			fmt.Fprintf(out, "shard %s, past the proxy: %s\n", one.Name, url)
+		}
+		for _, replica := range one.Replicas {
+			fmt.Fprintf(out, "replica of %s, past the proxy: %s\n", one.Name, replica.URL(demoDatabase, demoRole, demoPassword))
 		}
 	}
 }
@@ -200,10 +199,18 @@ func showTraffic(ctx context.Context, url string, sharded bool, out io.Writer, p
 		case <-ticker.C:
 			counts := traffic.Counts()
 			clients, servers := p.Load()
-			fmt.Fprintf(out, "%d clients on %d server connections; %ssample application: %d reads, %d writes, %d notifications, %d failures %s%s",
-				clients, servers, replicaShare(p), counts.Reads, counts.Writes, counts.Notifications, counts.Failures, counts.LastError, end)
+			fmt.Fprintf(out, "%d clients on %d server connections; %ssample application: %d reads, %d writes, %d notifications, %s%d failures %s%s",
+				clients, servers, replicaShare(p), counts.Reads, counts.Writes, counts.Notifications, repeated(counts), counts.Failures, counts.LastError, end)
 		}
 	}
+}
+
+// repeated is the status line's part about transactions that were told to come again, "" while there are none.
+func repeated(counts demo.Counts) string {
+	if counts.Repeated == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d transactions made again (40001), ", counts.Repeated)
 }
 
 // replicaShare is the status line's part about replicas, "" while no read was proved.

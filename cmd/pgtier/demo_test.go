@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/cmd/demo"
+	"pgtier/cmd/localpg"
 )
 
 func TestDemoServesSampleDataUntilTheSignal(t *testing.T) {
@@ -34,7 +37,9 @@ func TestDemoReadsFromReplicas(t *testing.T) {
 }
 
 func TestDemoSpreadsUsersOverShards(t *testing.T) {
-	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2}, "products", func(_ string, out *logBuffer) {
+	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 3}, "products", func(url string, out *logBuffer) {
+		trafficWithoutFailures(t, url)
+		runsAsPrinted(t, demo.ShardExamples(url))
 		users, shards := 0, ""
 		for _, url := range regexp.MustCompile(`shard s\d, past the proxy: (\S+)`).FindAllStringSubmatch(out.String(), -1) {
 			var n int
@@ -56,6 +61,108 @@ func TestDemoSpreadsUsersOverShards(t *testing.T) {
 	})
 	if want := "sharding_key=42"; !strings.Contains(out, want) {
 		t.Errorf("the demo does not print %q:\n%s", want, out)
+	}
+}
+
+func TestDemoAddsItsSpareShardAsPrinted(t *testing.T) {
+	out := serveDemo(t, demoFlags{listen: "127.0.0.1:0", shards: 2}, "users", func(url string, out *logBuffer) {
+		lines := regexp.MustCompile(`(?m)^\S+ (reshard (plan|start|finish) .*)$`).FindAllStringSubmatch(out.String(), -1)
+		if len(lines) != 3 {
+			t.Fatalf("no commands that add a shard:\n%s", out.String())
+		}
+		busy, stop := context.WithCancel(t.Context())
+		traffic, err := demo.NewTraffic(url, 100, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer stop()
+		wg.Go(func() { traffic.Run(busy) }) // ends by stop
+		for i, want := range [][]string{
+			{"s2: is no member yet", "s0 to s2: buckets 341-511", "s1 to s2: buckets 854-1023", "341 of 1024 buckets, about "},
+			{"the new owners serve", "32 cuts held statements for "},
+			{"the job is done"},
+		} {
+			status, stdout, stderr := command(t, strings.Fields(lines[i][1])...)
+			if status != 0 {
+				t.Fatalf("%s: status %d\n%s%s\n%s", lines[i][0], status, stdout, stderr, out.String())
+			}
+			says(t, stdout, want...)
+		}
+		if c := traffic.Counts(); c.Failures > 0 || c.Writes == 0 {
+			t.Errorf("%+v", c)
+		}
+		runsAsPrinted(t, regexp.MustCompile(`(?m)^psql .*SHOW RESHARD.*$`).FindString(out.String()))
+		users := 0
+		for _, url := range regexp.MustCompile(`(s\d)\b.*, past the proxy: (\S+)`).FindAllStringSubmatch(out.String(), -1) {
+			conn, n := connect(t, url[2]), 0
+			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM users").Scan(&n); err != nil || n < 3000 {
+				t.Errorf("%s has %d users, %v", url[1], n, err)
+			}
+			users += n
+			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace").Scan(&n); err != nil || n != 6 {
+				t.Errorf("%s has %d foreign keys, %v", url[1], n, err)
+			}
+		}
+		if users != 10_000 {
+			t.Errorf("the shards have %d users", users)
+		}
+		file := regexp.MustCompile(`--config (\S+)`).FindStringSubmatch(lines[0][1])[1]
+		if status, stdout, _ := command(t, "check", "--config", file); status != 0 {
+			t.Errorf("pgtier check: %s", stdout)
+		}
+	})
+	if file := regexp.MustCompile(`--config (\S+)`).FindStringSubmatch(out)[1]; fileExists(file) {
+		t.Errorf("%s is left", file)
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// trafficWithoutFailures makes the sample application's requests, all kinds of them, and wants every one to succeed.
+func trafficWithoutFailures(t *testing.T, url string) {
+	t.Helper()
+	traffic, err := demo.NewTraffic(url, 200, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { traffic.Run(ctx) }) // ends by stop
+	for end := time.Now().Add(demoLimit); ; time.Sleep(10 * time.Millisecond) {
+		c := traffic.Counts()
+		if c.Failures > 0 || c.Reads > 600 && c.Writes > 150 && c.Notifications > 50 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for reads, writes and notifications: %+v", c)
+		}
+	}
+	stop()
+	wg.Wait()
+	if c := traffic.Counts(); c.Failures > 0 {
+		t.Errorf("%d requests failed, the last with: %s", c.Failures, c.LastError)
+	}
+}
+
+// runsAsPrinted runs shell lines with the installed psql.
+func runsAsPrinted(t *testing.T, lines string) {
+	t.Helper()
+	binaries, err := localpg.FindBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), demoLimit)
+	defer stop()
+	script := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", lines)
+	script.Env = append(os.Environ(), "PATH="+binaries.Dir+":"+os.Getenv("PATH"), "PAGER=cat")
+	out, err := script.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "ERROR") || strings.Contains(string(out), "(0 rows)") {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }
 

@@ -105,17 +105,21 @@ func readShards(ctx context.Context, config proxy.Config, database proxy.Databas
 		return nil, fmt.Errorf("control %s: %s", control.server, connectProblem(err))
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	m, found, err := shardmap.Inspect(ctx, mapped, querier{conn.PgConn()}, nil)
+	now, found, err := shardmap.Inspect(ctx, mapped, querier{conn.PgConn()}, nil)
 	if err == nil {
 		err = errors.Join(found...)
 	}
-	if err == nil && m == nil {
-		m, err = shard.Even(1, mapped.Buckets, mapped.Shards...)
+	var at plan.Placement
+	switch {
+	case err == nil && now != nil:
+		at = plan.Placement{Map: now.Map, Members: now.Members, Moving: now.Motion.Moving, Frozen: now.Motion.Frozen}
+	case err == nil:
+		at.Map, err = shard.Even(1, mapped.Buckets, mapped.Shards...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control %s: %w", control.server, err)
 	}
-	schema, _, err := plan.NewSchema(database.Planning(), snapshot, m)
+	schema, _, err := plan.NewSchema(database.Planning(), snapshot, at)
 	return schema, err
 }
 
@@ -151,9 +155,9 @@ func (c serverCheck) readCatalog(ctx context.Context) (*catalog.Snapshot, error)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if database := c.config.Databases[c.database]; database.Sharded() {
-		return catalog.Load(ctx, querier{conn.PgConn()}, catalog.Relations)
+		return catalog.Load(ctx, querier{conn.PgConn()}, catalog.Relations, catalog.Answers)
 	}
-	return catalog.Load(ctx, querier{conn.PgConn()})
+	return catalog.Load(ctx, querier{conn.PgConn()}, catalog.Answers)
 }
 
 // querier asks over one connection, by the simple protocol, whose values are text.

@@ -14,6 +14,7 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 	pgtest.Exec(t, shard.Manager, app, "CREATE TABLE orders (id int PRIMARY KEY, user_id int); CREATE SEQUENCE s")
 	manager, replica := shard.Manager.URL(app, "", ""), shard.Replicas[0].URL(app, "", "")
 	with := writeFile(t, "with.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n", manager, replica))
+	caches := writeFile(t, "caches.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}], cache: {enabled: true}}}\n", manager))
 	sharded := writeFile(t, "sharded.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}, {manager: %q}], sharding: {tables: {orders: {key: user_id}}}}}\n", manager, manager))
 	without := writeFile(t, "without.yaml", fmt.Sprintf("databases: {'*': {shards: [{manager: %q}], reads: {consistency: eventual}}}\n", manager))
 	lost := writeFile(t, "lost.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n",
@@ -26,8 +27,13 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 	}{
 		"a read": {[]string{"--config", with, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"kind         select\n",
 			"table        orders (reads)", "parameter    $1 = 42 (chooses nothing: not sharded)", "key          none (not sharded)", "read only    proved (reads public.orders; every function is stable)",
-			"consistency  session (reads.consistency: never older", "target       replica (reads public.orders", "cause        replica", "connection   shared", "cache        not served by this version"}},
-		"a shard": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"shards       s", "(one: key orders.user_id)"}},
+			"consistency  session (reads.consistency: never older", "target       replica (reads public.orders", "cause        replica", "connection   shared", "cache        not kept (cache.enabled is false; else it could be: depends on public.orders and settings alone)"}},
+		"a read that is kept": {[]string{"--config", caches, "--database", "app", "SELECT * FROM orders"}, 0, []string{"cache        kept (depends on public.orders and settings alone)"}},
+		"one past the cache":  {[]string{"--config", caches, "--database", "app", "/* pgtier: cache=off */ SELECT * FROM orders"}, 0, []string{"cache        not kept (the statement has hints; else it could be: depends on"}},
+		"one of the manager":  {[]string{"--config", caches, "--database", "app", "/* pgtier: consistency=manager */ SELECT * FROM orders"}, 0, []string{"cache        not kept (consistency level manager; else it could be: depends on"}},
+		"one never kept":      {[]string{"--config", caches, "--database", "app", "SELECT nextval('s')"}, 0, []string{"cache        not kept ("}},
+		"a shard": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"shards       s", "(one: key orders.user_id)",
+			"cache        not kept (answers of sharded databases are not kept: the cache follows the changes of one server)"}},
 		"all shards": {[]string{"--config", sharded, "--database", "app", "SELECT count(*), max(id) FROM orders ORDER BY 1 LIMIT 3"}, 0,
 			[]string{"shards       s0, s1 (scatter: partial aggregates of all shards)", "sends        SELECT count(*), max(id) FROM orders", "merge        2 aggregates and keys of groups made of parts, in order, limited"}},
 		"no shard":        {[]string{"--config", sharded, "--database", "app", "SELECT count(*) + 1 FROM orders"}, 0, []string{"shards       none (refused with 0A000: expression over aggregates", "hint         Return the aggregates"}},

@@ -19,6 +19,7 @@ func levels() map[string]int {
 		"bench":              7,
 		"proxy/wiretest":     7, // tests only: conversations held against a server and a whole proxy
 		"proxy/shardtest":    7, // tests only: shards held against one server
+		"resharder/movetest": 7, // tests only: moves under clients of whole proxies
 		"bench/regress":      7,
 		"configs":            6,
 		"proxy":              5,
@@ -26,9 +27,13 @@ func levels() map[string]int {
 		"proxy/admin":        4,
 		"proxy/pool":         3,
 		"proxy/fleet":        3,
+		"proxy/cache":        3,
+		"resharder":          3,
 		"router":             2,
 		"router/plan":        2,
+		"router/tags":        2,
 		"proxy/backend":      2,
+		"proxy/sequence":     2,
 		"router/balance":     1,
 		"router/catalog":     1,
 		"router/topology":    1,
@@ -36,6 +41,8 @@ func levels() map[string]int {
 		"proxy/merge":        1,
 		"proxy/copyrows":     0,
 		"proxy/shardmap":     1,
+		"proxy/follow":       1,
+		"resharder/stream":   1,
 		"proxy/wire":         0,
 		"parser":             0,
 		"router/shard":       0,
@@ -51,6 +58,7 @@ func walls() map[string][]string {
 		"github.com/spf13/viper":               {"configs"},
 		"github.com/pganalyze/pg_query_go":     {"parser"},
 		"github.com/jackc/pgproto3":            {"proxy/wire"},
+		"github.com/jackc/pglogrepl":           {"proxy/follow"},
 		"github.com/spf13/cobra":               {"cmd/pgtier", "bench"},
 		"github.com/prometheus/client_golang/": {"proxy"},
 	}
@@ -161,6 +169,7 @@ func TestLayerRulesCatchWhatTheyAreFor(t *testing.T) {
 		"upwards, test":  {source{path: "a_test.go", pkg: "proxy/pool", imports: []string{"pgtier/proxy"}, test: true}, "level 5"},
 		"viper":          {source{path: "a.go", pkg: "proxy", imports: []string{"github.com/spf13/viper"}}, "for configs"},
 		"pg_query":       {source{path: "a.go", pkg: "router", imports: []string{"github.com/pganalyze/pg_query_go/v5"}}, "for parser"},
+		"pglogrepl":      {source{path: "a.go", pkg: "proxy", imports: []string{"github.com/jackc/pglogrepl"}}, "for proxy/follow"},
 		"pgproto3":       {source{path: "a.go", pkg: "proxy/session", imports: []string{"github.com/jackc/pgproto3/v2"}}, "for proxy/wire"},
 		"unknown":        {source{path: "a.go", pkg: "proxy/util"}, "not in the table"},
 		"unknown import": {source{path: "a.go", pkg: "proxy", imports: []string{"pgtier/proxy/util"}}, "not in the table"},

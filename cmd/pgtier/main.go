@@ -91,7 +91,7 @@ func newRoot() *cobra.Command {
 
 // commands is every command; one file each.
 func commands() []*cobra.Command {
-	return []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), explainCommand(), importCommand(), versionCommand(), healthcheckCommand()}
+	return []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), explainCommand(), reshardCommand(), importCommand(), versionCommand(), healthcheckCommand()}
 }
 
 // usageArgs makes what check refuses a matter of usage.

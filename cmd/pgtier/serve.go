@@ -107,6 +107,7 @@ type daemon struct {
 	log   *zap.Logger
 	level zap.AtomicLevel
 	proxy *proxy.Proxy
+	moves *resharding
 
 	// reloading admits one reload at a time and guards current.
 	reloading sync.Mutex
@@ -123,7 +124,8 @@ func newDaemon(load func() (*configs.Config, error), stderr io.Writer) (*daemon,
 		return nil, fmt.Errorf("log.level: %w", err)
 	}
 	d.log = newLogger(config, d.level, stderr)
-	if d.proxy, err = proxy.New(config.Proxy, d.log, proxy.WithReload(d.reload), proxy.WithVersion(version)); err != nil {
+	d.moves = newResharding(d.log)
+	if d.proxy, err = proxy.New(config.Proxy, d.log, proxy.WithReload(d.reload), proxy.WithVersion(version), proxy.WithMoves(d.moves)); err != nil {
 		return nil, fmt.Errorf("set up the proxy: %w", err)
 	}
 	return d, nil
@@ -160,6 +162,7 @@ func (d *daemon) reload() ([]string, error) {
 	if err := d.proxy.Reload(config.Proxy); err != nil {
 		return nil, err
 	}
+	d.moves.configure(config.Proxy)
 	if level, err := zapcore.ParseLevel(config.Log.Level); err == nil {
 		d.level.SetLevel(level)
 	}
@@ -167,8 +170,8 @@ func (d *daemon) reload() ([]string, error) {
 	return changes, nil
 }
 
-// serve runs the proxy until a signal or ctx ends it. started, unless nil, hears of the proxy when it takes clients.
-func serve(ctx context.Context, load func() (*configs.Config, error), stderr io.Writer, signals <-chan os.Signal, started func(*proxy.Proxy)) error {
+// serve runs the proxy until a signal or ctx ends it. started, unless nil, is called when the proxy takes clients; its error ends it.
+func serve(ctx context.Context, load func() (*configs.Config, error), stderr io.Writer, signals <-chan os.Signal, started func(*daemon) error) error {
 	d, err := newDaemon(load, stderr)
 	if err != nil {
 		return err
@@ -178,9 +181,12 @@ func serve(ctx context.Context, load func() (*configs.Config, error), stderr io.
 	if err := d.proxy.Start(ctx); err != nil {
 		return fmt.Errorf("start the proxy: %w", err)
 	}
+	defer d.moves.start(ctx, config, d.proxy.ShardManager)()
 	d.log.Info("serving", zap.String("version", version), zap.Strings("listen", config.Listen), zap.String("http", config.HTTP))
 	if started != nil {
-		started(d.proxy)
+		if err := started(d); err != nil {
+			return err
+		}
 	}
 	return d.untilStopped(ctx, signals)
 }

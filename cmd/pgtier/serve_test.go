@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/cmd/localpg/pgtest"
-	"pgtier/proxy"
 )
 
 // logBuffer is a log that a test reads while it is written.
@@ -65,7 +64,10 @@ func startServe(t *testing.T, flags serveFlags, database string) *served {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with a signal, or by cancel
-		s.ended <- serve(ctx, load, s.log, s.signals, func(p *proxy.Proxy) { ready <- p.Addrs()[0] })
+		s.ended <- serve(ctx, load, s.log, s.signals, func(d *daemon) error {
+			ready <- d.proxy.Addrs()[0]
+			return nil
+		})
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	select {

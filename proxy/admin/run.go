@@ -29,6 +29,10 @@ type Actions struct {
 	Disable    func(database string) error
 	Enable     func(database string) error
 	Reconnect  func(database string) error
+	// ResetCache gives up answers, and returns how many.
+	ResetCache func(Answers) (int, error)
+	// Reshard writes down what is wanted of a database's job that moves buckets.
+	Reshard func(ctx context.Context, wish, database string) error
 	// WaitClose returns when no server connection waits to be replaced, or ctx ends.
 	WaitClose func(ctx context.Context, database string) error
 	// Reload returns what changed.

@@ -34,8 +34,10 @@ func commands() []command {
 		{name: "SHOW TOTALS", open: true, tag: "SHOW", columns: sumColumns(), run: showTotals},
 		{name: "SHOW PINS", open: true, tag: "SHOW", columns: pinColumns(), run: showPins},
 		{name: "SHOW SHARDS", open: true, tag: "SHOW", columns: shardColumns(), run: showShards},
+		{name: "SHOW RESHARD", open: true, tag: "SHOW", columns: moveColumns(), run: showReshard},
 		{name: "SHOW REPLICAS", open: true, tag: "SHOW", columns: hostColumns(), run: showHosts},
 		{name: "SHOW PIPELINES", open: true, tag: "SHOW", columns: pipelineColumns(), run: showPipelines},
+		{name: "SHOW CACHE", open: true, tag: "SHOW", columns: cacheColumns(), run: showCache},
 		{name: "SHOW ROUTES", open: true, tag: "SHOW", columns: routeColumns(), run: showRoutes},
 		{name: "SHOW CONFIG", open: true, tag: "SHOW", columns: configColumns(), run: showConfig},
 		{name: "SHOW LISTS", open: true, tag: "SHOW", columns: listColumns(), run: showLists},
@@ -63,6 +65,8 @@ func commands() []command {
 		{name: "RECONNECT", usage: "[<db>]", tag: "RECONNECT", run: reconnect},
 		{name: "KILL", usage: "[<db>]", tag: "KILL", run: kill},
 		{name: "KILL_CLIENT", usage: "<client_id>", needs: true, tag: "KILL_CLIENT", run: killClient},
+		{name: "RESET CACHE", usage: "[<db> [<schema>.<table> [<column> = <value>]]]", whole: true, tag: "RESET", run: resetCache},
+		{name: "RESHARD", usage: "verify|cutover|rollback|finish|cancel <db>", needs: true, whole: true, tag: "RESHARD", run: reshard},
 		{name: "WAIT_CLOSE", usage: "[<db>]", tag: "WAIT_CLOSE", run: waitClose},
 		{name: "RELOAD", tag: "RELOAD", run: reload},
 		{name: "SHUTDOWN", usage: "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]", options: "|WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS|", fold: true, tag: "SHUTDOWN", run: shutdown},
@@ -70,11 +74,7 @@ func commands() []command {
 		{name: "SET", whole: true, open: true, hidden: true, tag: "SET", run: set},
 
 		// Of later versions.
-		{name: "SHOW CACHE", open: true, hidden: true, run: later("SHOW CACHE")},
 		{name: "SHOW HOTKEYS", open: true, hidden: true, run: later("SHOW HOTKEYS")},
-		{name: "SHOW RESHARD", open: true, hidden: true, run: later("SHOW RESHARD")},
-		{name: "RESET CACHE", hidden: true, run: later("RESET CACHE")},
-		{name: "RESHARD", whole: true, hidden: true, run: later("RESHARD")},
 	}
 }
 

@@ -71,6 +71,27 @@ func TestNamedCutsTheDatabaseOff(t *testing.T) {
 	}
 }
 
+func TestAnswersToBeReset(t *testing.T) {
+	for text, want := range map[string]Answers{
+		"":                             {},
+		"app":                          {Database: "app"},
+		"app public.t":                 {Database: "app", Table: "public.t"},
+		"app public.t id = 7":          {Database: "app", Table: "public.t", Column: "id", Value: "7"},
+		"app public.t id=7":            {Database: "app", Table: "public.t", Column: "id", Value: "7"},
+		"app public.t id = 'it''s =' ": {Database: "app", Table: "public.t", Column: "id", Value: "it's ="},
+		"app public.t id = ''":         {Database: "app", Table: "public.t", Column: "id"},
+	} {
+		if got, ok := answersOf(text); !ok || got != want {
+			t.Errorf("%q: got %+v, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{"a b c", "a b c d = 1", "a b = 1", "= 1", "a b c =", "a b c = 'x", "a b c = '"} {
+		if got, ok := answersOf(text); ok {
+			t.Errorf("%q: got %+v, want none", text, got)
+		}
+	}
+}
+
 // FuzzCommand holds the parser to its bounds: it ends, it never panics, every
 // word stands in the text, and what it finds is a command of the table or an error.
 func FuzzCommand(f *testing.F) {

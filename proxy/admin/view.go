@@ -15,6 +15,8 @@ type View struct {
 	Servers   func() []Socket
 	Hosts     func() []Host  // one a server of a shard
 	Shards    func() []Shard // one a shard, of databases without sharding too
+	Moves     func() []Move  // one a move of buckets, of each database's job under way or the last one
+	Caches    func() []Cache // one a database that keeps answers
 	Routes    func() []Route // one a database and cause
 	Pipelines func() []Pipeline
 	Databases func() []Database

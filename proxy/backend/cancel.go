@@ -62,6 +62,23 @@ func (g *cancelGate) settle() (sent, doubted bool) {
 	return sent, g.doubted
 }
 
+// await waits until no cancel is under way.
+func (g *cancelGate) await() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.running > 0 {
+		if g.idle == nil {
+			g.idle = sync.NewCond(&g.mu)
+		}
+		g.idle.Wait()
+	}
+}
+
+// AwaitCancels waits until no cancel is under way. A server that has nothing to do takes no notice of one (ProcessInterrupts in
+// src/backend/tcop/postgres.c), so that what is sent afterwards is not cancelled. Called by the lease holder between
+// statements.
+func (c *Conn) AwaitCancels() { c.cancels.await() }
+
 // CancelBegan reports whether a cancel was announced since the connection was lent.
 func (c *Conn) CancelBegan() bool {
 	if !c.cancels.used.Load() {

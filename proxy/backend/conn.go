@@ -43,6 +43,8 @@ type Conn struct {
 	// Heard gets the notifications that come behind an answer; nil drops them.
 	Heard     func(wire.Frame)
 	Sequences bool // somebody's sequence state is on it
+	// Isolation is its default isolation level, where no session has another; "" is not known.
+	Isolation string
 
 	preparedCount atomic.Int32
 	fingerprint   atomic.Uint64

@@ -24,6 +24,7 @@ type Format struct {
 	Delimiter, Quote, Escape byte
 	Null                     string
 	Header                   bool // the first line holds names
+	Match                    bool // which the server reads
 }
 
 // Part is what a piece of the stream is.

@@ -226,9 +226,17 @@ func (c *checker) readable(field Field, order bool, construct string) (*kind, er
 	if k.comparable(field.Format, order, &c.m.settings) {
 		return k, nil
 	}
+	if k.collated && c.m.settings.Foreign {
+		return nil, refuse(construct+" of type "+k.name+" in another encoding than the database's", "How text compares is known in the database's encoding only.",
+			"SET client_encoding to what SHOW server_encoding tells.")
+	}
+	if field.Format == formatText && field.OID == oidTimestamptz {
+		return nil, refuse(construct+" of type "+k.name+" in text", "Its text depends on TimeZone, and tells two hours of a year by one name.",
+			"Ask for results in binary, or for extract(epoch FROM …) of it.")
+	}
 	if field.Format == formatText && k.comparable(formatBinary, order, &c.m.settings) {
 		return nil, refuse(construct+" of type "+k.name+" in text", "Its text depends on settings that differ from what the proxy can read.",
-			"Set DateStyle to ISO and extra_float_digits to 1, or ask for results in binary.")
+			"Set DateStyle to ISO, IntervalStyle to postgres and extra_float_digits to 1, or ask for results in binary.")
 	}
 	return nil, refuse(construct+" of type "+k.name, "How its values compare is not known to the proxy.", hintRefused)
 }

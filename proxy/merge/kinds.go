@@ -157,8 +157,8 @@ var (
 	kindVarchar = textKind("character varying")
 	kindName    = textKind("name")
 	kindBpchar  = kind{name: "character", class: classBytes, collated: true,
-		text:   form{decode: decodeBpchar, convert: copyValue},
-		binary: form{decode: decodeBpchar, convert: copyValue}}
+		text:   form{decode: decodeBpchar, fits: isOwn, convert: copyValue},
+		binary: form{decode: decodeBpchar, fits: isOwn, convert: copyValue}}
 	// The text of a "char" above 127 is octal since PostgreSQL 16, and the zero byte's is empty.
 	kindChar = kind{name: `"char"`, class: classBytes,
 		text:   form{decode: decodeBytes, equal: true},
@@ -224,7 +224,7 @@ func floatKind(name string, size int) kind {
 }
 
 func textKind(name string) kind {
-	bytewise := form{decode: decodeBytes, convert: copyValue}
+	bytewise := form{decode: decodeBytes, fits: isOwn, convert: copyValue}
 	return kind{name: name, class: classBytes, collated: true, text: bytewise, binary: bytewise}
 }
 

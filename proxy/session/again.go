@@ -70,28 +70,25 @@ func (s *Session) reads(st *parser.Statement) bool {
 // startable reports whether the turn may be sent again if its server ended the session before it began: one statement,
 // whose transaction a server rolls back as a whole.
 func (s *Session) startable() bool {
-	if s.tx != wire.TxIdle || s.begun || s.raw || s.pin != "" {
+	if s.tx != wire.TxIdle || s.begun && !s.relay.unbegun || s.raw || s.pin != "" {
 		return false
 	}
+	return s.onlyRuns(parser.RunsOpaqueCode, parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Begin, parser.Set, parser.Show) && s.ends() == 1
+}
+
+// onlyRuns reports whether all that the turn runs are single statements of these kinds without any of these effects, and nothing of it frees a name.
+func (s *Session) onlyRuns(without parser.Effects, kinds ...parser.Kind) bool {
 	for i := range s.items {
 		it := &s.items[i]
 		if it.typ == wire.MsgClose || it.typ == wire.MsgFunction {
 			return false
 		}
 		st := it.facts()
-		if st == nil {
-			continue
-		}
-		if len(st.Commands) != 1 || st.Effects&parser.RunsOpaqueCode != 0 {
-			return false
-		}
-		switch st.Commands[0].Kind {
-		case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Begin, parser.Set, parser.Show:
-		default:
+		if st != nil && (len(st.Commands) != 1 || st.Effects&without != 0 || !slices.Contains(kinds, st.Commands[0].Kind)) {
 			return false
 		}
 	}
-	return s.ends() == 1
+	return true
 }
 
 // restartable reports whether the turn is the first of a transaction that ends with its server: the BEGIN that was held
@@ -157,7 +154,7 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 		c.Spoil("lost")
 	}
 	if s.begun {
-		s.opening, s.begun = s.opened, false
+		s.opening, s.opened, s.begun = s.opened, nil, false
 	}
 	r.free()
 	s.release(c)

@@ -33,7 +33,7 @@ func aimed(sql string, verdict catalog.Verdict) *Session {
 	db.Reads = func() *Reads { return reads }
 	db.Fleet.Store(fleet.New(topology.Shard{Name: "s0", Manager: topology.Server{Name: "s0"},
 		Replicas: []topology.Server{{Name: "s0-r1"}, {Name: "s0-r2"}}}, fleet.DefaultConfig(), nil, zap.NewNop()))
-	s := &Session{db: db, at: db, tx: wire.TxIdle, items: []item{{typ: wire.MsgQuery, end: true, st: parser.NewCache(1 << 20).Statement([]byte(sql))}}}
+	s := &Session{db: db, at: db, tx: wire.TxIdle, work: &work{items: []item{{typ: wire.MsgQuery, end: true, st: parser.NewCache(1 << 20).Statement([]byte(sql))}}}}
 	s.hosts = []balance.Host{{Name: "s0-r1", State: balance.Up, Replayed: 10}, {Name: "s0-r2", State: balance.Up, Replayed: 10}}
 	return s
 }

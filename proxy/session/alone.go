@@ -31,6 +31,9 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 			err = s.beginHeld(c, &replay)
 		}
 		if err != nil {
+			if s.server != nil {
+				s.dropServer() // it has not begun
+			}
 			return true, s.refuseAll(asError(err))
 		}
 	}
@@ -165,6 +168,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	s.effects, s.restores = s.items[0].st.Effects, s.items[0].st.Restores()
 	s.relay.watch = s.watching()
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
+	s.changesExecuted(cmd, st.Runs)
 	err = s.exchange(c, out)
 	if s.repeats(c, err, sent, tries) {
 		return false, true

@@ -18,6 +18,7 @@ import (
 // branch is one shard's part of what a session does on several. It holds a server connection that no other part of the
 // session knows of.
 type branch struct {
+	of      *Session
 	index   int // of the shard
 	db      *Database
 	c       *backend.Conn
@@ -29,6 +30,8 @@ type branch struct {
 	in     wire.Input
 	tx     byte        // as of the last ReadyForQuery
 	wrote  bool        // it may have changed rows
+	level  string      // isolation level of the transaction, as SHOW has it; "" is not known
+	tells  bool        // it was asked for the level
 	alone  bool        // its connection has left the session's role, see leaveRole
 	busy   bool        // an answer is under way
 	failed *wire.Error // what the server refused in the answer under way
@@ -38,6 +41,10 @@ type branch struct {
 	stream *streaming  // a write under way while next reads
 	// described is the RowDescription of the answer under way.
 	described []byte
+	kept      wire.Frame // what look has read ahead, valid until next reads on; its Type is 0 if there is none
+
+	asked  atomic.Int64 // when the answer under way was asked for, nanoseconds of env clock; 0: none is. Written under the session's mu
+	struck atomic.Int64 // the asked of the statement that was ended because it waits for others for ever
 }
 
 // field is a column of a RowDescription.
@@ -49,7 +56,7 @@ type field struct {
 
 // suspend takes the session's server connection over into a branch.
 func (s *Session) suspend(index int) *branch {
-	b := &branch{index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, tx: s.tx}
+	b := &branch{of: s, index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, tx: s.tx}
 	s.mu.Lock()
 	b.c, s.server = s.server, nil
 	s.branches = append(s.branches, b)
@@ -63,7 +70,7 @@ func (s *Session) resume(b *branch) {
 	s.moveTo(b.db)
 	s.pool, s.replica, s.fleet, s.inside, s.tx = b.pool, b.replica, b.fleet, b.inside, b.tx
 	s.mu.Lock()
-	s.server = b.c
+	s.server, s.lentBy = b.c, b.pool
 	for i, other := range s.branches {
 		if other == b {
 			s.branches = append(s.branches[:i:i], s.branches[i+1:]...)
@@ -82,7 +89,8 @@ const maxBranchFrame = 64 << 20
 
 // send sends messages that end in one Sync or Query.
 func (b *branch) send(msgs []byte) error {
-	b.busy, b.failed, b.fields, b.tag = true, nil, nil, ""
+	b.busy, b.failed, b.fields, b.tag, b.kept = true, nil, nil, "", wire.Frame{}
+	b.asks()
 	b.c.SetUnnamed(nil)
 	b.c.Resume(&b.in)
 	if err := b.c.Write(msgs); err != nil {
@@ -95,6 +103,10 @@ func (b *branch) send(msgs []byte) error {
 // next reads the next message of the answer under way that is not for the connection alone; done with the
 // ReadyForQuery that ends it. A refusal is kept in b.failed.
 func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
+	if b.kept.Type != 0 {
+		f, b.kept = b.kept, wire.Frame{}
+		return f, false, nil
+	}
 	for {
 		f, err := b.in.ReadFrame(b.c, s.env.Bufs, maxBranchFrame)
 		switch {
@@ -132,6 +144,10 @@ func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 			if b.failed == nil {
 				b.failed = wire.ParseError(f.Body())
 				b.failed.Sent = bytes.Clone(f.Body())
+				b.endsStandstill()
+				if b.failed.Code == codeFenced {
+					b.failed = movedAway()
+				}
 			}
 			if b.failed.Severity == "FATAL" || b.failed.Severity == "PANIC" {
 				b.c.Spoil("the server ended the session")
@@ -143,6 +159,7 @@ func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 				return f, false, errGarbage
 			}
 			b.tx, b.busy, b.loud = f.Body()[0], false, nil
+			b.asked.Store(0)
 			b.c.Afterwards(b.in.Bytes())
 			b.in.Drop()
 			return f, true, nil
@@ -159,6 +176,19 @@ func (b *branch) next(s *Session) (f wire.Frame, done bool, err error) {
 			return f, false, nil
 		}
 	}
+}
+
+// look waits until the server has something to say behind the head of its answer, and keeps that for next: a statement that
+// changes rows has then been carried out, its rows included (PORTAL_ONE_RETURNING in src/backend/tcop/pquery.c).
+func (b *branch) look(s *Session) error {
+	if !b.busy {
+		return nil
+	}
+	f, done, err := b.next(s)
+	if err == nil && !done {
+		b.kept = f
+	}
+	return err
 }
 
 // streaming is a write that goes on beside reads.
@@ -223,6 +253,37 @@ func (b *branch) exec(s *Session, msgs []byte) error {
 		return b.failed
 	}
 	return nil
+}
+
+// query runs a query of pgtier's own and gives visit its rows, in text, whose values are valid until it returns. A refusal of
+// the server is returned as *wire.Error, and is in b.failed too.
+func (b *branch) query(s *Session, sql string, visit func(fields [][]byte) error) error {
+	if err := b.send(wire.AppendQuery(nil, sql)); err != nil {
+		return err
+	}
+	return b.rows(s, visit)
+}
+
+// rows reads the answer to such a query.
+func (b *branch) rows(s *Session, visit func(fields [][]byte) error) error {
+	var failed error
+	for b.busy {
+		f, _, err := b.next(s)
+		if err != nil {
+			return err
+		}
+		if f.Type != wire.MsgDataRow || failed != nil {
+			continue
+		}
+		var fields [][]byte
+		if fields, failed = wire.RowFields(f.Body()); failed == nil {
+			failed = visit(fields)
+		}
+	}
+	if b.failed != nil {
+		return b.failed
+	}
+	return failed
 }
 
 // describedFields reads a RowDescription.

@@ -46,7 +46,7 @@ func (s *Session) Cancel() {
 	defer stop()
 	for _, c := range leased {
 		if err := c.Cancel(ctx); err != nil {
-			s.log.Warn("cancel failed", zap.Error(err))
+			s.logger().Warn("cancel failed", zap.Error(err))
 		}
 	}
 }
@@ -150,14 +150,15 @@ func (s *Session) KeepLimits() {
 // who hangs up and comes again fills the pool.
 const goneAfter = time.Second
 
-// probeAfter is how long a session rests before it is looked after once.
-const probeAfter = 3 * time.Second
+// DefaultRest is how long a session rests before it is looked after once.
+const DefaultRest = time.Second
 
 // probe has a resting session read once more: the end of a client that hung up
-// behind its last request may have come in the same wake-up as the request.
+// behind its last request may have come in the same wake-up as the request. One that has
+// nothing to do then dozes.
 func (s *Session) probe(rested time.Duration) {
 	st, since := State(s.state.Load()), s.since.Load()
-	if rested < probeAfter || st != StateIdle && st != StateIdleTx || s.probed.Swap(since) == since {
+	if rested < s.env.RestFor || st != StateIdle && st != StateIdleTx || s.probed.Swap(since) == since {
 		return
 	}
 	s.client.Kick()
@@ -220,10 +221,10 @@ type Info struct {
 
 // Info describes the session now. Safe for concurrent use.
 func (s *Session) Info() Info {
-	i := Info{ID: s.id, Database: s.db.Name, Role: s.role, Addr: s.addr, State: State(s.state.Load()),
+	i := Info{ID: s.id, Database: s.db.Name, Role: s.role, Addr: peer(s.client), State: State(s.state.Load()),
 		Since: s.env.Epoch.Add(time.Duration(s.since.Load())), Connected: s.began, Protocol: s.protocol,
 		Queries: s.queries.Load(), PID: s.key.PID, TLS: s.tls,
-		Local: s.local, AppName: s.appName, Prepared: int(s.held.Load())}
+		Local: s.client.LocalAddr().String(), AppName: s.appName, Prepared: int(s.held.Load())}
 	s.mu.Lock()
 	i.Pin, i.Pinned = s.pin, s.pinTime
 	if s.server != nil {

@@ -39,6 +39,10 @@ func (l *pipeline) deal() (answered int, err error) {
 				l.stale = true
 				l.spoil("a setting changed in a pipeline")
 			}
+		case wire.MsgNoticeResponse:
+			if e.fill != nil {
+				e.fill.Drop() // what the server notices is for this client
+			}
 		case wire.MsgErrorResponse:
 			e.bad = true
 			switch wire.ParseError(b[pos+wire.HeaderBytes : end]).Code {
@@ -143,6 +147,9 @@ func (l *pipeline) answered(e *entry, tail []byte) {
 	e.rec.note(time.Duration(now-max(e.began, l.last)), len(tail)) // what waited for others before it was not its own time
 	l.last = now
 	s.answeredPiped(e, took, len(tail))
+	if e.fill != nil {
+		e.fill.Keep(tail, e.shows())
+	}
 	n, whole, err := s.client.TryWrite(tail)
 	if err == nil && whole {
 		e.finish(entryDone)

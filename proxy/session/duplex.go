@@ -14,6 +14,7 @@ import (
 	"pgtier/proxy/wire"
 	"pgtier/router"
 	"pgtier/router/plan"
+	"pgtier/router/tags"
 )
 
 // duplex is the way to relay when a request cannot be sent whole before its
@@ -78,6 +79,7 @@ func (s *Session) startDuplex() bool {
 		return s.lost(c, err)
 	}
 	s.enter(StateActive)
+	s.claimsAhead()
 	s.goDuplex(&duplex{c: c})
 	s.pump()
 	return !s.leaving
@@ -122,6 +124,7 @@ func (s *Session) goDuplex(d *duplex) {
 	r.hold, r.watch, r.counts = true, true, true
 	s.dx = d
 	s.harmless = nil // of a turn
+	s.dropFill()     // before the relay has a goroutine of its own
 	s.client.WatchEnd(true)
 	go func() { // ends with the last answer, or when the connection is closed
 		d.err = s.relayDuplex(d)
@@ -205,6 +208,10 @@ func (s *Session) pump() bool {
 			return true
 		case gatherDuplex: // over: the session goes on with requests
 			return false
+		case gatherHeld:
+			if !s.pumpWaits() {
+				return false
+			}
 		}
 	}
 	s.in.Release()
@@ -241,6 +248,10 @@ func (s *Session) pumpSome() (n int, t *translator, next gathered) {
 		}
 		it.off = off
 		have := min(it.size, len(b)-off)
+		if s.pumpHolds(d, &it, b[off:off+have]) != nil {
+			next = gatherHeld // what comes before it goes first
+			break
+		}
 		s.pumpNote(d, &it, b[off:off+have])
 		t.message(&it, b[off:off+have])
 		s.skipLeft = it.size - have
@@ -308,59 +319,91 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		s.relay.owed++
 	case wire.MsgFunction:
 		s.mayWriteAll()
+		s.changesAll()
 		d.unsure = true
 		s.relay.owed++
 	case wire.MsgQuery:
-		if text, ok := queryText(frame); ok {
-			it.st = s.facts(text)
-			s.pumpOwn(refused(router.CheckOwn(it.st)))
-			s.pumpShards(it.st, plan.Values{SQL: text, Known: true})
-			s.pumpInside(d, it.st, true)
-			d.waits = d.ended
-			why := s.note(it.st)
-			s.keepFor(why)
-			s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
-			s.pumpDeallocate(d, it.st)
-		}
+		s.pumpQuery(d, it, frame)
 		s.relay.owed++
 	case wire.MsgParse:
 		d.open = true
-		if p, ok := splitParse(frame); ok {
-			it.st = s.facts(p.text)
-			s.pumpOwn(refused(router.CheckOwn(it.st)))
-			s.pumpReading(it.st)
-			s.pumpInside(d, it.st, false)
-			why := s.note(it.st)
-			s.keepFor(why)
-			if s.raw { // whose names are not followed
-				s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
-			}
-			s.pumpDeallocate(d, it.st)
-		}
+		s.pumpParse(d, it, frame)
 	case wire.MsgBind:
 		d.open = true
-		if _, name, _, ok := splitBind(frame); ok {
-			st := s.unnamed
-			if len(name) > 0 {
-				st = s.names[string(name)]
-			}
-			if st != nil {
-				s.pumpOwn(checkBound(st.Facts, frame))
-				if b, whole := splitBound(frame, st.Types, nil); whole {
-					s.pumpShards(st.Facts, plan.Values{SQL: st.Text, Params: b.params, Known: true})
-				}
-				s.pumpInside(d, st.Facts, true)
-				why := s.note(st.Facts)
-				s.keepFor(why)
-				if !s.raw || len(name) > 0 {
-					s.pumpRuns(d, item{typ: it.typ, own: st}, why)
-				}
-			} else if s.raw {
-				s.mayWriteAll()
-			}
-		}
-	case wire.MsgDescribe, wire.MsgClose, wire.MsgExecute, wire.MsgFlush:
+		s.pumpBind(d, it, frame)
+	case wire.MsgExecute:
+		s.claimsAhead()
 		d.open = true
+	case wire.MsgDescribe, wire.MsgClose, wire.MsgFlush:
+		d.open = true
+	}
+}
+
+// pumpQuery follows what a Query does.
+func (s *Session) pumpQuery(d *duplex, it *item, frame []byte) {
+	text, ok := queryText(frame)
+	if !ok {
+		return
+	}
+	it.st = s.facts(text)
+	s.pumpOwn(refused(router.CheckOwn(it.st)))
+	s.pumpShards(it.st, plan.Values{SQL: text, Known: true})
+	s.pumpInside(d, it.st, true)
+	d.waits = d.ended
+	why := s.note(it.st)
+	s.keepFor(why)
+	s.changesAhead(it.st, tags.Values{SQL: text, ASCII: s.circumstances().ASCII})
+	s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
+	s.pumpDeallocate(d, it.st)
+}
+
+// pumpParse follows what a Parse may come to do.
+func (s *Session) pumpParse(d *duplex, it *item, frame []byte) {
+	p, ok := splitParse(frame)
+	if !ok {
+		return
+	}
+	it.st = s.facts(p.text)
+	s.pumpOwn(refused(router.CheckOwn(it.st)))
+	s.pumpReading(it.st)
+	s.pumpInside(d, it.st, false)
+	why := s.note(it.st)
+	s.keepFor(why)
+	if s.raw { // whose names are not followed, so that its Binds do not tell
+		s.changesAhead(it.st, tags.Values{})
+		s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
+	}
+	s.pumpDeallocate(d, it.st)
+}
+
+// pumpBind follows what the statement of a Bind does.
+func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
+	_, name, _, ok := splitBind(frame)
+	if !ok {
+		return
+	}
+	st := s.unnamed
+	if len(name) > 0 {
+		st = s.names[string(name)]
+	}
+	if st == nil {
+		if s.raw {
+			s.mayWriteAll()
+			s.changesAll()
+			s.trail.any = true
+		}
+		return
+	}
+	s.pumpOwn(checkBound(st.Facts, frame))
+	if b, whole := splitBound(frame, st.Types, nil); whole {
+		s.pumpShards(st.Facts, plan.Values{SQL: st.Text, Params: b.params, Known: true})
+	}
+	s.pumpInside(d, st.Facts, true)
+	why := s.note(st.Facts)
+	s.keepFor(why)
+	s.changesAhead(st.Facts, tags.Values{})
+	if !s.raw || len(name) > 0 {
+		s.pumpRuns(d, item{typ: it.typ, own: st}, why)
 	}
 }
 
@@ -387,9 +430,18 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	}
 	v := survey{at: -1}
 	s.surveyStatement(l, &v, st, values.SQL, values)
+	s.trail.add(&v.trail)
+	if at := l.index(s.at); at >= 0 && v.refusal == nil && v.why.Reason != "" {
+		if err := l.Fault(at); err != nil {
+			s.pumpOwn(asError(err))
+			return
+		}
+	}
 	switch {
 	case v.refusal != nil:
 		s.pumpOwn(v.refusal)
+	case v.aged: // nobody can be asked for the level now
+		s.pumpOwn(movedAway())
 	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
 		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
 	}
@@ -508,6 +560,7 @@ func (s *Session) joinDuplex() error {
 	s.tx = r.tx
 	if r.fatal {
 		c.Spoil("the server ended the session")
+		s.doubts(c)
 		return errors.New("the server ended the session")
 	}
 	s.items = append(s.items[:0], d.resets...)
@@ -525,6 +578,7 @@ func (s *Session) joinDuplex() error {
 			return nil
 		}
 	}
+	s.ended(true, false)
 	s.rest()
 	if !s.send(wire.AppendReady(nil, s.tx)) {
 		return io.ErrUnexpectedEOF

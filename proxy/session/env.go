@@ -30,6 +30,10 @@ type Env struct {
 	SlowQuery atomic.Int64
 	// EagerPipelines lets reads into pipelines before anything is known of how long they take: for tests.
 	EagerPipelines bool
+	// Dozer takes over the clients of sessions that rest; nil: each keeps its goroutine.
+	Dozer *wire.Dozer
+	// RestFor is how long a session rests before it is looked after once, and dozes.
+	RestFor time.Duration
 	// Epoch is the zero of the sessions' clock.
 	Epoch time.Time
 	ids   atomic.Uint64
@@ -81,6 +85,10 @@ type Database struct {
 	Attach func(role, server string) *pool.Pool[*backend.Conn]
 	// Pipelines are those that its reads share.
 	Pipelines Pipelines
+	// Keeper keeps answers; nil where none are. Sessions look at that of the home shard.
+	Keeper atomic.Pointer[Keeper]
+	// Floor is what replicas must have replayed whatever is read there; nil: nothing.
+	Floor atomic.Pointer[Floor]
 	// Writes remembers what was written when.
 	Writes     Writes
 	turns      atomic.Uint64 // choices between replicas
@@ -150,6 +158,8 @@ type Stats struct {
 	Binds                 atomic.Uint64
 	ServerAssignments     atomic.Uint64
 	Repeated              atomic.Uint64                // turns sent again after their server failed
+	Fenced                atomic.Uint64                // turns sent again because the servers' fence has refused them
+	Held                  HeldTimes                    // statements that waited for moves of buckets
 	Unproved              atomic.Uint64                // turns whose manager was not in time known to show what the session saw on a replica: sent to it, or refused
 	Routes                [router.Causes]atomic.Uint64 // turns by why they went where they went
 }

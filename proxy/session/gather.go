@@ -83,6 +83,7 @@ const (
 	gatherDrop                   // nothing to do for this message
 	gatherQuit                   // the client says goodbye
 	gatherFail                   // broken; the client has been told
+	gatherHeld                   // wait for a move of buckets
 )
 
 // maxBatch bounds the bytes of requests that are sent before their answers are

@@ -12,23 +12,27 @@ import (
 	"pgtier/router"
 )
 
-// Where reads may go to replicas, a BEGIN is held back until the first statement behind it shows where the transaction
-// goes. The client hears of it at once; the server gets it in front of that statement, in the same write.
+// With transaction pooling a BEGIN is held back until the first statement behind it shows where the transaction goes. The client hears of
+// it at once; the server gets it in front of that statement, in the same write. So a transaction takes a round trip less than without a
+// proxy, and a connection only when it has something to do there.
 
-// hold keeps back a BEGIN by itself and answers it. done is false when the query should go the usual way.
+// hold keeps back a BEGIN by itself, or ends a transaction that no server has seen, and answers. done is false when the query should go the
+// usual way.
 func (s *Session) hold(req []byte) (done, ok bool) {
 	if s.openingFailed {
 		return s.inFailed()
 	}
-	if s.raw || s.pinned() != "" || len(s.items) != 1 || s.items[0].typ != wire.MsgQuery || s.at.Fleet.Load() == nil && s.db.Cluster.Load() == nil {
+	if len(s.items) != 1 || s.items[0].typ != wire.MsgQuery {
 		return false, true
 	}
 	st := s.items[0].st
 	if s.opening != nil {
+		if s.raw || s.pinned() != "" {
+			return false, true
+		}
 		return s.endHeld(st)
 	}
-	if s.tx != wire.TxIdle || s.server != nil || len(st.Commands) != 1 || st.Commands[0].Kind != parser.Begin || s.db.Config().Mode != pool.ModeTransaction ||
-		len(st.Hints) > 0 || st.HintError != "" {
+	if !s.begins(st) {
 		return false, true
 	}
 	text, _ := queryText(req)
@@ -36,12 +40,130 @@ func (s *Session) hold(req []byte) (done, ok bool) {
 	if tag == "" {
 		return false, true
 	}
-	s.opening = append([]byte(nil), req...)
+	s.setUnnamed(nil)
+	return true, s.heldBack(st, text, func(dst []byte) []byte { return wire.AppendCommandComplete(dst, tag) })
+}
+
+// begins reports whether st is a BEGIN and may be held back.
+//
+// Where there is one server only, it may be one in recovery, which refuses at BEGIN what asks for more.
+func (s *Session) begins(st *parser.Statement) bool {
+	if s.at.Fleet.Load() == nil && s.db.Cluster.Load() == nil && len(st.Commands) == 1 && asksManager(&st.Commands[0].Transaction) {
+		return false
+	}
+	return len(st.Commands) == 1 && st.Commands[0].Kind == parser.Begin && s.tx == wire.TxIdle && s.server == nil && !s.raw && len(st.Hints) == 0 && st.HintError == "" &&
+		s.db.Config().Mode == pool.ModeTransaction && s.pinned() == ""
+}
+
+// heldBack holds the BEGIN that st and text are. answer adds what the client hears before ReadyForQuery.
+func (s *Session) heldBack(st *parser.Statement, text []byte, answer func(dst []byte) []byte) bool {
+	dst, at := wire.Begin(s.openingBuf[:0], wire.MsgQuery)
+	s.opening = wire.End(append(append(dst, text...), 0), at)
+	if s.openingBuf = s.opening; cap(s.openingBuf) > keptRequest {
+		s.openingBuf = nil
+	}
 	s.openingAs = st.Commands[0].Transaction
 	s.openingReadOnly = s.readOnly(&s.openingAs)
-	s.setUnnamed(nil)
 	s.rest()
-	return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxActive))
+	s.account(s.since.Load(), 1)
+	buf := s.env.Bufs.Get(wire.TinyBuffer)
+	defer buf.Free()
+	return s.send(wire.AppendReady(answer(buf.B[:0]), wire.TxActive))
+}
+
+// holdMessages is hold of messages of the extended protocol that run a BEGIN to its end and do nothing else. They have been inspected, and
+// what they do is all noted.
+func (s *Session) holdMessages(req []byte) (done, ok bool) {
+	var run *parser.Statement
+	var text []byte
+	var before byte // the type of the message before
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		fits := false
+		switch it.typ {
+		case wire.MsgParse:
+			p, ok := splitParse(frame)
+			fits = ok && i == 0 && !it.named && len(p.types) == 0
+			run, text = it.st, p.text
+		case wire.MsgBind:
+			portal, name, rest, ok := splitBind(frame)
+			fits = ok && len(portal) == 0 && bindsNothing(frame[rest:]) && (i == 0 || before == wire.MsgParse && len(name) == 0)
+			if fits && i == 0 {
+				// An unnamed statement of before must outlive the Query that the BEGIN becomes, also where the session is pinned by then.
+				if fits = it.own != nil && !it.own.SQL && (s.unnamed == nil || s.unnamed == it.own); fits {
+					run, text = it.own.Facts, it.own.Text
+				}
+			}
+		case wire.MsgDescribe:
+			kind, name, ok := splitTarget(frame)
+			fits = ok && kind == 'P' && len(name) == 0 && before == wire.MsgBind
+		case wire.MsgExecute:
+			body := frame[wire.HeaderBytes:]
+			fits = len(body) == 5 && body[0] == 0 && (before == wire.MsgBind || before == wire.MsgDescribe)
+		case wire.MsgSync:
+			fits = i == len(s.items)-1 && before == wire.MsgExecute
+		}
+		if !fits {
+			return false, true
+		}
+		before = it.typ
+	}
+	if before != wire.MsgSync || !s.begins(run) {
+		return false, true
+	}
+	tag := beginTag(text)
+	if tag == "" {
+		return false, true
+	}
+	if s.items[0].typ == wire.MsgParse {
+		s.parsedHere(&s.items[0], text)
+	}
+	s.db.Stats.Binds.Add(1)
+	return true, s.heldBack(run, text, func(dst []byte) []byte { return s.appendRun(dst, tag) })
+}
+
+// bindsNothing reports whether rest, a Bind behind its names, has no parameters and no more formats for results than a statement
+// without any takes.
+func bindsNothing(rest []byte) bool {
+	switch {
+	case len(rest) < 6 || rest[0]|rest[1]|rest[2]|rest[3]|rest[4] != 0:
+		return false
+	case rest[5] == 0:
+		return len(rest) == 6
+	}
+	return rest[5] == 1 && len(rest) == 8 && rest[6] == 0 && rest[7] <= 1
+}
+
+// parsedHere makes what a Parse without a name says the session's unnamed statement, which no server has.
+func (s *Session) parsedHere(it *item, text []byte) {
+	s.db.Stats.ClientParses.Add(1)
+	if it.own != nil && it.own == s.unnamed {
+		return
+	}
+	old := s.unnamed
+	if it.own == nil || !s.takeRecent(it.own) {
+		it.own = s.db.Statements.Acquire(backend.StatementKey{Text: text, Under: s.readingOf(it.st)}, it.st)
+	}
+	s.unnamed = it.own
+	s.retire(old)
+}
+
+// appendRun answers messages that run a statement without rows, all but Sync.
+func (s *Session) appendRun(dst []byte, tag string) []byte {
+	for i := range s.items {
+		switch s.items[i].typ {
+		case wire.MsgParse:
+			dst = wire.AppendEmpty(dst, wire.MsgParseComplete)
+		case wire.MsgBind:
+			dst = wire.AppendEmpty(dst, wire.MsgBindComplete)
+		case wire.MsgDescribe:
+			dst = wire.AppendEmpty(dst, wire.MsgNoData)
+		case wire.MsgExecute:
+			dst = wire.AppendCommandComplete(dst, tag)
+		}
+	}
+	return dst
 }
 
 // beginTag is what completes the text that begins a transaction, by its first word; "" if something comes before that.
@@ -73,10 +195,17 @@ func (s *Session) endHeld(st *parser.Statement) (done, ok bool) {
 		s.opening = nil
 		s.setUnnamed(nil)
 		s.rest()
+		s.endedHere()
 		s.deliver()
 		return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, tag), wire.TxIdle))
 	}
 	return false, true
+}
+
+// endedHere counts the end of a transaction that no server has seen.
+func (s *Session) endedHere() {
+	s.account(s.since.Load(), 1)
+	s.db.Stats.Transactions.Add(1)
 }
 
 // openingSet adds what SET TRANSACTION says to what the held BEGIN does.
@@ -97,7 +226,7 @@ func asksManager(t *parser.Transaction) bool {
 	return t.ReadWrite || t.Snapshot || t.Isolation == "serializable"
 }
 
-// onlyBegan reports whether the turn was nothing but a BEGIN of the extended protocol, which is not held, and notes what that says.
+// onlyBegan reports whether the turn was nothing but a BEGIN of the extended protocol that was not held, as one with Flush, and notes what that says.
 func (s *Session) onlyBegan() (only bool) {
 	if s.replica == "" || s.server == nil || s.raw || s.tx != wire.TxActive {
 		return false
@@ -162,6 +291,7 @@ func (s *Session) inFailed() (done, ok bool) {
 			s.openingFailed = false
 			s.setUnnamed(nil)
 			s.rest()
+			s.endedHere()
 			s.deliver()
 			return true, s.send(wire.AppendReady(wire.AppendCommandComplete(nil, "ROLLBACK"), wire.TxIdle))
 		}
@@ -233,6 +363,7 @@ func (s *Session) beginHeld(c *backend.Conn, replay *[]byte) error {
 	if err := s.replayNow(c, replay); err != nil {
 		return err
 	}
+	c.SetUnnamed(nil)
 	tx, err := c.ExecTx(s.opening, adoptTimeout, nil)
 	if err == nil {
 		s.opening, s.tx = nil, tx

@@ -56,7 +56,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	s.db.Stats.ServerAssignments.Add(1)
 	s.last = c
 	s.mu.Lock()
-	s.server = c
+	s.server, s.lentBy = c, s.pool
 	killed, skip := s.killed, s.canceled && !atHand
 	s.mu.Unlock()
 	if killed != nil { // before it could reach the connection
@@ -234,6 +234,7 @@ func (s *Session) dropServer() {
 		}
 		c.Reset()
 	}
+	s.changedFor(c)
 	s.txn.clear()
 	s.release(c)
 }

@@ -12,7 +12,7 @@ const maxLoggedText = 1000
 // logSlow writes a request to the slow-query log, by its template: parameter
 // values and literals never appear in logs.
 func (s *Session) logSlow(took int64) {
-	s.log.Warn("slow query", zap.Duration("took", time.Duration(took)), zap.String("statement", s.template()))
+	s.logger().Warn("slow query", zap.Duration("took", time.Duration(took)), zap.String("statement", s.template()))
 }
 
 // template is the text of the first statement of the turn without its literals.
@@ -28,5 +28,5 @@ func (s *Session) template() string {
 }
 
 func (s *Session) logLost(err error) {
-	s.log.Warn("server connection lost", zap.Error(err))
+	s.logger().Warn("server connection lost", zap.Error(err))
 }

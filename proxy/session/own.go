@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"strings"
 	"time"
@@ -296,7 +297,27 @@ func (s *Session) ownValue(name string) string {
 	return "on"
 }
 
-// endWait ends a wait for a manager with e. mu is held.
+// stoppable is a context that a wait of the session ends with: at until unless that is zero, or with the reason why the session is told to stop.
+// done must be called when the wait is over.
+func (s *Session) stoppable(until time.Time) (ctx context.Context, done func()) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	stopTimer := context.CancelFunc(func() {})
+	if !until.IsZero() {
+		ctx, stopTimer = context.WithDeadline(ctx, until)
+	}
+	s.mu.Lock()
+	s.stopWait = func(err error) { stop(err) }
+	s.mu.Unlock()
+	return ctx, func() {
+		s.mu.Lock()
+		s.stopWait = nil
+		s.mu.Unlock()
+		stopTimer()
+		stop(nil)
+	}
+}
+
+// endWait ends a wait with e. mu is held.
 func (s *Session) endWait(e *wire.Error) {
 	if s.stopWait != nil {
 		s.stopWait(e)

@@ -61,7 +61,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 		}
 	}
 	s.raw = true
-	s.log.Debug("session pinned to its server connection")
+	s.logger().Debug("session pinned to its server connection")
 	return nil
 }
 

@@ -43,6 +43,9 @@ func (s *Session) pipe(req []byte) bool {
 	if !ok {
 		return false
 	}
+	if s.keep.fill != nil && !s.provesFill(to.replica, to.replayed) {
+		s.dropFill()
+	}
 	l := s.at.Pipelines.find(s, &to, cfg.Pipeline.Depth, min(cfg.Pipeline.Lanes, cfg.Size/4), cfg.Pipeline.Slow)
 	if l == nil {
 		return false
@@ -57,6 +60,7 @@ func (s *Session) submit(l *pipeline, to *pipedTo, req []byte, rec *record) {
 	defer l.mu.Unlock()
 	e := s.newEntry(rec)
 	s.pipedGoes(to, e)
+	e.fill = s.takeFill(true)
 	t := translator{s: s, c: l.c, req: req}
 	out, _ := t.requests(nil)
 	s.expectPiped(e)
@@ -109,7 +113,7 @@ func (s *Session) expectPiped(e *entry) {
 // pipeable returns the record of the one statement in s.items if it may travel in a pipeline: proved to read only, with
 // nothing that outlives it, small and fast so far.
 func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
-	st, messages := s.pipedStatement(req)
+	st, messages := s.pipedStatement(req, false)
 	if st == nil || messages > 8 || !selects(st) || st.Conforming || len(st.Hints) > 0 {
 		return nil
 	}
@@ -123,8 +127,9 @@ func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
 	return rec
 }
 
-// pipedStatement is the only statement of the requests, nil if their messages do anything but run it to its end.
-func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int) {
+// pipedStatement is the only statement of the requests, nil if their messages do anything but run it to its end. before: it
+// may be the unnamed one of a request before.
+func (s *Session) pipedStatement(req []byte, before bool) (st *parser.Statement, messages int) {
 	last, bound := len(s.items)-1, false
 	if !s.items[last].end {
 		return nil, 0
@@ -146,7 +151,7 @@ func (s *Session) pipedStatement(req []byte) (st *parser.Statement, messages int
 			st = it.st
 		case wire.MsgBind:
 			portal, name, _, ok := splitBind(frame)
-			if !ok || bound || len(portal) > 0 || (len(name) > 0) == (st != nil) {
+			if !ok || bound || len(portal) > 0 || len(name) > 0 && st != nil || len(name) == 0 && st == nil && !before {
 				return nil, 0
 			}
 			if st == nil {
@@ -213,9 +218,13 @@ func (s *Session) collect() bool {
 		return s.sendRest(e) && s.checkKilled() == nil
 	case entryRepeat:
 		s.piped.only = true
-		ok := s.turn(s.piped.req)
-		s.piped.only = false
-		return ok
+		defer func() { s.piped.only = false }()
+		if s.planned != nil && s.planned.outdated() {
+			if done, ok := s.planAgain(s.piped.req, ""); done {
+				return ok
+			}
+		}
+		return s.turn(s.piped.req)
 	}
 	return true
 }
@@ -227,6 +236,10 @@ func (s *Session) takeBack(e *entry) int32 {
 	}
 	s.piped.entry = nil
 	s.pipedNow.Store(nil)
+	if e.fill != nil {
+		e.fill.Drop() // unless it was kept
+		e.fill = nil
+	}
 	if s.piped.old.kind == expectUnnamed {
 		s.retire(s.piped.old.old)
 		s.piped.old = expectation{}
@@ -307,7 +320,7 @@ func (s *Session) learn(req []byte, took time.Duration) {
 	if len(req) > maxPiped || s.relay.failed {
 		return
 	}
-	if st, _ := s.pipedStatement(req); st != nil && selects(st) {
+	if st, _ := s.pipedStatement(req, false); st != nil && selects(st) {
 		s.at.Pipelines.records.find(st).note(took, s.relay.total)
 	}
 }

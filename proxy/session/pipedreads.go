@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/router/balance"
@@ -14,7 +15,9 @@ type pipedTo struct {
 	pool    *pool.Pool[*backend.Conn]
 	fleet   *fleet.Fleet // nil: the database has no replicas
 	replica string       // "" for the manager
-	before  time.Time    // only a connection made before then is known to be to the server that was chosen; zero: any is
+	// replayed is what the replica has, at least.
+	replayed balance.LSN
+	before   time.Time // only a connection made before then is known to be to the server that was chosen; zero: any is
 }
 
 // pipedTarget chooses the server for the turn as acquire would, but waits for nothing: ok is false where that may be
@@ -37,7 +40,7 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 		return to, false
 	}
 	s.aim.why = why
-	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, before: v.Hosts[i].Asked}
+	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, replayed: s.hosts[i].Replayed, before: v.Hosts[i].Asked}
 	if why == balance.Sticky {
 		to.before = s.seenAt
 	}
@@ -57,6 +60,11 @@ func (s *Session) pipedGoes(to *pipedTo, e *entry) {
 		s.behind = 0
 		to.fleet.Begin(to.replica)
 	}
+}
+
+// shows is where a session stands that has seen the answer to e.
+func (e *entry) shows() cache.Shown {
+	return cache.Shown{Ticket: uint64(e.ticket), Replica: e.replica, At: e.answered}
 }
 
 // pipedSaw raises what the session must see from now on to what the answer to e has shown.

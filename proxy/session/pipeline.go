@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
@@ -86,6 +87,7 @@ type entry struct {
 	began int64 // env clock
 	size  int   // bytes of the request
 	rec   *record
+	fill  *cache.Fill // nil: its answer is not kept
 	// Written before it is submitted, read by the pipeline.
 	fleet   *fleet.Fleet // nil: the database has no replicas
 	replica string       // that answers; "" for the manager

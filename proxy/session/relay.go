@@ -32,9 +32,11 @@ type relay struct {
 	wrote        bool // the client has heard something
 	heard        bool // the server has said something
 	farewell     bool // it said nothing but goodbye
+	unbegun      bool // in the place of what was sent in front of the requests
 	goodbye      []byte
 	unsure       bool // duplex: something may have been committed that was not answered
 	again        bool // a replica could not serve it
+	fenced       bool // the servers' fence has refused it, and it may be sent again
 	acknowledged bool // a ParseComplete or CloseComplete has come
 
 	counts   bool // count completed messages: it matters which one fails
@@ -47,6 +49,7 @@ type relay struct {
 
 	tx           byte
 	failed       bool // an ErrorResponse since the last ReadyForQuery
+	errors       int  // ErrorResponses
 	fatal        bool // the server said goodbye
 	copyIn       bool // the server asks for COPY data that is not there yet
 	copyExtended bool // the COPY was asked for in the extended protocol
@@ -73,8 +76,9 @@ func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored, r.toSync = false, 0, false
-	r.counts, r.done, r.failedAt, r.total = false, 0, 0, 0
-	r.wrote, r.heard, r.farewell, r.again, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, nil
+	r.counts, r.done, r.failedAt, r.total, r.errors = false, 0, 0, 0, 0
+	r.unbegun = false
+	r.wrote, r.heard, r.farewell, r.again, r.fenced, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
 }
@@ -182,6 +186,9 @@ func (r *relay) step() bool {
 			}
 		}
 		r.count(b[pos])
+		if b[pos] == wire.MsgNoticeResponse {
+			r.s.keep.saves = false
+		}
 		r.heard = r.heard || r.skip == 0
 		n := min(size, len(b)-pos)
 		r.keep(b, pos, n)
@@ -215,6 +222,9 @@ func (r *relay) keep(b []byte, pos, n int) {
 func (r *relay) forward(b []byte, pos int) bool {
 	kept := b[:r.out]
 	r.out = 0
+	if r.s.keep.saves {
+		r.s.saveAnswer(kept)
+	}
 	ok := len(kept) == 0 || r.write(kept)
 	r.in.Skip(pos)
 	if !ok {
@@ -349,9 +359,13 @@ func (r *relay) replayed() {
 
 func (r *relay) failure(frame []byte) (keep bool) {
 	r.failed = true
+	r.errors++
+	r.s.keep.saves = false
 	r.failedAt = r.done
 	if r.skip > 0 {
 		r.own = wire.ParseError(frame[wire.HeaderBytes:])
+		r.unbegun = r.own.Code == wire.CodeAdminShutdown && !r.heard && r.s.dx == nil
+		r.farewell = r.unbegun
 		return false
 	}
 	var code, severity string
@@ -379,6 +393,14 @@ func (r *relay) failure(frame []byte) (keep bool) {
 			r.c.Spoil("was left to skip to a Sync")
 		}
 		r.again, r.drain, r.out = true, true, 0
+		return false
+	}
+	if code == codeFenced && r.s.db.Cluster.Load() != nil {
+		if r.s.dx == nil && !r.wrote && r.s.fenceable() {
+			r.fenced, r.drain, r.out = true, true, 0
+			return false
+		}
+		r.replace(movedAway().Append(nil))
 		return false
 	}
 	switch {
@@ -438,6 +460,7 @@ func (r *relay) replace(frame []byte) {
 	if r.drain {
 		return
 	}
+	r.s.keep.saves = false
 	if r.out > 0 {
 		r.write(r.in.Bytes()[:r.out])
 		r.out = 0
@@ -455,6 +478,7 @@ func (r *relay) parameter(frame []byte) (keep bool) {
 		return false
 	}
 	r.s.params = r.c.Params()
+	r.s.keep.saves = false
 	return true
 }
 

@@ -24,7 +24,7 @@ func relayAll(answer []byte, step int) (sent []byte, err error) {
 	env := &Env{Bufs: wire.NewBuffers()}
 	env.Limits.Store(&Limits{MaxMessage: 1 << 30, MaxQuery: 1 << 20, SessionMemory: 1 << 20})
 	db := &Database{Statements: backend.NewStatements(1 << 20), Stats: &Stats{}}
-	s := &Session{env: env, client: wire.NewConn(client), db: db, at: db, tx: wire.TxIdle}
+	s := &Session{env: env, client: wire.NewConn(client), db: db, at: db, tx: wire.TxIdle, work: &work{}}
 	r := &s.relay
 	r.s = s
 	r.begin(&backend.Conn{}, false, 1)

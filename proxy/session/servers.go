@@ -117,6 +117,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		if err == nil {
 			s.pool, s.replica, s.fleet = p, name, f
 			s.aim.why, s.behind, s.inside = why, 0, s.aim.level
+			s.keep.replayed = s.hosts[i].Replayed
 			f.Begin(name)
 			return c, nil
 		}
@@ -196,6 +197,11 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 func (s *Session) choose(f *fleet.Fleet) (int, balance.Why) {
 	reads := s.db.Reads()
 	ask := balance.Ask{Policy: reads.Policy, Zone: reads.Zone, MaxLag: reads.MaxLag, Random: rand.Uint64(), Turn: s.aim.draw(s.at)}
+	floor, known := s.at.Floor.Load().position(f)
+	if !known {
+		return -1, balance.AllBehind
+	}
+	ask.Need = floor
 	if s.aim.level == router.Eventual {
 		return balance.Choose(s.hosts, ask)
 	}
@@ -203,6 +209,7 @@ func (s *Session) choose(f *fleet.Fleet) (int, balance.Why) {
 	if !known {
 		return -1, balance.AllBehind
 	}
+	need = max(need, floor)
 	ask.Need = need
 	if s.seenOn == "" {
 		return s.seeking(f, ask)
@@ -297,18 +304,8 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 
 // awaitManager waits for a manager other than that of epoch lost, or for the same to answer again.
 func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*fleet.View, error) {
-	ctx, stop := context.WithCancelCause(context.Background())
-	defer stop(nil)
-	ctx, stopTimer := context.WithDeadline(ctx, until)
-	defer stopTimer()
-	s.mu.Lock()
-	s.stopWait = func(err error) { stop(err) }
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.stopWait = nil
-		s.mu.Unlock()
-	}()
+	ctx, done := s.stoppable(until)
+	defer done()
 	if e := s.stopped(); e != nil { // between the queue and here
 		return nil, e
 	}

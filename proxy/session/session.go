@@ -21,6 +21,7 @@ import (
 	"pgtier/proxy/wire"
 	"pgtier/router/balance"
 	"pgtier/router/plan"
+	"pgtier/router/shard"
 )
 
 // Session is one logged-in client. Its fields belong to the goroutine in Serve
@@ -32,49 +33,38 @@ type Session struct {
 	db       *Database
 	role     string
 	client   *wire.Conn
-	log      *zap.Logger
 	startup  *backend.Settings // what the client asked for at login, as the server spelled it back
 	key      Key
 	began    time.Time
 	protocol uint32
-	addr     string
 	tls      string // version and cipher, "" without TLS
-	local    string // our end of its connection
 	appName  string // application_name of the startup packet
 
-	at             *Database          // the shard of the turn under way; db where there are none
-	spots          []spot             // what is known of shards that were gone to before
-	wide           *wide              // what is under way on several shards
-	story          story              // of the transaction under way, for shards that join it later
-	ranBuffer      []ran              // reused
-	boundBuffer    []plan.Param       // reused
-	circumstance   plan.Circumstances // reused
-	circumstanceOf *backend.Params    // that it was made of
+	at    *Database // the shard of the turn under way; db where there are none
+	spots []spot    // what is known of shards that were gone to before
+	wide  *wide     // what is under way on several shards
 	servers
-	aim             aim
+	*work
 	route           route
 	tells           bool         // the turn under way shows the proxy's own settings
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
-	seenAt          time.Time          // when it did
-	behind          int                // reads in a row for which every replica was behind
-	floor           balance.LSN        // what pgtier.lsn asked for
-	floorDue        bool               // the manager is not known to show it
-	floorUnknown    bool               // pgtier.lsn was given what is no position
-	opening         []byte             // a BEGIN that no server has seen
-	openingAs       parser.Transaction // what it says, and SET TRANSACTION since
+	seenAt          time.Time   // when it did
+	behind          int         // reads in a row for which every replica was behind
+	floor           balance.LSN // what pgtier.lsn asked for
+	floorDue        bool        // the manager is not known to show it
+	floorUnknown    bool        // pgtier.lsn was given what is no position
+	opening         []byte      // a BEGIN that no server has seen, a Query
+	openingBuf      []byte      // its memory, for the next
 	openingReadOnly bool
-	opened          []byte // the BEGIN that the turn under way began with
-	begun           bool   // the turn under way began with a held BEGIN
-	unread          bool   // the transaction on a replica has only begun; openingAs is what it says
-	openingFailed   bool   // a transaction whose BEGIN never came to a server
+	begun           bool // the turn under way began with a held BEGIN
+	unread          bool // the transaction on a replica has only begun; openingAs is what it says
+	openingFailed   bool // a transaction whose BEGIN never came to a server
 
-	piped  piped
+	keep   keeping
 	in     wire.Input
 	waiter *pool.Waiter[*backend.Conn]
-	items  []item // the requests under way; reused
-	relay  relay
 
 	settings *backend.Settings // what the client's session has now, beyond server defaults
 	params   *backend.Params   // what the client was told by ParameterStatus
@@ -84,11 +74,10 @@ type Session struct {
 	recent   recent             // what it held before
 	oldest   uint8              // the place in recent that was given up last
 	tx       byte               // wire.TxIdle, TxActive, TxFailed
-	txn      transaction
-	raw      bool   // names and state pass untouched: session mode, or pinned
-	reparsed bool   // a message of this turn replaces the unnamed statement
-	advances bool   // a statement of this turn may advance a sequence
-	seqOn    uint64 // server connection (ID) on which this session last may have advanced a sequence
+	raw      bool               // names and state pass untouched: session mode, or pinned
+	reparsed bool               // a message of this turn replaces the unnamed statement
+	advances bool               // a statement of this turn may advance a sequence
+	seqOn    uint64             // server connection (ID) on which this session last may have advanced a sequence
 	dx       *duplex
 	skipLeft int // bytes to come of a client message that is being streamed
 	needIn   int // size of a client message that must be whole
@@ -107,14 +96,15 @@ type Session struct {
 
 	// Shared: guarded by mu.
 	mu       sync.Mutex
-	server   *backend.Conn // leased now
-	branches []*branch     // with those leased on several shards
+	server   *backend.Conn             // leased now
+	lentBy   *pool.Pool[*backend.Conn] // the pool of server
+	branches []*branch                 // with those leased on several shards
 	pin      string
 	pinTime  time.Time   // when pin was set
 	canceled bool        // a cancel came between the queue and the lease
 	killed   *wire.Error // tell the client and end
 	left     bool        // server is to be given up as if it were lost
-	stopWait func(error) // ends a wait for a manager
+	stopWait func(error) // ends a wait, see stoppable
 	mailbox  []byte      // notifications to deliver between requests
 
 	// Shared: atomic.
@@ -129,6 +119,39 @@ type Session struct {
 	since    atomic.Int64          // when state began, nanoseconds of env clock
 	txSince  atomic.Int64          // when the transaction began, 0 outside
 	queries  atomic.Uint64         // answered so far
+}
+
+// work is what a session needs only while it has something to do. One that dozes has none.
+type work struct {
+	relay          relay
+	piped          piped
+	aim            aim
+	kept           kept
+	txn            transaction
+	story          story              // of the transaction under way, for shards that join it later
+	openingAs      parser.Transaction // what the held BEGIN says, and SET TRANSACTION since
+	opened         []byte             // the BEGIN that the turn under way began with
+	items          []item             // the requests under way; reused
+	ranBuffer      []ran              // reused
+	boundBuffer    []plan.Param       // reused
+	circumstance   plan.Circumstances // reused
+	circumstanceOf *backend.Params    // that it was made of
+	trail          trail              // what the transaction under way may have written
+	trailBuffer    []shard.Bucket     // reused
+	sinceLayout    *Layout            // in force before the transaction under way can have taken a snapshot
+	fencing        holding            // a wait because the servers' fence has refused the turn
+	planned        *Layout            // by which the turn under way goes to one shard; nil where there are none
+}
+
+// logger tells of the session what a log needs. It is made when it is needed: few sessions have anything to say.
+func (s *Session) logger() *zap.Logger {
+	return s.env.Log.With(zap.Uint64("session", s.id), zap.String("database", s.db.Name), zap.String("role", s.role))
+}
+
+func newWork(s *Session) *work {
+	w := &work{}
+	w.relay.s = s
+	return w
 }
 
 // State is what a session is doing.
@@ -185,38 +208,78 @@ func (s *Session) ID() uint64 { return s.id }
 // Key is what a CancelRequest must show.
 func (s *Session) Key() Key { return s.key }
 
-// Serve relays until the client leaves, is told to, or fails. It returns the
-// reason for the log; nil is a plain goodbye.
-func (s *Session) Serve() error {
-	defer s.close()
-	for {
+// Serve relays until the client leaves, is told to, or fails, and returns the
+// reason for the log; nil is a plain goodbye. If dozes is true the session goes on without a goroutine: wake runs in one when
+// there is something to do, which may be before Serve has returned, and has to call Serve again.
+func (s *Session) Serve(wake func()) (dozes bool, err error) {
+	defer func() {
+		if !dozes { // also after a panic
+			s.close()
+		}
+	}()
+	if s.work == nil {
+		s.work = newWork(s)
+	}
+	s.probed.Store(0) // a kick may have woken it up behind the doze that it had asked for: the sweeper shall come again
+	for kicked := false; ; {
 		if err := s.checkKilled(); err != nil {
-			return err
+			return false, err
 		}
 		if err := s.joinDuplex(); err != nil {
-			return err
+			return false, err
 		}
 		if e := s.piped.entry; e != nil && e.settled() && !s.collect() {
-			return s.reason()
+			return false, s.reason()
 		}
 		s.deliver()
 		if s.in.Len() > 0 && s.dx == nil && !s.pending() {
-			return s.reason()
+			return false, s.reason()
 		}
 		if s.dx == nil {
 			s.in.Release()
 		}
+		if kicked && s.rests() && s.doze(wake) {
+			return true, nil
+		}
+		if kicked && s.piped.entry != nil { // the answer has come, and is about to be handed over: the sweeper shall come again
+			s.probed.Store(0)
+		}
 		err := s.client.Loop(nil, s)
 		switch {
 		case err == nil && s.leaving:
-			return s.reason()
+			return false, s.reason()
 		case err == nil:
+			kicked = false
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			s.client.Unkick()
+			kicked = true
 		default:
-			return err
+			return false, err
 		}
 	}
+}
+
+// rests reports whether the session has rested so long that the sweeper has looked after it, and owes nobody anything.
+func (s *Session) rests() bool {
+	return State(s.state.Load()) == StateIdle && s.probed.Load() == s.since.Load() && s.tx == wire.TxIdle && s.server == nil && !s.raw && s.dx == nil && s.wide == nil &&
+		s.opening == nil && !s.openingFailed && s.piped.entry == nil && s.in.Len() == 0 && !s.messages.Load()
+}
+
+// doze leaves the client to the dozer, and returns whether it did: then the session is that of whoever wakes it up, and the
+// caller must not touch it any more.
+func (s *Session) doze(wake func()) bool {
+	s.relay.in.Drop()
+	s.hosts = nil
+	client, messages, idle := s.client, &s.messages, s.work
+	s.work = nil
+	if !s.env.Dozer.Doze(client, wake) {
+		s.work = idle
+		return false
+	}
+	if messages.Load() { // it may have come, with its kick, before anybody dozed
+		client.Kick()
+	}
+	return true
 }
 
 func (s *Session) reason() error {
@@ -409,6 +472,9 @@ func (s *Session) close() {
 		s.wide.close()
 	}
 	s.dropServer()
+	s.tx = wire.TxIdle
+	s.changed(true) // what no server has any more
+	s.state.Store(int32(StateIdle))
 	for _, st := range s.names {
 		s.db.Statements.Release(st)
 	}

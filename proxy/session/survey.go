@@ -21,7 +21,10 @@ type survey struct {
 	// refusal is for the client.
 	refusal *wire.Error
 	ran     []ran
-	failed  bool // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
+	aged    bool  // a statement may need a younger snapshot than that of the transaction under way
+	held    bool  // a statement waits for a move of buckets
+	trail   trail // what it may write
+	failed  bool  // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
 }
 
 // ran is a statement that the requests run.
@@ -32,6 +35,7 @@ type ran struct {
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
+	s.planned = nil
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -41,14 +45,16 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		}
 		return false, true
 	}
-	l, err := cluster.Layout()
-	if err != nil {
-		return true, s.refuseHere(asError(err))
-	}
 	if s.openingFailed {
+		if _, err := cluster.Layout(); err != nil {
+			return true, s.refuseHere(asError(err))
+		}
 		return false, true
 	}
-	v := s.survey(l, req)
+	l, v, waited := s.surveyed(cluster, req)
+	if waited != nil {
+		return true, s.refuseHere(waited)
+	}
 	kept := s.server != nil || s.raw || s.pinned() != ""
 	switch {
 	case v.refusal != nil && s.ends() > 1 && !s.raw && s.pinned() == "": // the others are not refused with it
@@ -63,20 +69,28 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	case kept && l.index(s.at) < 0 && (v.wide || v.at >= 0):
 		return true, s.refuseHere(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the shard of the transaction is not in the configuration any more",
 			Hint: "COMMIT or ROLLBACK, and begin again."})
+	case v.aged && !v.wide && v.at >= 0 && l.Shards[v.at] == s.at && s.server != nil && s.strictSnapshot():
+		return true, s.refuseHere(movedAway())
 	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
 		return true, s.serveWide(s.goWide(cluster, l), req)
 	case !kept && v.at >= 0:
-		if err := l.Fault(v.at); err != nil {
-			return true, s.refuseHere(asError(err))
-		}
 		s.moveTo(l.Shards[v.at])
-	case !kept && l.index(s.at) < 0:
+	case !kept && !l.member(l.index(s.at)):
 		s.moveTo(l.Shards[l.Home])
 	case !kept:
 		s.moveTo(s.at)
 	}
+	at := l.index(s.at)
+	if at >= 0 && (v.why.Reason != "" || v.at >= 0) {
+		if err := l.Fault(at); err != nil {
+			return true, s.refuseHere(asError(err))
+		}
+	}
+	s.chainsFrom(l, &v)
 	s.tell(&v)
-	if at := l.index(s.at); v.why.Reason != "" && at >= 0 {
+	s.trail.add(&v.trail)
+	s.planned = l
+	if v.why.Reason != "" && at >= 0 {
 		s.routeShards(l, &v.why, at)
 	}
 	return false, true
@@ -109,8 +123,12 @@ func (r shardRoute) String() string {
 
 // survey plans every statement that the requests run.
 func (s *Session) survey(l *Layout, req []byte) survey {
-	v := survey{at: -1, ran: s.ranBuffer[:0], failed: s.tx == wire.TxFailed}
-	defer func() { s.ranBuffer = v.ran }()
+	if s.between() {
+		s.trail.clear()
+	}
+	s.surveySnapshot(l)
+	v := survey{at: -1, ran: s.ranBuffer[:0], trail: trail{buckets: s.trailBuffer[:0]}, failed: s.tx == wire.TxFailed}
+	defer func() { s.ranBuffer, s.trailBuffer = v.ran, v.trail.buckets }()
 	for i := range s.items {
 		it := &s.items[i]
 		frame := req[it.off : it.off+it.size]
@@ -125,6 +143,7 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 		case wire.MsgFunction:
 			v.writes = true
 			v.to(l.Home)
+			v.unknown(l)
 		}
 		if v.refusal != nil {
 			return v
@@ -132,6 +151,9 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 	}
 	return v
 }
+
+// unknown notes a statement of which nobody knows what rows it touches.
+func (v *survey) unknown(l *Layout) { v.held, v.trail.any = v.held || l.Holds, true }
 
 // to notes that a statement goes to one shard.
 func (v *survey) to(shard int) {
@@ -156,7 +178,7 @@ func (s *Session) surveyParse(l *Layout, v *survey, frame []byte) {
 	switch way := s.planOf(l, st, p.text, &plan.Values{SQL: p.text}); {
 	case way.Kind == plan.One && !way.Open:
 		v.to(way.Shard)
-	case way.Kind == plan.Refused:
+	case way.Kind == plan.Refused && !st.Unparsed: // else the server says what is wrong with it, and a Bind is refused
 		v.refusal = planRefusal(way.Refusal)
 	}
 }
@@ -169,6 +191,12 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 	if facts == nil {
 		if s.raw && !s.onOneShard() { // whose names are the server's
 			v.refusal = notWide("a prepared statement of a session that keeps its connection", "DISCARD ALL ends that; SET pgtier.shard names one shard for the session.")
+		}
+		if s.raw {
+			v.unknown(l)
+			if at := l.index(s.at); at >= 0 {
+				v.to(at)
+			}
 		}
 		return // else the server says that there is none
 	}
@@ -224,11 +252,19 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		v.refusal = e
 		return
 	}
+	if e := l.frozen(st); e != nil {
+		v.refusal = e
+		return
+	}
 	if values.Known {
 		v.ran = append(v.ran, ran{st, text})
 	}
 	p := s.planOf(l, st, text, &values)
+	v.held, v.aged = v.held || l.holds(&p), v.aged || s.aged(l, &p)
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
+	if p.Write || !reads {
+		s.noteTrail(&v.trail, st, &p)
+	}
 	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {
 		v.why = p
@@ -236,6 +272,9 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	switch p.Kind {
 	case plan.Refused:
 		v.refusal = planRefusal(p.Refusal)
+		if st.Unparsed && !s.raw && s.pinned() == "" { // a server says what is wrong with it
+			v.refusal, v.wide = nil, true
+		}
 	case plan.One:
 		v.to(p.Shard)
 	case plan.Scatter, plan.Spread, plan.Everywhere, plan.CopyIn, plan.CopyOut:

@@ -64,7 +64,7 @@ func surveyed(t testing.TB) (*Layout, map[string]*Session, map[string][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema, _, err := plan.NewSchema(config, watcher.Snapshot(), m)
+	schema, _, err := plan.NewSchema(config, watcher.Snapshot(), plan.Placement{Map: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,8 @@ func surveyed(t testing.TB) (*Layout, map[string]*Session, map[string][]byte) {
 	bind := wire.AppendBindText(nil, "named", []*string{&id})
 	run := wire.AppendSync(wire.AppendExecute(bind))
 	sessions := map[string]*Session{
-		"simple":   {items: []item{{typ: wire.MsgQuery, size: len(simple), end: true, st: cache.Statement([]byte("SELECT balance FROM accounts WHERE id = 4711"))}}},
-		"prepared": {items: []item{{typ: wire.MsgBind, size: len(bind)}, {typ: wire.MsgExecute, off: len(bind), size: 10}, {typ: wire.MsgSync, off: len(run) - 5, size: 5, end: true}}},
+		"simple":   {work: &work{items: []item{{typ: wire.MsgQuery, size: len(simple), end: true, st: cache.Statement([]byte("SELECT balance FROM accounts WHERE id = 4711"))}}}},
+		"prepared": {work: &work{items: []item{{typ: wire.MsgBind, size: len(bind)}, {typ: wire.MsgExecute, off: len(bind), size: 10}, {typ: wire.MsgSync, off: len(run) - 5, size: 5, end: true}}}},
 	}
 	facts := cache.Statement([]byte(sql))
 	sessions["prepared"].names = map[string]*backend.Statement{"named": {Text: []byte(sql), Facts: facts, Runs: facts}}

@@ -33,6 +33,9 @@ func (t *translator) requests(replay []byte) (out []byte, owed int) {
 		t.open(len(replay) + len(t.s.opening) + len(t.req))
 		t.out = append(append(t.out, replay...), t.s.opening...)
 	}
+	if t.s.opening != nil {
+		t.c.SetUnnamed(nil) // as any Query does
+	}
 	for i := range t.s.items {
 		it := &t.s.items[i]
 		if it.end {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
@@ -19,22 +21,27 @@ func (s *Session) serve(req []byte) bool {
 		return false
 	}
 	cluster := s.db.Cluster.Load()
+	if s.planned != nil {
+		s.planned = nil
+	}
 	if cluster != nil || s.at != s.db || s.wide != nil {
 		if done, ok := s.serveSharded(cluster, req); done {
 			return ok
 		}
 	}
-	if s.at.Fleet.Load() != nil || cluster != nil || s.openingFailed { // that outlives a reload
-		if done, ok := s.hold(req); done {
-			return ok
-		}
+	if done, ok := s.hold(req); done {
+		return ok
 	}
 	if st := s.items[0].st; len(s.items) == 1 && s.items[0].typ == wire.MsgQuery && !st.Plain && s.alone(st) {
 		if done, ok := s.serveAlone(req, st); done {
 			return ok
 		}
 	}
-	return s.turn(req)
+	ok := s.turn(req)
+	if s.dx == nil {
+		s.dropFill()
+	}
+	return ok
 }
 
 // turn sends requests to a server and relays the answers: the hot path.
@@ -44,6 +51,17 @@ func (s *Session) turn(req []byte) bool {
 	pin, refusal := s.inspect(req)
 	if refusal == nil && pin != "" {
 		refusal = s.unkept(pin)
+	}
+	if refusal == nil && pin == "" && s.effects&parser.BeginsTransaction != 0 && s.opening == nil {
+		if done, ok := s.holdMessages(req); done {
+			return ok
+		}
+	}
+	s.keep.looked = false
+	if refusal == nil && pin == "" && s.effects == 0 && s.db.Keeper.Load() != nil {
+		if done, ok := s.fromCache(req); done {
+			return ok
+		}
 	}
 	if refusal == nil && s.aims() {
 		refusal = s.aimTurn(pin)
@@ -75,7 +93,12 @@ func (s *Session) turn(req []byte) bool {
 	}
 	for tries := 1; ; tries++ {
 		ok, again := s.try(req, pin, began, tries)
+		if again && s.planned != nil && s.planned.outdated() { // rows may be elsewhere by now
+			done, served := s.planAgain(req, pin)
+			ok, again = served, !done
+		}
 		if !again {
+			s.fencing.end()
 			return ok
 		}
 	}
@@ -83,9 +106,28 @@ func (s *Session) turn(req []byte) bool {
 
 // try sends the requests once. again: their server failed, and they may be sent to another.
 func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again bool) {
+	if f := s.at.Fleet.Load(); f != nil && s.keep.looked && f.View().Manager < 0 {
+		if done, ok := s.giveStale(req); done {
+			return ok, false
+		}
+	}
+	kept := s.server != nil
 	c, replay, err := s.lease()
 	if err != nil {
+		if e := asError(err); away(e) {
+			if done, ok := s.giveStale(req); done {
+				return ok, false
+			}
+		}
 		return s.refuseAll(asError(err)), false
+	}
+	if !kept && s.moved() { // while it waited
+		if err := s.replayNow(c, &replay); err != nil {
+			s.dropServer()
+			return s.refuseAll(asError(err)), false
+		}
+		s.release(c)
+		return false, true
 	}
 	s.tells = false
 	if !s.plain || pin != "" {
@@ -113,10 +155,18 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	}
 	s.relay.watch, s.relay.counts = (!t.plain || s.watchesPlain()) && s.watching(), t.counts
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
+	s.changes(req)
+	s.savesAnswer()
 	err = s.exchange(c, out)
 	t.free()
 	if s.replica != "" {
 		s.observe(sent)
+	}
+	if s.relay.fenced && err == nil && s.relay.err == nil {
+		if refusal := s.fenced(c); refusal != nil {
+			return s.refuseAll(refusal), false
+		}
+		return false, true
 	}
 	if s.repeats(c, err, sent, tries) {
 		return false, true
@@ -201,6 +251,9 @@ func (s *Session) exchange(c *backend.Conn, out []byte) error {
 // the transaction is over, and only then sends the last of the answer.
 func (s *Session) settle(c *backend.Conn, err error) bool {
 	r := &s.relay
+	if s.begun && err == nil && r.err == nil && (r.copyIn || r.toSync) && r.own == nil {
+		s.tx = wire.TxActive // the rest of the turn is one within the transaction
+	}
 	if r.copyIn && err == nil && r.err == nil {
 		return s.duplexForCopy(c) // what came behind the CopyInResponse is still in the relay
 	}
@@ -220,6 +273,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		return s.fatal(&wire.Error{Code: wire.CodeConnectionFailure, Message: "session settings could not be restored on another server connection",
 			Detail: r.own.Message})
 	}
+	rolledBack := s.keep.write.Any() && s.rollsBack()
 	s.tx = r.tx
 	if r.fatal {
 		c.Spoil("the server ended the session")
@@ -241,6 +295,8 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 			return s.unfinished(c, err)
 		}
 	}
+	s.ended(!s.failedWhole(), rolledBack)
+	s.keepAnswer(r.Tail())
 	s.rest()
 	return s.send(r.Tail())
 }
@@ -303,6 +359,7 @@ func (s *Session) unfinished(c *backend.Conn, err error) bool {
 	kept := s.raw || s.pin != ""
 	c.Spoil("after a transaction: " + err.Error())
 	s.release(c)
+	s.ended(true, false)
 	s.logLost(err)
 	if e := s.checkKilled(); e != nil {
 		return false
@@ -341,7 +398,11 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	if s.tx != wire.TxIdle {
 		return s.fatal(e)
 	}
+	if s.opening != nil && s.ends() > 1 && s.endsTransaction() {
+		return s.fatal(e) // what comes behind the transaction's end is not to be refused with it
+	}
 	s.txn.clear()
+	s.changed(true)       // what was sent before, and could not be sent again
 	if s.opening != nil { // the transaction fails without a server having seen it
 		s.opening, s.openingFailed = nil, true
 		s.rest()
@@ -365,6 +426,14 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	return s.send(out)
 }
 
+// endsTransaction reports whether one of the statements under way ends a transaction.
+func (s *Session) endsTransaction() bool {
+	return slices.ContainsFunc(s.items, func(it item) bool {
+		st := it.facts()
+		return st != nil && st.Effects&parser.EndsTransaction != 0
+	})
+}
+
 // stop has the server end what it does for a session that was killed: closing
 // the connection alone would let the statement run on, and commit.
 func (s *Session) stop(c *backend.Conn) {
@@ -372,7 +441,7 @@ func (s *Session) stop(c *backend.Conn) {
 	defer done()
 	c.BeginCancel()
 	if err := c.Cancel(ctx); err != nil {
-		s.log.Warn("cancel for a session that was ended failed", zap.Error(err))
+		s.logger().Warn("cancel for a session that was ended failed", zap.Error(err))
 	}
 }
 
@@ -390,11 +459,12 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	clean := r.remain == 0 && !r.clientGone
 	tail, owed := append(append([]byte(nil), r.Tail()...), r.goodbye...), r.owed
 	c.Spoil("lost")
-	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun
+	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun && s.opening == nil // the client believes itself in a transaction
 	code := s.fate()
 	s.begun = false
 	r.takeBack()
 	s.seeing(&s.txn.wrote)
+	s.doubts(c)
 	s.txn.clear()
 	s.mu.Lock()
 	s.server, s.left = nil, false

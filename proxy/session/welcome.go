@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"go.uber.org/zap"
-
 	"pgtier/proxy/auth"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/pool"
@@ -157,14 +155,13 @@ func (w *Welcomes) Forget() {
 func New(env *Env, db *Database, h *Hello, p *pool.Pool[*backend.Conn]) *Session {
 	s := &Session{
 		id: env.ids.Add(1), env: env, db: db, at: db, role: h.User, client: h.Conn, began: time.Now(),
-		protocol: h.Version, addr: peer(h.Conn), servers: servers{login: p, home: p, pool: p}, local: h.Conn.LocalAddr().String(), appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
+		protocol: h.Version, servers: servers{login: p, home: p, pool: p}, appName: h.Startup.Value("application_name"), tx: wire.TxIdle, waiter: pool.NewWaiter[*backend.Conn](),
 	}
 	if state, ok := h.Conn.TLS(); ok {
 		s.tls = tls.VersionName(state.Version) + "/" + tls.CipherSuiteName(state.CipherSuite)
 	}
 	s.in, h.in = h.in, wire.Input{}
-	s.relay.s = s
-	s.log = env.Log.WithLazy(zap.Uint64("session", s.id), zap.String("database", db.Name), zap.String("role", h.User))
+	s.work = newWork(s)
 	secret := make([]byte, secretBytes(h.Version))
 	_, _ = rand.Read(secret)
 	s.key = Key{PID: uint32(s.id), Secret: string(secret)}

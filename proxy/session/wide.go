@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -387,13 +388,24 @@ func (x *wide) join(b *branch) error {
 		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "the transaction cannot go on to another shard",
 			Detail: why, Hint: "Run the first statement for each shard before that."}
 	}
-	begin := x.begin
-	if begin == "" {
-		begin = "BEGIN"
+	if err := x.askLevels(b); err != nil {
+		return err
 	}
-	err := b.exec(x.s, wire.AppendQuery(nil, begin))
-	for i := 0; i < len(x.s.story.told) && err == nil; i++ {
-		err = b.exec(x.s, wire.AppendQuery(nil, x.s.story.told[i].text))
+	texts := []string{cmp.Or(x.begin, "BEGIN")}
+	for _, t := range x.s.story.told {
+		texts = append(texts, t.text)
+	}
+	texts[len(texts)-1] += "\n; " + showLevel
+	var err error
+	for i := 0; i < len(texts) && err == nil; i++ {
+		err = b.query(x.s, texts[i], b.takeLevel)
+	}
+	refusal, lost := x.agreeInLevel()
+	switch {
+	case lost != nil:
+		return lost
+	case err == nil && refusal != nil:
+		err = refusal
 	}
 	if err == nil || b.c.Spoiled() != "" {
 		return err

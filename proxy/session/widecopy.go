@@ -1,8 +1,13 @@
 package session
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"pgtier/proxy/copyrows"
 	"pgtier/proxy/wire"
@@ -11,13 +16,20 @@ import (
 
 // copyIn is a COPY FROM STDIN under way whose rows go to the shards of their keys.
 type copyIn struct {
-	plan    *plan.Copy       // nil: all of it to all shards
-	cutter  *copyrows.Cutter // nil then
+	plan    *plan.Copy
+	whole   bool             // all of it to all shards
+	cutter  *copyrows.Cutter // nil if no row is looked into
+	front   *copyrows.Front  // what rows get in front of their fields; nil for nothing
 	taking  []*branch
-	bufs    [][]byte // by branch: rows to send
+	bufs    [][]byte    // by branch: rows to send
+	lines   []copyLines // by branch
+	shards  []int       // by branch
+	count   lineCount   // of the client's stream
 	rows    int64
+	ascii   bool // keys beyond ASCII are not those that the server will have
 	ended   bool // its end marker has come
 	failure *wire.Error
+	doomed  *wire.Error // a row was sent that no server may take
 }
 
 // copyFlush is how much is gathered for a shard before it is sent, in bytes.
@@ -25,7 +37,7 @@ const copyFlush = 32 << 10
 
 // cutFormat is the format of a COPY as rows are cut by it.
 func cutFormat(f *plan.CopyFormat) copyrows.Format {
-	out := copyrows.Format{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null, Header: f.Header}
+	out := copyrows.Format{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null, Header: f.Header, Match: f.Match}
 	switch f.Name {
 	case "csv":
 		out.Kind = copyrows.CSV
@@ -47,28 +59,46 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 	if embedsASCII[x.s.params.Value("client_encoding")] {
 		return notWide("COPY in client_encoding "+x.s.params.Value("client_encoding"), "SET client_encoding = 'UTF8'."), nil
 	}
-	c := &copyIn{plan: j.plan.Copy}
-	everywhere := c.plan == nil || len(c.plan.Key) == 0
-	if everywhere {
-		c.plan = nil
-	} else {
-		c.cutter = copyrows.New(cutFormat(&c.plan.Format), c.plan.Key)
+	c := &copyIn{plan: j.plan.Copy, shards: x.shards(j), ascii: x.s.circumstances().ASCII}
+	c.whole = c.plan == nil || len(c.plan.Key) == 0
+	if !c.whole || c.plan != nil && len(c.plan.Clocks) > 0 {
+		c.cutter = copyrows.New(cutFormat(&c.plan.Format), slices.Concat(c.plan.Key, c.plan.Clocks))
 	}
-	for i := range x.l.Shards {
-		b, err := x.branch(i, true)
+	if refusal := x.stampRows(c, j); refusal != nil {
+		return refusal, nil
+	}
+	text, err := c.plan.Text(j.text)
+	if err != nil {
+		return asRefusal(err)
+	}
+	for _, index := range c.shards {
+		b, err := x.branch(index, true)
 		if err != nil {
 			return asRefusal(err)
 		}
-		b.wrote = true
-		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
-			return nil, err
-		}
-		if i == 0 || !everywhere {
-			b.loud = x
-		}
 		c.taking = append(c.taking, b)
 	}
-	c.bufs = make([][]byte, len(c.taking))
+	if x.stale() {
+		return &wire.Error{Code: "40001", Message: "the map of buckets has changed", Cause: errStale}, nil
+	}
+	for _, b := range c.taking {
+		b.wrote = true
+	}
+	if refusal, err = x.lockCopies(j, c.taking); refusal != nil || err != nil {
+		if err == nil {
+			err = x.stopOthers()
+		}
+		return refusal, err
+	}
+	for i, b := range c.taking {
+		if err := b.send(wire.AppendQuery(nil, string(text))); err != nil {
+			return nil, err
+		}
+		if i == 0 || !c.whole {
+			b.loud = x
+		}
+	}
+	c.bufs, c.lines = make([][]byte, len(c.taking)), make([]copyLines, len(c.taking))
 	for i, b := range c.taking {
 		f, done, err := b.next(x.s)
 		switch {
@@ -80,11 +110,52 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 			b.c.Spoil("no answer to COPY")
 			return nil, errGarbage
 		case i == 0:
-			x.out = append(x.out, f.Raw...)
+			x.out = appendCopyIn(x.out, f.Raw, c.front.Count())
 		}
 	}
 	x.copying = c
 	return nil, nil
+}
+
+// stampRows has each row of a COPY get the values of columns that it has not.
+func (x *wide) stampRows(c *copyIn, j *job) *wire.Error {
+	stamps := c.plan.Stamps()
+	if len(stamps) == 0 {
+		return nil
+	}
+	var names []string
+	var values [][]byte
+	for i, s := range stamps {
+		if c.ascii && strings.ContainsFunc(s.Name, func(r rune) bool { return r > unicode.MaxASCII }) {
+			return notWide("COPY whose rows' column "+s.Name+" gets a default, in another client_encoding than the database's own", "Copy the column too.")
+		}
+		value := []byte(j.stamps[i])
+		if c.plan.Format.Name == "binary" {
+			var err error
+			if value, err = hex.DecodeString(j.stamps[i]); err != nil {
+				return notWide("COPY whose rows' column "+s.Name+" gets a default that is not known", "Copy the column too.")
+			}
+		}
+		names, values = append(names, s.Name), append(values, value)
+	}
+	front, err := copyrows.NewFront(cutFormat(&c.plan.Format), names, values)
+	if err != nil {
+		return notWide("COPY whose rows get a default that would be read as NULL", "Choose another text for NULL.")
+	}
+	c.front = front
+	return nil
+}
+
+// appendCopyIn appends a CopyInResponse without the first fields, of which the client does not know.
+func appendCopyIn(dst, raw []byte, without int) []byte {
+	const counted = wire.HeaderBytes + 3 // behind the format of all and the number of fields
+	if without == 0 || len(raw) < counted+2*without {
+		return append(dst, raw...)
+	}
+	dst, at := wire.Begin(dst, wire.MsgCopyInResponse)
+	dst = append(dst, raw[wire.HeaderBytes])
+	dst = binary.BigEndian.AppendUint16(dst, binary.BigEndian.Uint16(raw[wire.HeaderBytes+1:])-uint16(without))
+	return wire.End(append(dst, raw[counted+2*without:]...), at)
 }
 
 // endCopies ends copies that have begun on some shards because it could not on another.
@@ -203,33 +274,70 @@ func (x *wide) copySend(b *branch, buf *[]byte) error {
 
 // copyPiece keeps a piece of the stream for the shards that it is for.
 func (x *wide) copyPiece(c *copyIn, piece []byte, part copyrows.Part) *wire.Error {
+	if c.plan.Format.Name != "binary" || part == copyrows.Row {
+		c.count.add(piece, c.plan.Format.Name)
+	}
 	if part != copyrows.Row {
 		c.ended = part == copyrows.End
 		for i := range c.bufs {
-			c.bufs[i] = append(c.bufs[i], piece...)
+			c.give(i, piece, part)
 		}
 		return nil
 	}
 	c.rows++
 	fields := c.cutter.Fields()
-	key := make([]plan.CopyField, len(fields))
-	for i, f := range fields {
+	keys := len(c.plan.Key)
+	for _, f := range fields[keys:] {
+		if f.Given && c.plan.TellsTime(plan.CopyField{Null: f.Null, Value: f.Value}) {
+			return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("row %d of COPY has 'now', 'today', 'tomorrow' or 'yesterday', which each shard reads by its own clock", c.rows),
+				Hint: "Send the date or time itself."}
+		}
+	}
+	if c.whole {
+		for i := range c.bufs {
+			c.bufs[i] = append(c.bufs[i], piece...)
+		}
+		return nil
+	}
+	key := make([]plan.CopyField, keys)
+	for i, f := range fields[:keys] {
 		if !f.Given { // the server says that the row is too short
-			c.bufs[0] = append(c.bufs[0], piece...)
+			c.give(0, piece, part)
 			return nil
 		}
-		key[i] = plan.CopyField{Null: f.Null, Value: f.Value}
+		key[i] = c.plan.Field(i, f.Null, f.Value)
+	}
+	if c.ascii && !c.plan.ASCII(key) {
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("the key of row %d of COPY has letters beyond ASCII, and client_encoding %s is not the database's own", c.rows, x.s.params.Value("client_encoding")),
+			Hint: "SET client_encoding = '" + x.s.params.Value("server_encoding") + "', and send the rows in it."}
+	}
+	if why, certain := c.plan.NullKey(key); why != nil {
+		if !certain {
+			return planRefusal(why)
+		}
+		c.doomed = planRefusal(why)
+		c.give(0, piece, part) // the server says which row it was
+		return nil
 	}
 	at, ok := c.plan.Shard(key)
 	if !ok {
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("the key of row %d of COPY is NULL or cannot be read for certain", c.rows),
-			Hint: "Write dates and numbers in their plain forms (2024-01-31, -12.5); a key cannot be NULL."}
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: fmt.Sprintf("the key of row %d of COPY cannot be read for certain", c.rows),
+			Hint: "Write dates and numbers in their plain forms (2024-01-31, -12.5)."}
 	}
-	c.bufs[at] = append(c.bufs[at], piece...)
+	at = slices.Index(c.shards, at) // owners are among them
+	c.give(at, piece, part)
 	if n := len(piece); n > 0 && part == copyrows.Row && c.plan.Format.Name != "binary" && piece[n-1] != '\n' {
 		c.bufs[at] = append(c.bufs[at], '\n') // the last line, behind which another shard's may come
 	}
 	return nil
+}
+
+// give keeps a piece for one shard.
+func (c *copyIn) give(i int, piece []byte, part copyrows.Part) {
+	c.bufs[i] = c.front.Append(c.bufs[i], piece, part)
+	if c.plan.Format.Name != "binary" || part == copyrows.Row {
+		c.lines[i].add(piece, c.plan.Format.Name, c.count.lines)
+	}
 }
 
 // finishCopy ends the COPY on all shards; why it fails, "" if it does not.
@@ -251,16 +359,22 @@ func (x *wide) finishCopy(c *copyIn, why string) error {
 		}
 	}
 	sum := int64(0)
-	for _, b := range c.taking {
+	for i, b := range c.taking {
 		if err := b.drain(x.s); err != nil {
 			return err
 		}
 		if b.failed != nil && refusal == nil {
 			refusal = b.failed
+			if !c.whole {
+				refusal = c.lines[i].told(refusal, c.front)
+			}
 		}
-		if sum += counted(b.tag); c.plan == nil {
+		if sum += counted(b.tag); c.whole {
 			sum = counted(b.tag) // each has all rows
 		}
+	}
+	if refusal == nil {
+		refusal = c.doomed
 	}
 	if refusal != nil {
 		x.refuse(refusal)
@@ -277,11 +391,20 @@ func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
 	}
 	begins := !x.bare(j)
 	var taking []*branch
-	for i, index := range j.plan.Shards {
+	for _, index := range j.plan.Shards {
 		b, err := x.branch(index, begins)
 		if err != nil {
 			return asRefusal(err)
 		}
+		taking = append(taking, b)
+	}
+	if x.stale() {
+		return &wire.Error{Code: "40001", Message: "the map of buckets has changed", Cause: errStale}, nil
+	}
+	if refusal, err = x.bareLevels(begins, taking); refusal != nil || err != nil {
+		return refusal, err
+	}
+	for i, b := range taking {
 		text := j.text
 		if j.plan.Parts != nil {
 			if text, err = j.plan.Parts.Text(i, j.text); err != nil {
@@ -293,7 +416,6 @@ func (x *wide) copyOut(j *job) (refusal *wire.Error, err error) {
 			return nil, err
 		}
 		b.loud = x
-		taking = append(taking, b)
 	}
 	rows := int64(0)
 	for i, b := range taking {

@@ -30,6 +30,7 @@ type job struct {
 	describe bool   // the client wants to hear of the columns
 	extended bool   // it came by the extended protocol
 	plan     plan.Plan
+	stamps   []string // values of what the plan stamps rows with
 }
 
 // resultFormats are the formats that the client asks for.
@@ -81,32 +82,13 @@ func (x *wide) number(j *job) (refusal *wire.Error, err error) {
 	}
 	var numbers []int64
 	sql := fmt.Sprintf("SELECT pg_catalog.nextval(%s) FROM pg_catalog.generate_series(1, %d)", quoteLiteral(n.Sequence), n.Count)
-	if err := b.send(wire.AppendQuery(nil, sql)); err != nil {
-		return nil, err
-	}
-	for {
-		f, done, err := b.next(x.s)
-		if err != nil {
-			return nil, err
-		}
-		if done {
-			break
-		}
-		if f.Type != wire.MsgDataRow {
-			continue
-		}
-		fields, err := wire.RowFields(f.Body())
-		if err != nil || len(fields) != 1 {
-			return nil, errGarbage
-		}
+	err = b.query(x.s, sql, func(fields [][]byte) error {
 		v, err := strconv.ParseInt(string(fields[0]), 10, 64)
-		if err != nil {
-			return nil, errGarbage
-		}
 		numbers = append(numbers, v)
-	}
-	if b.failed != nil {
-		return b.failed, nil
+		return err
+	})
+	if err != nil {
+		return asRefusal(err)
 	}
 	if len(numbers) != n.Count {
 		return nil, errGarbage
@@ -116,6 +98,42 @@ func (x *wide) number(j *job) (refusal *wire.Error, err error) {
 	if j.plan.Kind == plan.Refused {
 		return planRefusal(j.plan.Refusal), nil
 	}
+	return nil, nil
+}
+
+// stamp asks the home shard for the defaults that are one value for all rows of an INSERT or a COPY, such as now().
+func (x *wide) stamp(j *job) (refusal *wire.Error, err error) {
+	stamps := j.plan.Parts.Stamps()
+	for _, s := range j.plan.Copy.Stamps() {
+		stamps = append(stamps, s.Value)
+	}
+	if len(stamps) == 0 {
+		return nil, nil
+	}
+	b, err := x.branch(x.l.Home, true)
+	if err != nil {
+		return asRefusal(err)
+	}
+	var values []string
+	err = b.query(x.s, "SELECT "+strings.Join(stamps, ", "), func(fields [][]byte) error {
+		for _, f := range fields {
+			if f == nil {
+				return notWide("rows of several shards that get a default which is NULL now", "Give the rows a value.")
+			}
+			values = append(values, string(f))
+		}
+		return nil
+	})
+	if err != nil {
+		return asRefusal(err)
+	}
+	if len(values) != len(stamps) {
+		return nil, errGarbage
+	}
+	if j.plan.Parts != nil {
+		j.plan.Parts = j.plan.Parts.Stamped(values)
+	}
+	j.stamps = values
 	return nil, nil
 }
 
@@ -146,8 +164,35 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if x.failed {
 		return failedTransaction(), nil
 	}
-	j.plan = x.s.planOf(x.l, j.st, j.text, &plan.Values{SQL: j.text, Params: j.params, Known: true})
+	h := holding{s: x.s, cluster: x.cluster}
+	defer x.endHold(&h)
+	alone, mark := x.begins(), len(x.out)
+	for {
+		if refusal, err = x.plan(j, &h); refusal != nil || err != nil {
+			return refusal, err
+		}
+		refusal, err = x.carryOut(j)
+		switch {
+		case err != nil || refusal == nil:
+			return refusal, err
+		case errors.Is(refusal.Cause, errStale): // nothing of it was sent
+		case errors.Is(refusal.Cause, errFenced) && alone && !x.told && j.plan.Kind != plan.CopyIn:
+			if refusal, err = x.fenced(&h); refusal != nil || err != nil {
+				return refusal, err
+			}
+		default:
+			return refusal, nil
+		}
+		x.out = x.out[:min(mark, len(x.out))]
+	}
+}
+
+// carryOut runs a statement that is planned.
+func (x *wide) carryOut(j *job) (refusal *wire.Error, err error) {
+	x.told = false
 	switch {
+	case j.plan.Kind == plan.Refused && j.st.Unparsed:
+		return x.syntax(j, planRefusal(j.plan.Refusal))
 	case j.plan.Kind == plan.Refused:
 		return planRefusal(j.plan.Refusal), nil
 	case j.plan.Kind == plan.Any && x.s.db.Hazards.Reading(j.st).Verdict != catalog.Read:
@@ -165,11 +210,22 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if refusal, err = x.number(j); refusal != nil || err != nil {
 		return refusal, err
 	}
+	if refusal, err = x.stamp(j); refusal != nil || err != nil {
+		return refusal, err
+	}
+	if refusal, err = x.typeParameters(j); refusal != nil || err != nil {
+		return refusal, err
+	}
 	if done, refusal, err := x.settings(j); done {
 		return refusal, err
 	}
 	x.s.story.add(j.st, j.text)
 	x.s.routeShards(x.l, &j.plan, x.shards(j)...)
+	if j.plan.Copy != nil && !j.extended {
+		if refusal, err := x.copyColumns(j); refusal != nil || err != nil {
+			return refusal, err
+		}
+	}
 	switch j.plan.Kind {
 	case plan.CopyIn:
 		return x.beginCopy(j)
@@ -179,7 +235,7 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 	if j.st.Effects&(parser.CopyIn|parser.CopyOut) != 0 {
 		return notWide("this COPY inside a transaction over several shards", "Run it by itself."), nil
 	}
-	if j.plan.Outside {
+	if j.plan.Outside || j.plan.Apart && !x.explicit && x.single {
 		return x.outside(j)
 	}
 	mark := len(x.out)
@@ -205,6 +261,9 @@ func (x *wide) refuses(j *job) *wire.Error {
 	}
 	if e := x.s.surveyOwn(x.l, j.st); e != nil {
 		return e
+	}
+	if len(j.st.Commands) == 1 && j.st.Commands[0].Kind == parser.Lock && !x.explicit { // the server would see a block of ours
+		return &wire.Error{Code: "25P01", Message: "LOCK TABLE can only be used in transaction blocks"}
 	}
 	return x.l.unnumbered(j.st)
 }
@@ -302,12 +361,6 @@ func (x *wide) shards(j *job) []int {
 	switch j.plan.Kind {
 	case plan.One:
 		return []int{j.plan.Shard}
-	case plan.Everywhere:
-		all := make([]int, len(x.l.Shards))
-		for i := range all {
-			all[i] = i
-		}
-		return all
 	}
 	return j.plan.Shards
 }
@@ -324,11 +377,28 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		if taking[i], err = x.branch(index, begins); err != nil {
 			return asRefusal(err)
 		}
-		taking[i].wrote = taking[i].wrote || writes
+	}
+	if x.stale() {
+		return &wire.Error{Code: "40001", Message: "the map of buckets has changed", Cause: errStale}, nil
+	}
+	for _, b := range taking {
+		b.wrote = b.wrote || writes
+	}
+	if refusal, err = x.bareLevels(begins, taking); refusal != nil || err != nil {
+		return refusal, err
 	}
 	x.follows(taking)
-	if len(j.st.Commands) > 1 && len(taking) == 1 && !j.extended {
-		refusal, err = x.texts(j, taking[0])
+	if refusal, err = x.lockCopies(j, taking); refusal != nil || err != nil {
+		if err == nil {
+			err = x.stopOthers()
+		}
+		return refusal, err
+	}
+	if len(j.plan.Locks) > 0 && x.stale() { // it has waited for others, and there may be one more copy to write
+		return &wire.Error{Code: "40001", Message: "the map of buckets has changed", Cause: errStale}, nil
+	}
+	if len(j.st.Commands) > 1 && !j.extended {
+		refusal, err = x.texts(j, taking)
 		x.told = true // what came before an error stands
 	} else {
 		refusal, err = x.answer(j, taking)
@@ -360,16 +430,43 @@ func (x *wide) follows(taking []*branch) {
 	s.advances, s.notifies = false, false
 }
 
-// texts runs a text of several statements on one shard.
-func (x *wide) texts(j *job, b *branch) (refusal *wire.Error, err error) {
+// texts runs a text of several statements on one shard, or on all one after the other, of which the first answers and the others must agree.
+func (x *wide) texts(j *job, taking []*branch) (refusal *wire.Error, err error) {
+	var first []string
+	for i, b := range taking {
+		tags, err := x.textsOn(j, b, i == 0)
+		switch {
+		case err != nil:
+			return nil, err
+		case b.failed != nil:
+			return b.failed, nil
+		case i == 0:
+			first = tags
+		case !slices.Equal(tags, first):
+			return disagree(taking[0], strings.Join(first, ", "), b, strings.Join(tags, ", ")), nil
+		}
+	}
+	return nil, nil
+}
+
+// textsOn runs a text of several statements on one shard, and returns their tags.
+func (x *wide) textsOn(j *job, b *branch, shown bool) (tags []string, err error) {
 	if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
 		return nil, err
 	}
-	b.loud = x
+	if shown {
+		b.loud = x
+	}
 	for {
 		f, done, err := b.next(x.s)
 		if done || err != nil {
-			return b.failed, err
+			return tags, err
+		}
+		if f.Type == wire.MsgCommandComplete {
+			tags = append(tags, b.tag)
+		}
+		if !shown {
+			continue
 		}
 		switch f.Type {
 		case wire.MsgCommandComplete:
@@ -390,6 +487,7 @@ func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error)
 	if err != nil {
 		return asRefusal(err)
 	}
+	inTurn := len(taking) > 1 && x.inTurn(j)
 	for i, b := range taking {
 		text := j.text
 		if j.plan.Parts != nil {
@@ -404,15 +502,29 @@ func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error)
 		if i == 0 || j.plan.Kind != plan.Everywhere {
 			b.loud = x
 		}
-	}
-	var rows int64
-	returns := false
-	for i, b := range taking {
-		if refusal, err = x.head(b); refusal != nil || err != nil {
+		if !inTurn {
+			continue
+		}
+		if refusal, err = x.begun(b); refusal != nil || err != nil {
 			return refusal, err
 		}
-		returns = returns || i == 0 && b.fields != nil
 	}
+	var rows int64
+	for i, b := range taking {
+		if inTurn {
+			break
+		}
+		if refusal, err = x.head(b); refusal != nil || err != nil {
+			if refusal != nil && refusal.Code == wire.CodeProtocolViolation && i > 0 { // there are not as many columns as formats
+				refusal = unlike(b.db.Shard() + " has other columns than " + taking[0].db.Shard())
+			}
+			return refusal, err
+		}
+	}
+	if refusal, err = agreeInColumns(taking); refusal != nil || err != nil {
+		return refusal, err
+	}
+	returns := taking[0].fields != nil
 	if returns {
 		if rows, err = x.merge(j, taking, shape); err != nil {
 			return asRefusal(err)
@@ -440,6 +552,41 @@ func (x *wide) answer(j *job, taking []*branch) (refusal *wire.Error, err error)
 	return nil, nil
 }
 
+// inTurn reports whether the shards carry j out one after the other, in their order: those of which two may take locks that both
+// want. At once, each would begin on another shard, and they would wait for each other for ever where one server would have
+// let the second wait for the first. What only inserts rows locks none that others want, but by its unique keys.
+func (x *wide) inTurn(j *job) bool {
+	if x.s.db.Hazards.Reading(j.st).Verdict == catalog.Read {
+		return false
+	}
+	if j.plan.Kind == plan.Everywhere {
+		return true
+	}
+	for i := range j.st.Commands {
+		cmd := &j.st.Commands[i]
+		if cmd.Kind != parser.Insert {
+			return true
+		}
+		for _, t := range cmd.Tables { // of ON CONFLICT, and of WITH
+			if t.Access&parser.Alters != 0 && t.Access&parser.Reads != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// begun is head, and waits until the shard has carried the statement out, or for the first of many rows.
+func (x *wide) begun(b *branch) (refusal *wire.Error, err error) {
+	if refusal, err = x.head(b); refusal != nil || err != nil {
+		return refusal, err
+	}
+	if err = b.look(x.s); err != nil {
+		return nil, err
+	}
+	return b.failed, nil
+}
+
 // head reads a branch's answer up to the description of its columns, or to its end.
 func (x *wide) head(b *branch) (refusal *wire.Error, err error) {
 	for {
@@ -458,17 +605,25 @@ func (x *wide) head(b *branch) (refusal *wire.Error, err error) {
 	}
 }
 
+// disagree is the error where two shards have different copies of a table.
+func disagree(one *branch, tag string, other *branch, others string) *wire.Error {
+	return &wire.Error{Code: "XX001", Message: "shards do not agree on a table of which each has a whole copy",
+		Detail: fmt.Sprintf("%s answers %q, %s answers %q.", one.db.Shard(), tag, other.db.Shard(), others), Hint: "pgtier check compares them."}
+}
+
 // tag is what completes the answer: counts of rows are added up, and reference tables must agree.
 func (j *job) tag(taking []*branch, rows int64, returns bool) (string, *wire.Error) {
 	first := taking[0].tag
 	if len(taking) == 1 || j.plan.Explain {
 		return first, nil
 	}
+	if j.plan.Kind == plan.Everywhere && j.plan.Parts != nil { // one shard has the rows
+		return taking[j.plan.Shard].tag, nil
+	}
 	if j.plan.Kind == plan.Everywhere {
 		for _, b := range taking[1:] {
 			if b.tag != first {
-				return "", &wire.Error{Code: "XX001", Message: "shards do not agree on a table of which each has a whole copy",
-					Detail: fmt.Sprintf("%s answers %q, %s answers %q.", taking[0].db.Shard(), first, b.db.Shard(), b.tag), Hint: "pgtier check compares them."}
+				return "", disagree(taking[0], first, b, b.tag)
 			}
 		}
 		return first, nil

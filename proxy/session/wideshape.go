@@ -26,8 +26,8 @@ type columns struct {
 	description []byte  // RowDescription of the latter
 }
 
-// shapes remembers columns by statement. The zero value is empty; safe for concurrent use.
-type shapes struct {
+// Shapes remembers columns by statement. The zero value is empty; safe for concurrent use.
+type Shapes struct {
 	known sync.Map // shapeKey → *columns
 	count atomic.Int64
 }
@@ -40,7 +40,7 @@ type shapeKey struct {
 // maxShapes bounds what is remembered; forgetting costs a question each.
 const maxShapes = 1000
 
-func (m *shapes) keep(key shapeKey, c *columns) {
+func (m *Shapes) keep(key shapeKey, c *columns) {
 	if m.count.Add(1) > maxShapes {
 		m.known.Clear()
 		m.count.Store(1)
@@ -67,7 +67,7 @@ func (x *wide) shape(j *job, b *branch) (*shape, error) {
 // columns asks b's server for the columns of j's text, and of that which the shards are sent.
 func (x *wide) columns(j *job, b *branch) (*columns, error) {
 	key := shapeKey{st: j.st, types: typesKey(j.types)}
-	if c, ok := x.l.shapes.known.Load(key); ok {
+	if c, ok := x.l.Shapes.known.Load(key); ok {
 		return c.(*columns), nil
 	}
 	text := j.text
@@ -92,7 +92,7 @@ func (x *wide) columns(j *job, b *branch) (*columns, error) {
 		case done && b.failed != nil:
 			return nil, b.failed
 		case done:
-			x.l.shapes.keep(key, c)
+			x.l.Shapes.keep(key, c)
 			return c, nil
 		case f.Type == wire.MsgRowDescription && first:
 			c.parts, first = b.fields, false
@@ -169,5 +169,5 @@ func (x *wide) mergeConfig() merge.Config {
 		digits = 1 // PostgreSQL's own, since version 12
 	}
 	return merge.Config{Memory: int64(x.s.env.limit().SessionMemory), Settings: merge.Settings{DateStyle: value("DateStyle"),
-		IntervalStyle: value("IntervalStyle"), ByteaOutput: value("bytea_output"), ExtraFloatDigits: digits}}
+		IntervalStyle: value("IntervalStyle"), ByteaOutput: value("bytea_output"), ExtraFloatDigits: digits, Foreign: x.s.circumstances().ASCII}}
 }

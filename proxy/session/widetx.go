@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
 	"pgtier/parser"
 	"pgtier/proxy/wire"
+	"pgtier/router/catalog"
 )
 
 // control serves what begins and ends transactions, and what has to be done on all their shards. done is false for other
@@ -175,6 +177,9 @@ func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, er
 	if cmd.Kind == parser.RollbackTo {
 		x.failed = false
 	}
+	if refusal, err = x.changedLevel(j.text); refusal != nil || err != nil {
+		return refusal, err
+	}
 	x.complete(x.branches[0].tag)
 	return nil, nil
 }
@@ -239,6 +244,9 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 	if x.readOnly() { // whatever its functions are, they have changed nothing
 		readers, writers = append(readers, writers...), nil
 	}
+	if refusal, err = x.unfit(writers); err != nil {
+		return nil, err
+	}
 	for _, b := range readers {
 		if refusal == nil {
 			refusal, err = x.commitOne(b)
@@ -265,6 +273,35 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 		return nil, fateUnknown()
 	}
 	return nil, nil
+}
+
+// unfit refuses a change of the schema after which statements would be refused that were not before, as no shard by itself
+// would: it knows nothing of the others' rows.
+func (x *wide) unfit(writers []*branch) (refusal *wire.Error, err error) {
+	at := slices.IndexFunc(writers, func(b *branch) bool { return b.index == x.l.Home })
+	if at < 0 || !x.s.txn.ddl || x.s.circumstances().ASCII { // names in another encoding are not those that are known
+		return nil, nil
+	}
+	var all []catalog.Querier
+	if len(writers) == len(x.l.Members) {
+		for _, index := range x.l.Members {
+			if at := slices.IndexFunc(writers, func(b *branch) bool { return b.index == index }); at >= 0 {
+				all = append(all, branchQuerier{x.s, writers[at]})
+			}
+		}
+	}
+	return asRefusal(x.l.Fits(context.Background(), branchQuerier{x.s, writers[at]}, all))
+}
+
+// branchQuerier reads the catalog as a branch's transaction sees it.
+type branchQuerier struct {
+	s *Session
+	b *branch
+}
+
+// Query implements catalog.Querier. It goes on until the server has answered or the session ends, whatever ctx does.
+func (q branchQuerier) Query(_ context.Context, sql string, visit func(fields [][]byte) error) error {
+	return q.b.query(q.s, sql, visit)
 }
 
 // spoilChanged gives up those that have made the transaction's settings last, though it is undone.
@@ -393,7 +430,10 @@ func IdentifierPrefix(database string) string {
 }
 
 // part names the branch's part of a transaction: several shards may be databases of one server, where such names are unique.
-func (b *branch) part(gid string) string { return gid + ":" + b.db.Shard() }
+func (b *branch) part(gid string) string { return partOf(gid, b.db.Shard()) }
+
+// partOf names a shard's part.
+func partOf(gid, shard string) string { return gid + ":" + shard }
 
 // quoteLiteral writes text as a string literal.
 func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
@@ -481,11 +521,30 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 	if len(left) == 0 {
 		return
 	}
-	x.s.log.Warn("a transaction over several shards is left to recovery", zap.String("gid", gid), zap.Strings("shards", left))
+	if act == "COMMIT PREPARED" {
+		if left = x.insist(left, gid); len(left) == 0 {
+			return
+		}
+	}
+	x.s.logger().Warn("a transaction over several shards is left to recovery", zap.String("gid", gid), zap.Strings("shards", left))
 	x.cluster.Unsettled()
 	if act == "COMMIT PREPARED" {
 		x.warn("01000", "the transaction is committed, but is not visible yet on "+strings.Join(left, ", "))
 	}
+}
+
+// insist carries out a commit on shards that were lost in the middle of it, before the client hears that it is committed: until then what is read there is
+// from before. It waits for a shard as long as statements do, and returns those that have not come back.
+func (x *wide) insist(shards []string, gid string) (left []string) {
+	s := x.s
+	ctx, done := s.stoppable(time.Now().Add(s.db.Reads().Failover))
+	defer done()
+	for _, shard := range shards {
+		if err := x.cluster.Finish(ctx, shard, s.role, partOf(gid, shard)); err != nil {
+			left = append(left, shard)
+		}
+	}
+	return left
 }
 
 // release gives all branches back, in the settings that the transaction has left.
@@ -520,6 +579,7 @@ func (x *wide) release() error {
 	}
 	s.txn.clear()
 	s.story.clear()
+	s.trail.clear()
 	s.db.Stats.Transactions.Add(1)
 	return err
 }

@@ -101,6 +101,13 @@ func (w *written) note(h Hazards, st *parser.Statement) {
 	}
 }
 
+// Wrote makes known that the tables may have been written just now, or anything. Safe for concurrent use.
+func (d *Database) Wrote(tables []string, all bool) {
+	if f := d.Fleet.Load(); f != nil {
+		d.Writes.note(tables, all, f.Committed())
+	}
+}
+
 // noteWrites follows what a statement may change.
 func (s *Session) noteWrites(st *parser.Statement) {
 	if s.at.Fleet.Load() != nil || s.wide != nil {

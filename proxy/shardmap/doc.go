@@ -1,21 +1,22 @@
 // Package shardmap answers: which shard owns which bucket now, and how does every proxy learn it?
 //
-// The maps of a sharded database stand in the control database, in schema pgtier, one row a version; a new version is put there by one statement that
-// succeeds only behind the version it was made from (Watcher.Advance). What is fixed for the life of the data (number of buckets, function,
-// home, keys) stands beside them, so that a proxy with another configuration refuses instead of looking for rows where they are not. Each
-// shard carries a mark that says which map it belongs to and by what name: swapped URLs and a forgotten control database are noticed.
+// The maps of a sharded database stand in the control database, in schema pgtier, one row a version, and beside them the motion: what moves of buckets ask of
+// proxies now. Both are changed by Mover.Change alone, one transaction that succeeds only behind what it was made from. What is fixed for the life of the data
+// (number of buckets, function, home, keys) stands there too, so that a proxy with another configuration refuses instead of looking for rows where
+// they are not. Each shard carries a mark that says which map it belongs to and by what name: swapped URLs and a forgotten control database are noticed.
 //
-// A Watcher asks once a second. It does not LISTEN: that would need a connection held open and polls for when it breaks, and nothing depends on
-// how fast a map spreads, because the fence that keeps writes off a moved bucket is in the shards themselves. While the control database
-// cannot be asked, the last known map stays in force, and Watcher.Age tells how old it is.
+// A Watcher asks once a second, and every few milliseconds while the motion says so. It does not LISTEN: that would need a connection held open and polls
+// for when it breaks. What it acts by it says in the control database, which Mover.Await waits for; without an answer for Lease it may send nothing to a
+// shard, but for those whose own managers know of no newer motion (Watcher.Leased).
 //
-// DESIGN.md has the objects, and the argument for who may write a transaction's decision.
+// DESIGN.md has the objects, the argument for leases, and for who may write a transaction's decision.
 package shardmap
 
 import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"pgtier/router/shard"
 )
@@ -39,8 +40,20 @@ type Config struct {
 	Home shard.Name
 	// Tables are the declared tables.
 	Tables []Table
-	// Who names this proxy in the maps that it makes; it may be "".
+	// Who names this proxy in the maps that it makes, and where it says what it acts by; it may be "".
 	Who string
+	// Lease is how long a proxy that does not hear of the control database goes on; 0 is DefaultLease. It is the same for all proxies and movers.
+	Lease time.Duration
+}
+
+// DefaultLease is long enough for a control database to fail over, and short enough to wait twice for a proxy that is gone.
+const DefaultLease = 10 * time.Second
+
+func (c *Config) lease() time.Duration {
+	if c.Lease > 0 {
+		return c.Lease
+	}
+	return DefaultLease
 }
 
 // Table is a declared table.

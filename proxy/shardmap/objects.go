@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+
+	"pgtier/router/shard"
 )
 
 // creating is the advisory lock that makes proxies create objects one after another: IF NOT EXISTS alone fails when two do it at once. The number is
@@ -13,7 +15,11 @@ const creating = 0x706774696572
 // ControlSQL creates the objects of a control database. It can be run by hand, by any role that may create a schema, and again.
 //
 //   - pgtier.sharding: what is fixed for the life of a database. id tells one database's maps from those made anew, secret proves decisions (see Seal).
-//   - pgtier.map: all maps that were in force; the highest version is. No row is ever changed.
+//   - pgtier.map: all maps that were in force; the highest version is. No row is ever changed. members are the shards that statements may go to, ""
+//     where the owners and home are all of them.
+//   - pgtier.motion: what moves of buckets ask of proxies now (see Motion), one row a database at most; number is that of the last change, raised_at is when
+//     pgtier.motion_seen was last raised on the shards.
+//   - pgtier.proxy: the proxies that serve a database, with what each acts by, and when it last said so.
 //   - pgtier.sharded: the tables that have been declared, by the key that their rows were placed by; "" for a reference table.
 const ControlSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.sharding (
@@ -25,14 +31,25 @@ CREATE TABLE IF NOT EXISTS pgtier.map (
 CREATE TABLE IF NOT EXISTS pgtier.sharded (
 	database text NOT NULL REFERENCES pgtier.sharding, schema text NOT NULL, name text NOT NULL, key text NOT NULL,
 	made_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (database, schema, name));
-REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded FROM PUBLIC;
+ALTER TABLE pgtier.map ADD COLUMN IF NOT EXISTS members text NOT NULL DEFAULT '';
+CREATE TABLE IF NOT EXISTS pgtier.motion (
+	database text PRIMARY KEY REFERENCES pgtier.sharding, number bigint NOT NULL CHECK (number > 0), moving text NOT NULL, held text NOT NULL,
+	held_references boolean NOT NULL, frozen boolean NOT NULL, near boolean NOT NULL, raised_at timestamptz NOT NULL,
+	made_at timestamptz NOT NULL, made_by text NOT NULL);
+CREATE TABLE IF NOT EXISTS pgtier.proxy (
+	database text NOT NULL REFERENCES pgtier.sharding, name text NOT NULL, number bigint NOT NULL, version bigint NOT NULL, shards text NOT NULL,
+	at timestamptz NOT NULL, PRIMARY KEY (database, name));
+REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier.proxy FROM PUBLIC;
 `
 
 // ShardSQL creates the objects of a shard. It can be run by hand, by any role that may create a schema, and again.
 //
 //   - pgtier.shard: one row, the mark that says which map this database belongs to.
-//   - pgtier.xact: the decisions of transactions over several shards whose anchor this shard is (see Seal).
+//   - pgtier.xact: the decisions of transactions over several shards whose anchor this shard is (see Seal). at is when each was made, be the transaction
+//     as old as it may.
 //   - pgtier.decide, pgtier.settle: the only way for other roles than the owner to write one.
+//   - pgtier.motion_seen: the number of the last motion that began with nothing in motion: a proxy that cannot ask the control database learns here that
+//     it has to. A sequence, because no snapshot is in its way.
 //   - pgtier.next_id: a number that no shard gives twice, and no two shards give: the proxy has pgtier.ids step by shard.
 const ShardSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.shard (
@@ -40,13 +57,14 @@ CREATE TABLE IF NOT EXISTS pgtier.shard (
 	made_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE IF NOT EXISTS pgtier.xact (
 	gid text PRIMARY KEY, decision text NOT NULL CHECK (decision IN ('commit', 'abort')), at timestamptz NOT NULL DEFAULT now());
+CREATE INDEX IF NOT EXISTS xact_at ON pgtier.xact (at);
 CREATE OR REPLACE FUNCTION pgtier.decide(gid text, proof text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
 BEGIN
 	PERFORM FROM pgtier.shard AS s WHERE encode(sha256(convert_to(s.secret || encode(sha256(convert_to(s.secret || decide.gid, 'UTF8')), 'hex'), 'UTF8')), 'hex') = decide.proof;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'only pgtier decides transactions' USING ERRCODE = 'insufficient_privilege';
 	END IF;
-	INSERT INTO pgtier.xact (gid, decision) VALUES (decide.gid, 'commit');
+	INSERT INTO pgtier.xact (gid, decision, at) VALUES (decide.gid, 'commit', clock_timestamp());
 END $pgtier$;
 CREATE OR REPLACE FUNCTION pgtier.settle(gid text, proof text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
 DECLARE
@@ -56,7 +74,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'only pgtier decides transactions' USING ERRCODE = 'insufficient_privilege';
 	END IF;
-	INSERT INTO pgtier.xact AS x (gid, decision) VALUES (settle.gid, 'abort') ON CONFLICT ON CONSTRAINT xact_pkey DO NOTHING;
+	INSERT INTO pgtier.xact AS x (gid, decision, at) VALUES (settle.gid, 'abort', clock_timestamp()) ON CONFLICT ON CONSTRAINT xact_pkey DO NOTHING;
 	SELECT x.decision INTO STRICT stands FROM pgtier.xact AS x WHERE x.gid = settle.gid;
 	RETURN stands;
 END $pgtier$;
@@ -64,15 +82,19 @@ CREATE SEQUENCE IF NOT EXISTS pgtier.ids;
 CREATE OR REPLACE FUNCTION pgtier.next_id() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
 	SELECT nextval('pgtier.ids')
 $pgtier$;
-REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids FROM PUBLIC;
+CREATE SEQUENCE IF NOT EXISTS pgtier.motion_seen MINVALUE 0 START 0;
+REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgtier TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id() TO PUBLIC;
 `
 
-// Whether the objects are there; the one made last is asked for.
+// Whether the objects are there. Those made by an earlier version lack the ones that came later, and are made whole.
 const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
-	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL`
+	controlWhole = `SELECT pg_catalog.to_regclass('pgtier.proxy') IS NOT NULL`
+	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
+AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL`
+	markThere = `SELECT pg_catalog.to_regclass('pgtier.shard') IS NOT NULL`
 )
 
 // Missing is the error of a role that may not create what pgtier needs.
@@ -117,9 +139,15 @@ func ensure(ctx context.Context, q Querier, place, there, sql string) error {
 	return nil
 }
 
+// EnsureShard creates what ShardSQL does on a shard, unless it is there. A role that may not is told so by a Missing.
+func EnsureShard(ctx context.Context, q Querier, name shard.Name) error {
+	return ensure(ctx, q, "shard "+string(name), shardThere, ShardSQL)
+}
+
 // grants lets a role that does not own the objects work with them.
 func grants(role string) string {
-	return "GRANT USAGE ON SCHEMA pgtier TO " + role + ";\nGRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA pgtier TO " + role + ";\n"
+	return "GRANT USAGE ON SCHEMA pgtier TO " + role + ";\nGRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgtier TO " + role +
+		";\nGRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA pgtier TO " + role + ";\n"
 }
 
 func nothing([][]byte) error { return nil }

@@ -47,20 +47,7 @@ func (q *connQuerier) Query(ctx context.Context, sql string, visit func(fields [
 	if q.shut {
 		return errShut
 	}
-	reader := q.conn.Exec(ctx, sql)
-	var err error
-	for reader.NextResult() {
-		rows := reader.ResultReader()
-		for rows.NextRow() {
-			if err == nil {
-				err = visit(rows.Values())
-			}
-		}
-	}
-	if closed := reader.Close(); closed != nil {
-		return closed
-	}
-	return err
+	return pgtest.NewQuerier(q.conn).Query(ctx, sql, visit)
 }
 
 // rig is two shards, each a database of a server of its own, and a control database.
@@ -243,7 +230,7 @@ func TestProxiesStartingAtOnceAgree(t *testing.T) {
 	}
 }
 
-func TestAdvanceReachesEveryWatcherAndOneWins(t *testing.T) {
+func TestChangeReachesEveryWatcherAndOneWins(t *testing.T) {
 	r := newRig(t)
 	var clients []*client
 	for range 4 {
@@ -251,44 +238,46 @@ func TestAdvanceReachesEveryWatcherAndOneWins(t *testing.T) {
 		r.holds(w)
 		clients = append(clients, r.run(w))
 	}
-	first := clients[0].State().Map
+	first := r.read(r.mover())
 	var (
-		advancing sync.WaitGroup
-		mu        sync.Mutex
-		won       []string
+		changing sync.WaitGroup
+		mu       sync.Mutex
+		won      []*Current
 	)
-	for i, w := range clients {
-		next, err := first.Moved(2, "s1", shard.Bucket(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		advancing.Go(func() {
-			err := w.Advance(t.Context(), 1, next)
+	for i := range clients {
+		next := r.moved(first, "s1", shard.Bucket(i))
+		m := r.mover()
+		changing.Go(func() {
+			now, err := m.Change(t.Context(), first, next)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err == nil:
-				won = append(won, next.String())
+				won = append(won, now)
 			case !errors.Is(err, ErrMoved):
 				t.Error(err)
 			}
 		})
 	}
-	advancing.Wait()
+	changing.Wait()
 	if len(won) != 1 {
 		t.Fatalf("%d won: %v", len(won), won)
 	}
 	for _, w := range clients {
-		until(t, "the map of version 2 is in force", func() bool { s := w.State(); return s.Map != nil && s.Map.Version() == 2 && s.Map.String() == won[0] })
+		until(t, "the map of version 2 is in force", func() bool {
+			s := w.State()
+			return s.Map != nil && s.Map.Version() == 2 && s.Map.String() == won[0].Map.String() && s.Motion.Number == 1
+		})
 	}
-	back, err := first.Moved(3, "s0", 0)
-	if err != nil {
-		t.Fatal(err)
+	m := r.mover()
+	next := r.moved(won[0], "s0", 0)
+	if now, err := m.Change(t.Context(), won[0], next); err != nil || now.Map.Version() != 3 || now.Motion.Number != 2 {
+		t.Errorf("to version 3: %+v, %v", now, err)
 	}
-	if err := clients[1].Advance(t.Context(), 2, back); err != nil || clients[1].State().Map.Version() != 3 {
-		t.Errorf("to version 3: %v, %d", err, clients[1].State().Map.Version())
+	if _, err := m.Change(t.Context(), next, next); !errors.Is(err, ErrMoved) {
+		t.Errorf("behind a motion that is not in force any more: %v", err)
 	}
-	if err := clients[1].Advance(t.Context(), 3, back); err == nil || errors.Is(err, ErrMoved) {
+	if _, err := m.Change(t.Context(), r.read(m), won[0]); err == nil || errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "version 2 does not follow 3, 4 does") {
 		t.Errorf("to a version that does not follow: %v", err)
 	}
 }
@@ -305,13 +294,6 @@ func TestLostControlKeepsTheLastMap(t *testing.T) {
 	}
 	if w.State() != held {
 		t.Errorf("got %+v", w.State())
-	}
-	next, err := held.Map.Moved(2, "s1", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Advance(t.Context(), 1, next); !errors.Is(err, errShut) {
-		t.Errorf("advance: %v", err)
 	}
 	w.control.set(false)
 	until(t, "the map is current again", func() bool { return w.Age() < 100*time.Millisecond })
@@ -390,7 +372,7 @@ func TestConfigurationThatDoesNotFitIsRefused(t *testing.T) {
 func TestControlThatIsAnotherIsRefused(t *testing.T) {
 	r := newRig(t)
 	w := r.watcher()
-	held := r.holds(w)
+	r.holds(w)
 	// The key control forgotten: another database, without a map.
 	forgotten := r.watcher()
 	empty := pgtest.Database(t, r.servers[1])
@@ -402,13 +384,12 @@ func TestControlThatIsAnotherIsRefused(t *testing.T) {
 	// Two names for one database.
 	r.refuses(r.watcher(func(c *Config) { c.Database = "alias" }), "as shard s0 of database app")
 
-	next, err := held.Map.Moved(2, "s1", 0)
-	if err != nil {
+	m := r.mover()
+	was := r.read(m)
+	if _, err := m.Change(t.Context(), was, r.moved(was, "s1", 0)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Advance(t.Context(), 1, next); err != nil {
-		t.Fatal(err)
-	}
+	r.holds(w)
 	r.sql(0, r.control, "DELETE FROM pgtier.map WHERE version = 2")
 	for range 2 { // once refused, it stays
 		r.refuses(w, "went back from version 2 to 1")
@@ -424,7 +405,7 @@ func TestControlThatIsAnotherIsRefused(t *testing.T) {
 func TestInspectChangesNothing(t *testing.T) {
 	r := newRig(t)
 	w := r.watcher()
-	inspect := func(change ...func(*Config)) (*shard.Map, string) {
+	inspect := func(change ...func(*Config)) (*Current, string) {
 		t.Helper()
 		m, found, err := Inspect(t.Context(), config(change...), w.control, w.shards)
 		if err != nil {
@@ -439,7 +420,7 @@ func TestInspectChangesNothing(t *testing.T) {
 		t.Error("schema pgtier was made")
 	}
 	r.holds(w)
-	if m, found := inspect(); m == nil || m.Version() != 1 || found != "" {
+	if m, found := inspect(); m == nil || m.Map.Version() != 1 || found != "" {
 		t.Errorf("with a map: %v, %s", m, found)
 	}
 	if _, found := inspect(func(c *Config) { c.Buckets, c.Tables = 128, nil }); !strings.Contains(found, "sharding.buckets 64") || !strings.Contains(found, "no longer in the configuration") {

@@ -16,19 +16,36 @@ type record struct {
 	id, secret, function, home string
 	buckets                    int
 	version                    shard.Version
-	owners                     string // "" if the version is the one that was known
+	owners, members            string // of the map; owners is "" if the version is the one that was known
+	motion                     Motion
 }
 
-// read reads the map in force. known is the version whose owners need not be sent. There is none (nil) if there are no objects or no row.
+// Questions for the record in force, by the known version and the database. That of a control database that no newer version has made whole knows no
+// members and no motion.
+const (
+	askRecord = `SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END, m.members,
+n.number, n.moving, n.held, n.held_references, n.frozen, n.near
+FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database LEFT JOIN pgtier.motion AS n ON n.database = s.database
+WHERE s.database = %s ORDER BY m.version DESC LIMIT 1`
+	askOlder = `SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END, '', NULL
+FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database WHERE s.database = %s ORDER BY m.version DESC LIMIT 1`
+)
+
+// read reads the map and the motion in force. known is the version whose owners need not be sent. There is none (nil) if there are no objects or no row.
 func read(ctx context.Context, q Querier, database string, known shard.Version) (*record, error) {
+	sql := askRecord
 	if known == 0 { // a query would fail without the tables, and fill the server's log
 		if there, err := isTrue(ctx, q, controlThere); err != nil || !there {
 			return nil, err
 		}
+		if whole, err := isTrue(ctx, q, controlWhole); err != nil {
+			return nil, err
+		} else if !whole {
+			sql = askOlder
+		}
 	}
 	var found *record
-	err := q.Query(ctx, fmt.Sprintf(`SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END
-FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database WHERE s.database = %s ORDER BY m.version DESC LIMIT 1`, known, literal(database)), func(fields [][]byte) error {
+	err := q.Query(ctx, fmt.Sprintf(sql, known, literal(database)), func(fields [][]byte) error {
 		buckets, err := strconv.Atoi(string(fields[2]))
 		if err != nil {
 			return fmt.Errorf("read number: %w", err)
@@ -38,8 +55,11 @@ FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database WHERE 
 			return fmt.Errorf("read number: %w", err)
 		}
 		found = &record{id: string(fields[0]), secret: string(fields[1]), buckets: buckets, function: string(fields[3]), home: string(fields[4]),
-			version: shard.Version(version), owners: string(fields[6])}
-		return nil
+			version: shard.Version(version), owners: string(fields[6]), members: string(fields[7])}
+		if fields[8] != nil {
+			found.motion, err = readMotion(buckets, fields[8:])
+		}
+		return err
 	})
 	switch sqlState(err) {
 	case codeNoSchema, codeNoTable:
@@ -61,8 +81,8 @@ func create(ctx context.Context, q Querier, c *Config) error {
 INSERT INTO pgtier.sharding (database, id, secret, buckets, function, home)
 VALUES (%s, pg_catalog.gen_random_uuid()::text, pg_catalog.replace(pg_catalog.gen_random_uuid()::text || pg_catalog.gen_random_uuid()::text, '-', ''), %d, %s, %s)
 ON CONFLICT DO NOTHING RETURNING database)
-INSERT INTO pgtier.map (database, version, owners, made_by) SELECT database, 1, %s, %s FROM made`,
-		literal(c.Database), c.Buckets, literal(c.Function.String()), literal(string(c.Home)), literal(first.String()), literal(c.Who)), nothing)
+INSERT INTO pgtier.map (database, version, owners, members, made_by) SELECT database, 1, %s, %s, %s FROM made`,
+		literal(c.Database), c.Buckets, literal(c.Function.String()), literal(string(c.Home)), literal(first.String()), literal(namesText(c.Shards)), literal(c.Who)), nothing)
 }
 
 // agree compares what is fixed with the configuration.
@@ -84,12 +104,51 @@ func (r *record) parse(c *Config) (*shard.Map, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read map %d of database %s: %w", r.version, c.Database, err)
 	}
-	for _, name := range m.Shards() {
+	return m, nil
+}
+
+// named are the members of the record's version; where it names none, the owners and home, in the configuration's order. The configuration must have all owners
+// and members.
+func (r *record) named(c *Config, m *shard.Map) ([]shard.Name, error) {
+	owners := m.Shards()
+	for _, name := range owners {
 		if !slices.Contains(c.Shards, name) {
 			return nil, fmt.Errorf("map %d of database %s has buckets on shard %q, which the configuration does not name; add the shard with its manager's URL", r.version, c.Database, name)
 		}
 	}
-	return m, nil
+	if r.members == "" {
+		return slices.DeleteFunc(slices.Clone(c.Shards), func(name shard.Name) bool { return name != c.Home && !slices.Contains(owners, name) }), nil
+	}
+	members := parseNames(r.members)
+	for _, name := range members {
+		if !slices.Contains(c.Shards, name) {
+			return nil, fmt.Errorf("map %d of database %s has shard %q as a member, which the configuration does not name; add the shard with its manager's URL", r.version, c.Database, name)
+		}
+	}
+	for _, name := range append(owners, c.Home) {
+		if !slices.Contains(members, name) {
+			return nil, fmt.Errorf("map %d of database %s: shard %q is none of its members %s", r.version, c.Database, name, r.members)
+		}
+	}
+	return members, nil
+}
+
+// namesText is the stored form of shards' names, which have no comma.
+func namesText(names []shard.Name) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = string(name)
+	}
+	return strings.Join(list, ",")
+}
+
+// parseNames reads what namesText returns.
+func parseNames(text string) []shard.Name {
+	var names []shard.Name
+	for name := range strings.SplitSeq(text, ",") {
+		names = append(names, shard.Name(name))
+	}
+	return names
 }
 
 // declare notes the configured tables and compares them with those noted before, by this proxy or others. What is wrong is for people to mend.
@@ -153,7 +212,7 @@ type mark struct{ database, id, name string }
 
 // readMark reads a shard's mark, nil if it has none.
 func readMark(ctx context.Context, q Querier) (*mark, error) {
-	if there, err := isTrue(ctx, q, shardThere); err != nil || !there {
+	if there, err := isTrue(ctx, q, markThere); err != nil || !there {
 		return nil, err
 	}
 	var found *mark
@@ -208,9 +267,9 @@ func homeless(c *Config, name shard.Name, m *mark) error {
 		c.Database, name, m.name, m.database)
 }
 
-// Inspect looks at what stands in the control database and on the shards, and changes nothing. m is the map in force, nil before the first; found is
-// everything that a Watcher would refuse. shards may lack some. An error is that of a control database that does not answer.
-func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Name]Querier) (m *shard.Map, found []error, err error) {
+// Inspect looks at what stands in the control database and on the shards, and changes nothing. now is what is in force, nil before the first map, or where
+// it does not fit; found is everything that a Watcher would refuse. shards may lack some. An error is that of a control database that does not answer.
+func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Name]Querier) (now *Current, found []error, err error) {
 	r, err := read(ctx, control, c.Database, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read map: %w", err)
@@ -218,8 +277,12 @@ func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Na
 	if r != nil {
 		if err := r.agree(&c); err != nil {
 			found = append(found, err)
-		} else if m, err = r.parse(&c); err != nil {
+		} else if m, err := r.parse(&c); err != nil {
 			found = append(found, err)
+		} else if members, err := r.named(&c, m); err != nil {
+			found = append(found, err)
+		} else {
+			now = &Current{m, members, r.motion}
 		}
 		wrong, err := noted(ctx, control, &c)
 		if err != nil {
@@ -246,5 +309,5 @@ func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Na
 			}
 		}
 	}
-	return m, found, nil
+	return now, found, nil
 }

@@ -2,6 +2,7 @@ package shardmap
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,8 +19,10 @@ import (
 const (
 	// DefaultInterval is how often the control database is asked. A question is one row by its primary key.
 	DefaultInterval = time.Second
-	// retryMost bounds the pause after a question that ended in an error, which doubles.
-	retryMost = 10 * time.Second
+	// DefaultNear is how often while the motion says near: a third of what a cut takes.
+	DefaultNear = 5 * time.Millisecond
+	// retryMost bounds the pause after a question that ended in an error, which doubles: a fraction of the lease.
+	retryMost = 2 * time.Second
 	// prepareLimit bounds how long shards that do not answer hold up a round.
 	prepareLimit = 3 * time.Second
 )
@@ -28,6 +31,11 @@ const (
 type State struct {
 	// Map is the map in force, nil while none is.
 	Map *shard.Map
+	// Members are the shards that statements may go to, in an order that all proxies have; none without a Map. Where the map's version names none they
+	// are the owners and home.
+	Members []shard.Name
+	// Motion is what moves of buckets ask now.
+	Motion Motion
 	// Seal proves decisions to the shards.
 	Seal Seal
 	// Refusal says why nothing can be sent to the shards: no map has been read yet, or what was read does not fit the configuration. nil where Map
@@ -36,12 +44,17 @@ type State struct {
 	// Unprepared are the shards that could not be asked yet whether they belong to the map, and why; they are asked again each interval. Nothing
 	// should be sent there: the server may be another shard, or lack what decides transactions.
 	Unprepared map[shard.Name]error
+
+	replaced chan struct{} // closed when another is in force
 }
+
+// Replaced is closed once another State is in force.
+func (s *State) Replaced() <-chan struct{} { return s.replaced }
 
 // errNotRead is the Refusal before the first answer.
 var errNotRead = errors.New("the map of buckets to shards has not been read yet")
 
-// ErrMoved is the error of Advance where another map came first.
+// ErrMoved is the error of Mover.Change where another change came first.
 var ErrMoved = errors.New("the map has moved on meanwhile")
 
 // Watcher keeps one database's State current. All methods are safe for concurrent use.
@@ -51,17 +64,25 @@ type Watcher struct {
 	log      *zap.Logger
 	now      func() time.Time
 	wake     chan struct{}
+	instance string // tells this watcher from others of the same name
 
 	setup  atomic.Pointer[setup]
 	state  atomic.Pointer[State]
 	answer atomic.Pointer[time.Time] // when the control database answered last; nil never
+	heard  atomic.Pointer[time.Time] // when it was asked what it answered last: the lease begins here; nil never
+
+	managers managers     // what shards themselves say
+	proxies  atomic.Int64 // see Proxies
 
 	mu       sync.Mutex          // held while the control database and shards are asked
-	asked    *setup              // guarded by mu; the setup that prepared and declared hold for
+	asked    *setup              // guarded by mu; the setup that prepared, declared and whole hold for
 	prepared map[shard.Name]bool // guarded by mu
 	declared bool                // guarded by mu
+	whole    bool                // guarded by mu; the control database has all objects
+	said     word                // guarded by mu; what the control database knows of this proxy
 	id       string              // guarded by mu; of the maps that were in force, "" before the first
 	newest   shard.Version       // guarded by mu; of those
+	number   int64               // guarded by mu; of the last motion
 
 	waiting sync.Mutex
 	settled chan struct{} // guarded by waiting; closed and replaced after each round
@@ -77,9 +98,9 @@ type setup struct {
 // New makes a watcher that asks every interval (DefaultInterval) once it runs. shards has a Querier to the manager of every shard that config names;
 // control may be one of them.
 func New(config Config, control Querier, shards map[shard.Name]Querier, interval time.Duration, log *zap.Logger) *Watcher {
-	w := &Watcher{interval: interval, log: log, now: time.Now, wake: make(chan struct{}, 1), settled: make(chan struct{})}
+	w := &Watcher{interval: interval, log: log, now: time.Now, wake: make(chan struct{}, 1), instance: rand.Text()[:8], settled: make(chan struct{})}
 	w.setup.Store(&setup{config, control, maps.Clone(shards)})
-	w.state.Store(&State{Refusal: errNotRead})
+	w.state.Store(&State{Refusal: errNotRead, replaced: make(chan struct{})})
 	return w
 }
 
@@ -109,11 +130,25 @@ func (w *Watcher) Age() time.Duration {
 	return w.now().Sub(*at)
 }
 
-// Run asks at once, then every interval and after Touch, until ctx ends. Call it once.
+// pause is the time to the next question.
+func (w *Watcher) pause() time.Duration {
+	if w.State().Motion.Near {
+		return min(DefaultNear, w.interval)
+	}
+	return w.calm()
+}
+
+// calm is the time between questions while nothing is near: a fraction of the lease at most.
+func (w *Watcher) calm() time.Duration { return min(w.interval, w.setup.Load().config.lease()/5) }
+
+// Run asks at once, then every interval, every DefaultNear where the motion says near, and after Touch, until ctx ends. Call it once.
 func (w *Watcher) Run(ctx context.Context) {
+	var asking sync.WaitGroup
+	asking.Go(func() { w.askManagers(ctx) }) // ends with ctx, and Run waits
+	defer asking.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	retry, failed := w.interval, false
+	retry, failed := w.calm(), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,13 +166,13 @@ func (w *Watcher) Run(ctx context.Context) {
 			}
 			failed = true
 			timer.Reset(retry)
-			retry = min(2*retry, max(retryMost, w.interval))
+			retry = min(2*retry, max(retryMost, w.interval), w.setup.Load().config.lease()/5)
 			continue
 		case failed:
 			w.log.Info("the map of buckets to shards is read again")
 		}
-		retry, failed = w.interval, false
-		timer.Reset(w.interval)
+		retry, failed = w.calm(), false
+		timer.Reset(w.pause())
 	}
 }
 
@@ -166,16 +201,21 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 	s := w.setup.Load()
 	if w.asked != s {
 		if w.asked == nil || w.asked.config.Database != s.config.Database {
-			w.id, w.newest = "", 0
+			w.id, w.newest, w.number = "", 0, 0
 		}
-		w.asked, w.prepared, w.declared = s, map[shard.Name]bool{}, false
+		w.asked, w.prepared, w.declared, w.whole = s, map[shard.Name]bool{}, false, false
 	}
+	began := w.now()
 	next, err := w.ask(ctx, s)
 	switch {
 	case err == nil:
 		now := w.now()
 		w.answer.Store(&now)
 		w.publish(next)
+		w.heard.Store(&began) // it acts by what was true then or later
+		if next.Map != nil || next.Motion.Number > 0 {
+			err = w.say(ctx, s, next)
+		}
 	case errors.Is(w.State().Refusal, errNotRead):
 		w.publish(refuse(fmt.Errorf("%w: %w", errNotRead, err)))
 	}
@@ -189,15 +229,21 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 // publish puts a state in force, unless it says what the last one said.
 func (w *Watcher) publish(next *State) {
 	old := w.state.Load()
-	if old.Map == next.Map && old.Seal == next.Seal && text(old.Refusal) == text(next.Refusal) && maps.EqualFunc(old.Unprepared, next.Unprepared, func(a, b error) bool { return text(a) == text(b) }) {
+	if old.Map == next.Map && slices.Equal(old.Members, next.Members) && old.Motion.equal(&next.Motion) && old.Seal == next.Seal && text(old.Refusal) == text(next.Refusal) && maps.EqualFunc(old.Unprepared, next.Unprepared, func(a, b error) bool { return text(a) == text(b) }) {
 		return
 	}
+	next.replaced = make(chan struct{})
 	w.state.Store(next)
+	close(old.replaced)
 	switch {
 	case next.Refusal != nil && !errors.Is(next.Refusal, errNotRead) && text(next.Refusal) != text(old.Refusal):
 		w.log.Error("nothing can be sent to the shards", zap.Error(next.Refusal))
 	case next.Map != nil && next.Map != old.Map:
-		w.log.Info("map of buckets to shards", zap.Uint64("version", uint64(next.Map.Version())), zap.Int("shards", len(next.Map.Shards())))
+		w.log.Info("map of buckets to shards", zap.Uint64("version", uint64(next.Map.Version())), zap.Int("shards", len(next.Map.Shards())), zap.Any("members", next.Members))
+	}
+	if !next.Motion.equal(&old.Motion) {
+		w.log.Info("motion of buckets", zap.Int64("number", next.Motion.Number), zap.String("moving", shard.SpansText(next.Motion.Moving)), zap.String("held", shard.SpansText(next.Motion.Held)),
+			zap.Bool("held_references", next.Motion.HeldReferences), zap.Bool("frozen", next.Motion.Frozen), zap.Bool("near", next.Motion.Near))
 	}
 	for _, name := range slices.Sorted(maps.Keys(next.Unprepared)) {
 		if _, known := old.Unprepared[name]; !known {
@@ -220,6 +266,15 @@ func (w *Watcher) ask(ctx context.Context, s *setup) (*State, error) {
 	if old.Map != nil {
 		known = old.Map.Version()
 	}
+	if err := w.complete(ctx, s); err != nil {
+		if missing := (*Missing)(nil); errors.As(err, &missing) {
+			return refuse(missing), nil
+		}
+		return nil, err
+	}
+	if err := w.remind(ctx, s); err != nil {
+		return nil, err
+	}
 	r, err := read(ctx, s.control, s.config.Database, known)
 	if err == nil && r == nil {
 		if w.id != "" {
@@ -233,6 +288,11 @@ func (w *Watcher) ask(ctx context.Context, s *setup) (*State, error) {
 			r, err = read(ctx, s.control, s.config.Database, 0)
 		}
 	}
+	if err == nil && r != nil && w.said.setup != s { // the map has come between: nothing is acted by that was read before this proxy was known
+		if err = w.register(ctx, s, w.State()); err == nil {
+			r, err = read(ctx, s.control, s.config.Database, known)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -240,6 +300,20 @@ func (w *Watcher) ask(ctx context.Context, s *setup) (*State, error) {
 		return nil, errors.New("the first map is not there")
 	}
 	return w.judge(ctx, s, r, old)
+}
+
+// complete has a control database whose objects are an earlier version's made whole. It makes none where there are none.
+func (w *Watcher) complete(ctx context.Context, s *setup) error {
+	if w.whole {
+		return nil
+	}
+	there, err := isTrue(ctx, s.control, controlThere)
+	if err == nil && there {
+		if err = ensure(ctx, s.control, "the control database", controlWhole, ControlSQL); err == nil {
+			w.whole = true
+		}
+	}
+	return err
 }
 
 // first makes the objects of the control database and the first map. A refusal is an error that only people can mend.
@@ -254,7 +328,7 @@ func (w *Watcher) first(ctx context.Context, s *setup) (refusal, err error) {
 			return homeless(&s.config, name, found), nil
 		}
 	}
-	err = ensure(ctx, s.control, "the control database", controlThere, ControlSQL)
+	err = ensure(ctx, s.control, "the control database", controlWhole, ControlSQL)
 	if missing := (*Missing)(nil); errors.As(err, &missing) {
 		return missing, nil
 	}
@@ -266,8 +340,17 @@ func (w *Watcher) first(ctx context.Context, s *setup) (refusal, err error) {
 
 func refuse(why error) *State { return &State{Refusal: why} }
 
-// judge makes a state of a record that was read.
+// judge makes a state of a record that was read. One that refuses has the motion all the same: who sends nothing need not be waited for.
 func (w *Watcher) judge(ctx context.Context, s *setup, r *record, old *State) (*State, error) {
+	next, err := w.weigh(ctx, s, r, old)
+	if err == nil && next.Refusal != nil {
+		next.Motion = r.motion
+	}
+	return next, err
+}
+
+// weigh is judge but for that.
+func (w *Watcher) weigh(ctx context.Context, s *setup, r *record, old *State) (*State, error) {
 	if err := r.agree(&s.config); err != nil {
 		return refuse(err), nil
 	}
@@ -278,7 +361,11 @@ func (w *Watcher) judge(ctx context.Context, s *setup, r *record, old *State) (*
 		return refuse(fmt.Errorf("the map of database %s went back from version %d to %d, as if the control database came from a backup; rows of buckets that moved would be looked for where they were",
 			s.config.Database, w.newest, r.version)), nil
 	}
-	next := &State{Map: old.Map, Seal: Seal{r.secret}, Unprepared: map[shard.Name]error{}}
+	if w.id != "" && r.motion.Number < w.number {
+		return refuse(fmt.Errorf("the motion of buckets of database %s went back from number %d to %d, as if the control database came from a backup; restart once you have looked into it",
+			s.config.Database, w.number, r.motion.Number)), nil
+	}
+	next := &State{Map: old.Map, Motion: r.motion, Seal: Seal{r.secret}, Unprepared: map[shard.Name]error{}}
 	if old.Map == nil || r.version != old.Map.Version() || r.owners != "" {
 		m, err := r.parse(&s.config)
 		if err != nil {
@@ -286,16 +373,16 @@ func (w *Watcher) judge(ctx context.Context, s *setup, r *record, old *State) (*
 		}
 		next.Map = m
 	}
-	for _, name := range next.Map.Shards() { // the configuration may have lost one
-		if !slices.Contains(s.config.Shards, name) {
-			return refuse(fmt.Errorf("map %d of database %s has buckets on shard %q, which the configuration does not name; add the shard with its manager's URL", r.version, s.config.Database, name)), nil
-		}
+	members, err := r.named(&s.config, next.Map) // the configuration may have lost one
+	if err != nil {
+		return refuse(err), nil
 	}
+	next.Members = members
 	if err := w.compare(ctx, s, r, next); err != nil {
 		return nil, err
 	}
 	if next.Refusal == nil {
-		w.id, w.newest = r.id, r.version
+		w.id, w.newest, w.number = r.id, r.version, r.motion.Number
 	}
 	return next, nil
 }
@@ -303,7 +390,7 @@ func (w *Watcher) judge(ctx context.Context, s *setup, r *record, old *State) (*
 // compare asks what is not asked with every round: the declared tables, and shards that are not known to belong here.
 func (w *Watcher) compare(ctx context.Context, s *setup, r *record, next *State) error {
 	for name, err := range w.prepare(ctx, s, r) {
-		if errors.Is(err, errMisplaced) {
+		if errors.Is(err, errMisplaced) && slices.Contains(next.Members, name) { // one that is none takes no statements
 			*next = State{Refusal: err}
 			return nil
 		}
@@ -344,40 +431,4 @@ func (w *Watcher) prepare(ctx context.Context, s *setup, r *record) map[shard.Na
 	}
 	asking.Wait()
 	return failed
-}
-
-// Advance puts next in force behind the map of version from; its version is from + 1. ErrMoved (wrapped) says that the map in force is another
-// one by now, and nothing has changed. An error of the connection leaves open whether next is in force: Refresh and look. Once Advance has returned nil
-// this watcher has asked for the map, if the control database still answers; others learn of it within their interval.
-func (w *Watcher) Advance(ctx context.Context, from shard.Version, next *shard.Map) error {
-	s := w.setup.Load()
-	if next.Version() != from+1 {
-		return fmt.Errorf("advance map: version %d does not follow %d", next.Version(), from)
-	}
-	if next.Len() != s.config.Buckets {
-		return fmt.Errorf("advance map: %d buckets, the database has %d", next.Len(), s.config.Buckets)
-	}
-	for _, name := range next.Shards() {
-		if !slices.Contains(s.config.Shards, name) {
-			return fmt.Errorf("advance map: shard %q is not in the configuration", name)
-		}
-	}
-	made := false
-	// The primary key lets one of several come next; no version can be left out, because the one before must be there.
-	err := s.control.Query(ctx, fmt.Sprintf(`INSERT INTO pgtier.map (database, version, owners, made_by)
-SELECT database, %d, %s, %s FROM pgtier.map WHERE database = %s AND version = %d ON CONFLICT DO NOTHING RETURNING version`,
-		next.Version(), literal(next.String()), literal(s.config.Who), literal(s.config.Database), from), func([][]byte) error {
-		made = true
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("advance map: %w", err)
-	}
-	if !made {
-		return fmt.Errorf("advance map from version %d: %w", from, ErrMoved)
-	}
-	if err := w.Refresh(ctx); err != nil {
-		w.Touch()
-	}
-	return nil
 }

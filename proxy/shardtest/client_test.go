@@ -122,8 +122,10 @@ func (c *client) run(s *statement, m mode, v *values) outcome {
 	case m == unnamed:
 		one := c.conn.ExecParams(ctx, s.sql, v.text, nil, nil, nil).Read()
 		o.results, err = resultsOf(one), one.Err
+	case m == described:
+		err = c.runPrepared(ctx, s, v, nil, &o)
 	default:
-		err = c.runPrepared(ctx, s, v, &o)
+		err = c.runPrepared(ctx, s, v, v.types, &o)
 	}
 	if err != nil && !errors.As(err, &o.err) {
 		o.lost = err
@@ -140,10 +142,10 @@ func (c *client) run(s *statement, m mode, v *values) outcome {
 }
 
 // runPrepared runs the statement twice, because the second time is served from what the first has left.
-func (c *client) runPrepared(ctx context.Context, s *statement, v *values, o *outcome) error {
+func (c *client) runPrepared(ctx context.Context, s *statement, v *values, types []uint32, o *outcome) error {
 	c.names++
 	name := fmt.Sprintf("stmt%d", c.names)
-	described, err := c.conn.Prepare(ctx, name, s.sql, v.types)
+	described, err := c.conn.Prepare(ctx, name, s.sql, types)
 	if err != nil {
 		return err
 	}

@@ -57,10 +57,11 @@ const (
 	simpleText mode = iota // one Query, parameters as literals
 	unnamed                // Parse, Bind, Describe, Execute, Sync: parameters in text and without types, results in text
 	prepared               // a named statement, described first; parameters with types, they and the results in binary
+	described              // the same without declared types: parameters in binary, of the types that the server has told
 	modes
 )
 
-func (m mode) String() string { return [...]string{"simple", "unnamed", "prepared"}[m] }
+func (m mode) String() string { return [...]string{"simple", "unnamed", "prepared", "described"}[m] }
 
 // runs reports whether the statement can be sent so.
 func (s *statement) runs(m mode) bool { return m == simpleText || !s.simple }

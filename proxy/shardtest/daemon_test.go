@@ -3,13 +3,14 @@ package shardtest
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"pgtier/cmd/localpg/pgtest"
 )
 
 // daemon is `pgtier serve` as a process of its own, which can be killed. Its address stays the same.
@@ -45,7 +46,7 @@ func (b *lockedBuffer) String() string {
 // newDaemon builds the program and writes its configuration, in which %s is the address.
 func newDaemon(t *testing.T, config string) *daemon {
 	t.Helper()
-	d := &daemon{address: freeAddress(t), program: filepath.Join(t.TempDir(), "pgtier"), log: &lockedBuffer{}}
+	d := &daemon{address: pgtest.FreeAddress(t), program: filepath.Join(t.TempDir(), "pgtier"), log: &lockedBuffer{}}
 	d.url = fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=5", d.address, database)
 	if out, err := exec.Command("go", "build", "-o", d.program, "pgtier/cmd/pgtier").CombinedOutput(); err != nil {
 		t.Fatalf("build pgtier: %v\n%s", err, out)
@@ -61,25 +62,6 @@ func newDaemon(t *testing.T, config string) *daemon {
 		}
 	})
 	return d
-}
-
-// freeAddress is an address on which nobody listens now. It is below the ports of localpg's servers and of outgoing
-// connections, so that it is still free when a killed daemon starts again.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	const lowest, highest, attempts = 10000, 14999, 50
-	for range attempts {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest)))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return l.Addr().String()
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // start starts the daemon and waits until it listens.

@@ -15,7 +15,7 @@ func TestShardsAnswerAsOneServer(t *testing.T) {
 	defer sharded.close()
 	p := newPair(t, r, sharded)
 	defer p.tally.report(t)
-	p.runCorpus(t, simpleText, unnamed, prepared)
+	p.runCorpus(t, simpleText, unnamed, prepared, described)
 }
 
 // TestOneServerAnswersAsAnother runs the corpus on two databases of one server: whatever differs there is a mistake of

@@ -2,6 +2,7 @@ package shardtest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -120,6 +121,9 @@ func (g *generator) read() *statement {
 	}
 	s := &statement{}
 	s.sql = body + g.orderBy(s, columns)
+	if s.order.total && g.once(6) { // whose order one server passes on
+		s.sql = "SELECT * FROM (" + s.sql + ") sorted" + oneOf(g.choices, "", " LIMIT 3")
+	}
 	if g.texts != nil {
 		s.sql = "WITH " + strings.Join(g.texts, ", ") + " " + s.sql
 	}
@@ -253,12 +257,32 @@ func (g *generator) grouped(scope []item, rest string) (string, []column) {
 		c := g.pick(scope, class.exact)
 		outputs, keys, columns = append(outputs, c.name), append(keys, c.name), append(columns, c)
 	}
+	if g.once(3) {
+		for _, item := range g.alike(scope) {
+			outputs, keys, columns = append(outputs, item), append(keys, item), append(columns, column{class: integer})
+		}
+		if g.below(2) == 1 {
+			slices.Reverse(keys)
+		}
+	}
 	more, of := g.aggregates(scope)
 	sql := "SELECT " + named(append(outputs, more...), append(columns, of...)) + rest + " GROUP BY " + strings.Join(keys, ", ")
 	if g.once(3) {
 		sql += " HAVING " + g.aggregate(scope, integer) + oneOf(g.choices, " > ", " < ", " <> ") + g.number(8)
 	}
 	return sql, rename(append(columns, of...))
+}
+
+// alike are two integers that are written alike but for their constants, now and then the same ones.
+func (g *generator) alike(scope []item) []string {
+	n := func() string { return g.constant(fmt.Sprint(2+g.below(3)), false) }
+	if c := g.pick(scope, func(c class) bool { return c == integer }); c.class == integer && g.below(3) > 0 {
+		return []string{c.name + " % " + n(), c.name + " % " + n()}
+	}
+	if c := g.pick(scope, func(c class) bool { return c == text }); c.class == text {
+		return []string{"length(left(" + c.name + ", " + n() + "))", "length(left(" + c.name + ", " + n() + "))"}
+	}
+	return []string{"(" + n() + ")::int", "(" + n() + ")::int"}
 }
 
 // outputs are some columns or expressions of the scope.

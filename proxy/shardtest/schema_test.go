@@ -37,7 +37,10 @@ func tables() []table {
 		{name: "meters", key: []string{"tenant", "id"}, hash: "int"},
 		{name: "zoo", key: []string{"id"}, hash: "int"},
 		{name: "empties", key: []string{"id"}, hash: "int"},
+		{name: "exacts", key: []string{"k"}, hash: "numeric"}, {name: "rounded", key: []string{"k"}, hash: "numeric"},
+		{name: "longs", key: []string{"k"}, hash: "text"}, {name: "shorts", key: []string{"k"}, hash: "text"},
 		{name: "tickets", key: []string{"id"}, hash: "int", compared: "(title, user_id)"},
+		{name: "stamped", key: []string{"id"}, hash: "int", compared: "(id, what, at > '2000-01-01', day > '2000-01-01')"},
 		{name: "bank", key: []string{"account"}, hash: "int"},
 		{name: "settings", place: home},
 		{name: "audit", place: home},
@@ -74,7 +77,8 @@ func (t *table) bucket() string {
 	const seed, combine = "8816678312871386365", 0x49a0f4dd15e5a8e3
 	hash := func(column string, bits int) string {
 		mask := 1<<bits - 1
-		call := map[string]string{"int": "hashint8extended(%s, %s)", "text": `hashtextextended(%s COLLATE "C", %s)`, "uuid": "uuid_hash_extended(%s, %s)"}[t.hash]
+		call := map[string]string{"int": "hashint8extended(%s, %s)", "text": `hashtextextended(%s COLLATE "C", %s)`, "uuid": "uuid_hash_extended(%s, %s)",
+			"numeric": "hash_numeric_extended(%s, %s)"}[t.hash]
 		return fmt.Sprintf("((("+call+") & %d) + %d)", column, seed, mask, combine&mask)
 	}
 	const bits, down = 10, 7 // of 1,024 buckets; hash_combine64 moves what came before down by 7
@@ -98,8 +102,8 @@ func (t *table) owner() string {
 const whole = "whole_row"
 
 // fingerprint is a query for one number of rows and one sum of hashes a table, and the number of rows that shard does not
-// own. Sums of shards add up to that of the whole. For the plain server shard is -1.
-func fingerprint(shard int, of []table) string {
+// own. Sums of shards add up to that of the whole. For the plain server shard is -1. Rows that stand on a shard because they move are not counted.
+func (r *rig) fingerprint(shard int, of []table) string {
 	var parts []string
 	for _, t := range of {
 		what := whole
@@ -110,7 +114,7 @@ func fingerprint(shard int, of []table) string {
 		if t.place == sharded && shard >= 0 {
 			astray = fmt.Sprintf("count(*) FILTER (WHERE %s <> %d)", t.owner(), shard)
 		}
-		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*), coalesce(sum(hashtextextended((%s)::text, 0)::numeric), 0), %s FROM %s "+whole, t.name, what, astray, t.name))
+		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*), coalesce(sum(hashtextextended((%s)::text, 0)::numeric), 0), %s FROM %s "+whole+" WHERE NOT (%s)", t.name, what, astray, t.name, r.foreign(shard, &t)))
 	}
 	return strings.Join(parts, " UNION ALL ")
 }

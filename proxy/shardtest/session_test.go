@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -74,6 +75,29 @@ func TestHintsNameTheShard(t *testing.T) {
 	for _, bad := range []string{"SET pgtier.shard = 's9'", "SET pgtier.nothing = 1"} {
 		if o := sharded.run(&statement{sql: bad}, simpleText, &values{}); o.state() != "22023" && o.state() != "42704" {
 			t.Errorf("%s: got %s, want 22023 or 42704", bad, errorText(o.err))
+		}
+	}
+}
+
+// TestParametersOfHavingNeedNoType sends what drivers send: parameters in binary, of the types that the server has told and nobody declared.
+func TestParametersOfHavingNeedNoType(t *testing.T) {
+	r := newRig(t)
+	sharded, err := connect(r.serve(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sharded.close()
+	for sql, value := range map[string][]byte{
+		"SELECT status, count(*) FROM orders GROUP BY status HAVING count(*) > $1 ORDER BY count(*), min(user_id)": {0, 0, 0, 0, 0, 0, 0, 50},
+		"SELECT count(*) FROM users GROUP BY age HAVING max(age) < $1 ORDER BY max(age)":                           {0, 0, 0, 50},
+		"SELECT count(*) FROM users GROUP BY age HAVING bool_or(active) = $1 ORDER BY max(age)":                    {1},
+	} {
+		answer := func(c *client) string {
+			result := c.conn.ExecParams(context.Background(), sql, [][]byte{value}, nil, []int16{1}, nil).Read()
+			return fmt.Sprintf("%q %v", result.Rows, result.Err)
+		}
+		if got, want := answer(sharded), answer(&client{conn: r.loads[shardCount].conn}); got != want || strings.HasPrefix(want, "[] ") {
+			t.Errorf("%s: got %s, want %s", sql, got, want)
 		}
 	}
 }

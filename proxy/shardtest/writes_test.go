@@ -37,7 +37,12 @@ func (g *generator) write() *statement {
 	case "insert", "upsert":
 		s.sql, s.kind = g.insert(t, kind == "upsert"), "random "+kind
 	case "insert select":
-		s.sql, s.kind = g.insertSelect(t), "random insert select"
+		s.kind = "random insert select"
+		if g.once(3) {
+			s.sql, s.params = g.insertRounded(), g.params
+			return s
+		}
+		s.sql = g.insertSelect(t)
 	case "delete":
 		s.sql, s.kind = "DELETE FROM "+t.name+" t0"+g.whereOf(t), "random delete"
 	default:
@@ -132,6 +137,22 @@ func (g *generator) insert(t target, upsert bool) string {
 	sql += " ON CONFLICT (" + strings.Join(keys, ", ") + ") DO "
 	set := t.sets[g.below(len(t.sets))]
 	return sql + oneOf(g.choices, "NOTHING", "UPDATE SET "+set.name+" = excluded."+set.name)
+}
+
+// rounding are tables of which each keeps the other's keys as they are, or rounds or cuts them.
+func rounding() [][2]string {
+	return [][2]string{{"exacts", "rounded"}, {"rounded", "exacts"}, {"longs", "shorts"}, {"shorts", "longs"}}
+}
+
+// insertRounded fills a table from another whose keys may not all be what they are there.
+func (g *generator) insertRounded() string {
+	pair := oneOf(g.choices, rounding()...)
+	source := pair[1]
+	if g.once(3) {
+		source = "(SELECT k, v FROM " + pair[0] + " UNION ALL SELECT k, v FROM " + pair[1] + ")"
+	}
+	return "INSERT INTO " + pair[0] + " SELECT k, 1 FROM " + source + " t0 WHERE v " + oneOf(g.choices, "<", ">") + " " + g.number(30) +
+		oneOf(g.choices, "", " ON CONFLICT DO NOTHING", " ON CONFLICT DO NOTHING")
 }
 
 // insertSelect fills a table from itself with other keys, or from what a query gives.

@@ -29,6 +29,7 @@ type Conn struct {
 	beneath *beneath        // the socket under AcceptTLS
 
 	watchEnd bool // WatchEnd was called
+	dozes         // of a Dozer
 
 	// Owned by the goroutine in Loop.
 	fd      int // valid inside the RawConn callback, -1 outside
@@ -105,8 +106,11 @@ func (c *Conn) Close() error { return c.nc.Close() }
 func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
 
 // Kick makes a Loop that waits return os.ErrDeadlineExceeded, now or as soon as
-// it waits; Unkick must come before the next Loop. Any goroutine may call it.
-func (c *Conn) Kick() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+// it waits; Unkick must come before the next Loop. It ends a doze. Any goroutine may call it.
+func (c *Conn) Kick() {
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	c.rouse()
+}
 
 // Unkick takes a Kick back.
 func (c *Conn) Unkick() { _ = c.nc.SetReadDeadline(time.Time{}) }

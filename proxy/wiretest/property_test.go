@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"pgtier/proxy"
 	"pgtier/proxy/pool"
 )
 
@@ -14,8 +15,10 @@ import (
 const (
 	programClients     = 8
 	programConnections = 2
-	programLength      = 60
-	programRounds      = 3
+	// pipelinedConnections are the fewest of which one may be a pipeline.
+	pipelinedConnections = 4
+	programLength        = 60
+	programRounds        = 3
 )
 
 // program is a random sequence of requests about session state. Clients must
@@ -111,8 +114,14 @@ func unlike(got, want []string, same func(got, want string) bool) int {
 }
 
 func TestProgramsOfManyClientsOnFewConnectionsAnswerAsIfAlone(t *testing.T) {
+	t.Run("two connections", func(t *testing.T) { answersAsIfAlone(t, programConnections) })
+	t.Run("in pipelines", func(t *testing.T) { answersAsIfAlone(t, pipelinedConnections, proxy.WithEagerPipelines()) })
+}
+
+func answersAsIfAlone(t *testing.T, connections int, options ...proxy.Option) {
+	t.Helper()
 	r := newRig(t)
-	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, programConnections))
+	_, address := start(t, r.config(r.manager.Address(), pool.ModeTransaction, connections), options...)
 	seed := rand.Uint64()
 	r.inRounds(t, programRounds, func(round, client int) func() {
 		requests := program(rand.New(rand.NewPCG(seed+uint64(round), uint64(client))), client)

@@ -56,14 +56,14 @@ type reached struct {
 func (s *Snapshot) behind(c *parser.Command) *Behind {
 	e := s.evidence
 	p := proof{evidence: e}
-	p.names(c, e.commandFields(c))
+	p.names(c, commandFields(c, e.fields))
 	g := gatherer{evidence: e, all: e.alwaysBlind || c.Incomplete}
 	for i := range g.names {
 		g.names[i] = map[string]struct{}{}
 	}
 	for _, t := range c.Tables {
 		if t.Access&parser.Alters != 0 {
-			p.alters(c.Kind, t)
+			p.alters(c, t)
 		}
 	}
 	for _, name := range e.alwaysReads {
@@ -132,7 +132,7 @@ func (g *gatherer) visit(n reached) {
 		if name, ok := g.tables[n.oid]; ok {
 			g.names[list][name] = struct{}{}
 		}
-	case inWrite, inChange, inTruncate:
+	case inWrite, inChange, inUpdate, inTruncate:
 		if name, ok := g.tables[n.oid]; ok {
 			g.names[list+1][name] = struct{}{}
 		}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,9 +64,17 @@ func TestDefaultConstant(t *testing.T) {
 		CREATE TABLE t (a int DEFAULT 7, b numeric(9,2) DEFAULT 0, c text DEFAULT lower('X'), d timestamptz DEFAULT now(), e int DEFAULT nextval('q'),
 			f text DEFAULT current_user, g text[] DEFAULT '{}', h date DEFAULT '2024-01-01', i int, j uuid DEFAULT gen_random_uuid(), k boolean DEFAULT 1 > 0,
 			l date DEFAULT current_date, m int GENERATED ALWAYS AS (1) STORED)`)
-	var got []string
+	var got, shared []string
 	for _, c := range mustRelation(t, s, "t").Columns {
 		got = append(got, fmt.Sprint(c.Name, "=", c.DefaultConstant))
+		if c.DefaultShared {
+			shared = append(shared, c.Name+": "+c.DefaultValue)
+		}
+	}
+	const iso = ") OPERATOR(pg_catalog.#>>) '{}'"
+	wantShared := []string{"d: pg_catalog.to_json((now())::timestamp with time zone" + iso, "f: ", "l: pg_catalog.to_json((CURRENT_DATE)::date" + iso}
+	if !slices.Equal(shared, wantShared) {
+		t.Errorf("got  %q\nwant %q", shared, wantShared)
 	}
 	want := "a=true b=true c=true d=false e=false f=false g=true h=true i=false j=false k=true l=false m=false"
 	if text := strings.Join(got, " "); text != want {

@@ -117,6 +117,11 @@ func (b *builtin) unproved() string {
 	return ""
 }
 
+// listed says whether b has a name that the query for built-in functions looks for whatever its volatility.
+func (b *builtin) listed() bool {
+	return b.name == "age" || b.local() != "" || matches(advancingBuiltins, b.name) || matches(statefulBuiltins, b.name)
+}
+
 func harmlessExtension(name string) bool { return matches(harmlessExtensions, name) }
 
 // carried says whether current_setting of this name is the same on every server: an application's own settings and those of carriedSettings.
@@ -142,7 +147,7 @@ func matches(names, name string) bool {
 // listedNames are the names above that a query must look for: those without * as a list in quotes, the others as a regular expression.
 func listedNames() (names, patterns string) {
 	plain, wild := []string{"'age'"}, []string{}
-	lists := []string{newerLocal, advancingBuiltins, statefulBuiltins}
+	lists := []string{newerLocal, advancingBuiltins, statefulBuiltins, looksElsewhere}
 	for _, list := range localBuiltins {
 		lists = append(lists, list.names)
 	}

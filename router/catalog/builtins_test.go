@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgtier/cmd/localpg/pgtest"
 	"pgtier/parser"
 )
 
@@ -41,7 +42,7 @@ func TestListedBuiltinsExist(t *testing.T) {
 func TestViewsOfLocalFunctionsAreLocal(t *testing.T) {
 	shard, database := readingShard(t)
 	conn := connect(t, shard.Manager, database)
-	s := load(t, connQuerier{conn})
+	s := load(t, pgtest.NewQuerier(conn))
 	cache := parser.NewCache(1 << 20)
 	local := map[string]bool{}
 	rows := lines(t, conn, `SELECT c.oid::regclass, string_agg(COALESCE('(' || p.proname || ')', f.oid::regclass::text), ' ') FROM pg_class c
@@ -95,7 +96,7 @@ const sampleCalls = `SELECT format('SELECT * FROM %s.%I(%s) AS x%s', pronamespac
 func TestServersOwnReadsAgree(t *testing.T) {
 	shard, database := readingShard(t)
 	manager := connect(t, shard.Manager, database)
-	s := load(t, connQuerier{manager})
+	s := load(t, pgtest.NewQuerier(manager))
 	cache := parser.NewCache(1 << 20)
 	if err := shard.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
@@ -164,7 +165,7 @@ func TestMatches(t *testing.T) {
 // that need other arguments are only tried with NULLs.
 func TestUnprovedBuiltinsFailOnReplica(t *testing.T) {
 	shard, database := readingShard(t)
-	s := load(t, connQuerier{connect(t, shard.Manager, database)})
+	s := load(t, pgtest.NewQuerier(connect(t, shard.Manager, database)))
 	cache := parser.NewCache(1 << 20)
 	if err := shard.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)

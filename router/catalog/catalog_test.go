@@ -19,28 +19,8 @@ var servers = pgtest.Share(localpg.Options{Replicas: 1})
 
 func TestMain(m *testing.M) { os.Exit(servers.Run(m)) }
 
-// connQuerier is a Querier over one connection.
-type connQuerier struct{ conn *pgconn.PgConn }
-
-func (q connQuerier) Query(ctx context.Context, sql string, visit func(fields [][]byte) error) error {
-	reader := q.conn.Exec(ctx, sql)
-	var err error
-	for reader.NextResult() {
-		rows := reader.ResultReader()
-		for rows.NextRow() {
-			if err == nil {
-				err = visit(rows.Values())
-			}
-		}
-	}
-	if closed := reader.Close(); closed != nil {
-		return closed
-	}
-	return err
-}
-
 // database makes a database and returns it with a connection to it.
-func database(t testing.TB) (server *localpg.Server, name string, q connQuerier) {
+func database(t testing.TB) (server *localpg.Server, name string, q *pgtest.Querier) {
 	t.Helper()
 	server = servers.Cluster(t).Shards[0].Manager
 	name = pgtest.Database(t, server)
@@ -49,7 +29,7 @@ func database(t testing.TB) (server *localpg.Server, name string, q connQuerier)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(context.Background()) })
-	return server, name, connQuerier{conn}
+	return server, name, pgtest.NewQuerier(conn)
 }
 
 func load(t testing.TB, q Querier) *Snapshot {

@@ -9,8 +9,8 @@ import (
 
 // evidence is what the proofs of readings and the search for written tables rest on. It is immutable.
 type evidence struct {
-	// local and unproved are the reasons why something depends on its server, or is no reading.
-	local, unproved map[node]string
+	// local, unproved and changing are the reasons why something depends on its server, is no reading, or answers otherwise without a write.
+	local, unproved, changing map[node]string
 	// What a name may mean, by its last part.
 	functions map[string][]meaning
 	relations map[string][]meaning
@@ -20,13 +20,18 @@ type evidence struct {
 	// tables are the names, with schema, of all relations that hold rows.
 	tables map[uint32]string
 	calls  map[uint32]callable
+	// keys are the columns of a table that an UPDATE has to set for a foreign key to act, "" for any.
+	keys map[uint32][]string
 	// always holds what any statement sets off, with the tables that it reads and writes.
 	always                    map[node]struct{}
 	alwaysReads, alwaysWrites []string
 	alwaysBlind               bool // any statement may write what cannot be seen
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
 	fields map[string]bool
-	known  map[string]struct{} // names that may be called, the server's own and of types
+	// answers are nil unless asked for, and changing is empty then. timely are as fields, for answers.
+	answers *answers
+	timely  map[string]bool
+	known   map[string]struct{} // names that may be called, the server's own and of types
 }
 
 // meaning is one thing of a name.
@@ -34,6 +39,7 @@ type meaning struct {
 	schema string
 	node   node
 	args   arity // of built-in functions; others take any number
+	kind   byte  // of relations
 }
 
 // callable is what is known of a function that is not the server's.
@@ -49,24 +55,30 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	e := &evidence{
 		local:     g.solve(g.local, true),
 		unproved:  g.solve(g.unproved, true),
+		changing:  g.solve(g.changing, true),
+		answers:   g.answers,
 		functions: map[string][]meaning{},
 		relations: map[string][]meaning{},
 		operators: map[string][]meaning{},
 		uses:      map[node][]node{},
 		tables:    map[uint32]string{},
 		calls:     map[uint32]callable{},
+		keys:      g.keys,
 		fields:    map[string]bool{},
 		known:     known,
 	}
 	for _, f := range g.functions {
-		e.functions[f.name] = append(e.functions[f.name], meaning{f.schema, node{inFunction, f.oid}, arity{0, manyArguments}})
+		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
 		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.words}
 		if f.one {
 			e.fields[f.name] = e.fields[f.name] || f.row
 		}
 	}
 	for _, b := range g.builtins {
-		e.functions[b.name] = append(e.functions[b.name], meaning{"pg_catalog", node{inFunction, b.oid}, b.args})
+		if b.name == zoneFunction {
+			continue // what AT TIME ZONE calls, of which Keeping judges by the types of columns
+		}
+		e.functions[b.name] = append(e.functions[b.name], meaning{schema: "pg_catalog", node: node{inFunction, b.oid}, args: b.args})
 		if b.args.takes(1) && (b.local() != "" || b.unproved() != "") {
 			if _, ok := e.fields[b.name]; !ok {
 				e.fields[b.name] = false
@@ -77,7 +89,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 		}
 	}
 	for oid, r := range g.relations {
-		e.relations[r.name] = append(e.relations[r.name], meaning{schema: r.schema, node: node{inRead, oid}})
+		e.relations[r.name] = append(e.relations[r.name], meaning{schema: r.schema, node: node{inRead, oid}, kind: r.kind})
 		if strings.IndexByte("rpmf", r.kind) >= 0 {
 			e.tables[oid] = r.schema + "." + r.name
 		}
@@ -90,6 +102,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 			slices.SortFunc(list, func(a, b meaning) int { return a.node.compare(b.node) })
 		}
 	}
+	e.findTimely(g)
 	e.reverse(g)
 	e.findAlways()
 	return e
@@ -104,7 +117,7 @@ func (e *evidence) reverse(g *graph) {
 				continue
 			}
 			// Functions that are not volatile cannot write by themselves (init_execution_state in src/backend/executor/functions.c).
-			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && (from.place == inWrite || from.place == inChange) && f.volatility != 'v' {
+			if f, ok := g.functions[edge.to.oid]; ok && edge.to.place == inFunction && (from.place == inWrite || from.place == inChange || from.place == inUpdate) && f.volatility != 'v' {
 				continue
 			}
 			e.uses[edge.to] = append(e.uses[edge.to], from)

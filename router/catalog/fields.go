@@ -7,16 +7,16 @@ import (
 	"pgtier/parser"
 )
 
-// statementFields finds the functions of evidence.fields that column notation in the text may call. Instead of them it may
+// statementFields finds the functions of fields, a map such as evidence.fields, that column notation in the text may call. Instead of them it may
 // return the reading of a text that cannot be searched. The commands say which names stand behind a point, the text before it whether that is a table's
 // column: u.age calls no function that takes a number.
-func (e *evidence) statementFields(st *parser.Statement) ([]string, *Reading) {
+func statementFields(st *parser.Statement, fields map[string]bool) ([]string, *Reading) {
 	var found []string
 	for i := range st.Commands {
 		c := &st.Commands[i]
-		found = append(found, e.commandFields(c)...)
+		found = append(found, commandFields(c, fields)...)
 		if c.Explained != nil {
-			found = append(found, e.commandFields(c.Explained)...)
+			found = append(found, commandFields(c.Explained, fields)...)
 		}
 	}
 	if len(found) == 0 {
@@ -27,7 +27,7 @@ func (e *evidence) statementFields(st *parser.Statement) ([]string, *Reading) {
 	}
 	bad := false
 	found = slices.DeleteFunc(found, func(name string) bool {
-		called, certain := calledBehindPoint(st.Template, name, e.fields[name])
+		called, certain := calledBehindPoint(st.Template, name, fields[name])
 		bad = bad || !certain
 		return !called
 	})
@@ -58,10 +58,10 @@ func calledBehindPoint(text, name string, row bool) (called, certain bool) {
 }
 
 // commandFields does the same for a command without its text. It takes any name behind a point for a function's, if there is one.
-func (e *evidence) commandFields(c *parser.Command) []string {
+func commandFields(c *parser.Command, fields map[string]bool) []string {
 	var found []string
 	for _, name := range c.Attributes {
-		if _, ok := e.fields[name]; ok {
+		if _, ok := fields[name]; ok {
 			found = append(found, name)
 		}
 	}

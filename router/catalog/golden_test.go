@@ -17,7 +17,7 @@ import (
 	"pgtier/parser"
 )
 
-var update = flag.Bool("update", false, "write the reasons that the catalog gives now into testdata/reading.golden")
+var update = flag.Bool("update", false, "write the reasons that the catalog gives now into the golden files of testdata")
 
 const goldenFile = "testdata/reading.golden"
 
@@ -91,7 +91,7 @@ func connect(t testing.TB, server *localpg.Server, database string) *pgconn.PgCo
 // TestReadingGolden compares verdicts and reasons with the file.
 func TestReadingGolden(t *testing.T) {
 	shard, database := readingShard(t)
-	s := load(t, connQuerier{connect(t, shard.Manager, database)})
+	s := load(t, pgtest.NewQuerier(connect(t, shard.Manager, database)))
 	cache := parser.NewCache(1 << 24)
 	lines := goldenLines(t)
 	cases := goldenCases(t, lines)
@@ -110,12 +110,12 @@ func TestReadingGolden(t *testing.T) {
 		reasons[c.line] = got.Reason
 	}
 	if *update {
-		writeGolden(t, lines, reasons)
+		writeGolden(t, goldenFile, lines, reasons)
 	}
 }
 
 // writeGolden puts the reasons under their statements.
-func writeGolden(t *testing.T, lines []string, reasons map[int]string) {
+func writeGolden(t *testing.T, file string, lines []string, reasons map[int]string) {
 	t.Helper()
 	var out []string
 	for i, line := range lines {
@@ -127,7 +127,7 @@ func writeGolden(t *testing.T, lines []string, reasons map[int]string) {
 			out = append(out, "    "+reason)
 		}
 	}
-	if err := os.WriteFile(goldenFile, []byte(strings.Join(out, "\n")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Join(out, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

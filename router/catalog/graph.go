@@ -10,12 +10,18 @@ const (
 	inRead                  // reading the relation
 	inWrite                 // writing the relation
 	inChange                // changing or deleting rows that are there; a kind of inWrite
+	inUpdate                // changing rows that are there by UPDATE, keys of theirs that others refer to included; a kind of inWrite
 	inTruncate              // truncating the relation; a kind of inWrite
 	inOperator              // using the operator
 	inSchema                // changing the catalog; oid 0
 	inAll                   // any statement; oid 0
 	inRest                  // what works unnamed, but not in a query: foreign data wrappers, languages, defaults of domains; oid 0
 )
+
+// ofRelation says whether the oid of a node of this place is a relation's.
+func (p place) ofRelation() bool {
+	return p == inRead || p == inWrite || p == inChange || p == inUpdate || p == inTruncate
+}
 
 // node is something that a statement can do.
 type node struct {
@@ -56,7 +62,7 @@ type part struct {
 	kind, name string
 	relation   uint32
 	// detail: trigger, whether it fires on TRUNCATE; rule, its event; default, whether the column is generated; foreign key,
-	// whether it has an action that writes.
+	// d if it has an action on DELETE that writes, u if on UPDATE.
 	detail string
 	// other: trigger and event trigger, the function; check, the domain; foreign key, the referenced relation; inherits, the parent.
 	other uint32
@@ -79,12 +85,16 @@ type graph struct {
 	relations map[uint32]relation
 	operators map[uint32]operator
 	shadows   bool // see Snapshot.ShadowsEqual
-	edges     map[node][]edge
+	// keys are the columns of a table that an UPDATE has to set for a foreign key to act, "" for any.
+	keys  map[uint32][]string
+	edges map[node][]edge
 	// mentions are the functions whose body has the name of a function or relation; calls are those whose body calls a built-in function.
 	mentions map[string][]*function
 	calls    map[string][]*function
-	// sources of session state, of answers that depend on the server, and of what is no reading.
-	session, local, unproved []source
+	// sources of session state, of answers that depend on the server, of what is no reading, and of answers that change without a write; those
+	// are there if answers is.
+	session, local, unproved, changing []source
+	answers                            *answers
 }
 
 // source is where a run begins.
@@ -100,6 +110,7 @@ func newGraph() *graph {
 		builtins:  map[uint32]*builtin{},
 		relations: map[uint32]relation{},
 		operators: map[uint32]operator{},
+		keys:      map[uint32][]string{},
 		edges:     map[node][]edge{},
 		mentions:  map[string][]*function{},
 		calls:     map[string][]*function{},
@@ -210,15 +221,19 @@ func (g *graph) part(p part) []node {
 			return []node{{place: inAll}}
 		}
 	case "foreign key":
-		if change := (node{inChange, p.other}); p.detail == "true" {
+		if change := (node{inChange, p.other}); p.detail != "" {
 			g.edge(write, change, name)
 			g.edge(node{inChange, p.relation}, change, name)
 			g.edge(change, node{inWrite, p.other}, "")
 		}
+		if update := (node{inUpdate, p.other}); strings.Contains(p.detail, "u") {
+			g.edge(write, update, name)
+			g.edge(node{inUpdate, p.relation}, update, name)
+		}
 		g.edge(node{inTruncate, p.relation}, node{inTruncate, p.other}, name)
 		g.edge(node{inTruncate, p.other}, node{inWrite, p.other}, "")
 	case "inherits":
-		for _, place := range []place{inRead, inWrite, inChange, inTruncate} {
+		for _, place := range []place{inRead, inWrite, inChange, inUpdate, inTruncate} {
 			g.edge(node{place, p.relation}, node{place, p.other}, "")
 		}
 		g.edge(node{inTruncate, p.other}, node{inWrite, p.other}, "")
@@ -269,6 +284,10 @@ func (g *graph) depend(parts map[object][]node, from, to object) {
 	}
 	planned := from.class == catalogConstraint || from.class == catalogClass || from.class == catalogAttrdef
 	for _, n := range g.owner(parts, from) {
+		// Every policy depends on its own table, whose row it judges. One that looks at other rows of it is an error when it is applied (infinite recursion).
+		if from.class == catalogPolicy && n == cause {
+			continue
+		}
 		g.edges[cause] = append(g.edges[cause], edge{to: n, planned: planned && n.place == inRead})
 		if cause.place == inRead && n.place != inRead && !g.onlyReads(from, n) {
 			g.edge(node{inWrite, to.oid}, n, "")

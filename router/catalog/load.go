@@ -17,11 +17,14 @@ type Querier interface {
 }
 
 // Version returns a text that differs after any change of the database that Load with these extras would see, and after few others. It costs
-// 1 to 2 µs for each function that is not the server's own, and with Relations 1 µs for each column.
+// 1 to 2 µs for each function that is not the server's own, and with each of the extras 1 µs for each column.
 func Version(ctx context.Context, q Querier, extras ...Extra) (string, error) {
 	queries := []string{queryVersion}
 	if slices.Contains(extras, Relations) {
 		queries = append(queries, queryShapesVersion)
+	}
+	if slices.Contains(extras, Answers) {
+		queries = append(queries, queryAnswersVersion)
 	}
 	var version []string
 	for _, sql := range queries {
@@ -44,6 +47,9 @@ func Load(ctx context.Context, q Querier, extras ...Extra) (*Snapshot, error) {
 		return nil, err
 	}
 	l := loader{ctx: ctx, q: q, g: newGraph(), parts: map[object][]node{}, known: map[string]struct{}{}}
+	if slices.Contains(extras, Answers) {
+		l.g.answers = newAnswers()
+	}
 	for _, step := range []struct {
 		act string
 		run func() error
@@ -54,8 +60,11 @@ func Load(ctx context.Context, q Querier, extras ...Extra) (*Snapshot, error) {
 		{"read relations", l.relations},
 		{"read operators", l.operators},
 		{"read triggers, rules and constraints", l.readParts},
+		{"read keys that actions follow", l.keys},
 		{"read dependencies", l.depends},
 		{"find what expressions use of the server's own", l.trees},
+		{"read types that answers depend on", l.readAnswers},
+		{"find what expressions take from elsewhere", l.readShown},
 	} {
 		if err := step.run(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.act, err)
@@ -80,6 +89,8 @@ type loader struct {
 	g     *graph
 	parts map[object][]node
 	known map[string]struct{}
+	// server is its server_version_num, known after trees.
+	server int
 }
 
 // rows runs a query whose rows have n columns.
@@ -120,7 +131,11 @@ func (l *loader) names() error {
 
 func (l *loader) builtins() error {
 	names, patterns := listedNames()
-	return l.rows(fmt.Sprintf(queryBuiltins, names, patterns), 7, func(v []string) error {
+	volatilities := "'v'"
+	if l.g.answers != nil {
+		volatilities = "'v', 's'"
+	}
+	return l.rows(fmt.Sprintf(queryBuiltins, volatilities, names, patterns), 7, func(v []string) error {
 		id, err := oids(v[0], v[3], v[4], v[5])
 		if err != nil {
 			return err
@@ -128,7 +143,10 @@ func (l *loader) builtins() error {
 		if v[2] == "" {
 			return fmt.Errorf("function %d has no volatility", id[0])
 		}
-		l.g.builtins[id[0]] = &builtin{oid: id[0], name: v[1], volatility: v[2][0], args: arity{int(id[1]), int(id[2])}, first: id[3], hidden: v[6] == "t"}
+		b := &builtin{oid: id[0], name: v[1], volatility: v[2][0], args: arity{int(id[1]), int(id[2])}, first: id[3], hidden: v[6] == "t"}
+		if b.volatility == 'v' || b.listed() || l.g.answers != nil && b.changing() != "" {
+			l.g.builtins[id[0]] = b
+		}
 		return nil
 	})
 }
@@ -175,6 +193,16 @@ func (l *loader) readParts() error {
 	})
 }
 
+func (l *loader) keys() error {
+	return l.rows(queryKeys, 2, func(v []string) error {
+		id, err := oids(v[0])
+		if err == nil {
+			l.g.keys[id[0]] = append(l.g.keys[id[0]], v[1])
+		}
+		return err
+	})
+}
+
 func (l *loader) depends() error {
 	return l.rows(queryDepends, 4, func(v []string) error {
 		id, err := oids(v...)
@@ -187,15 +215,15 @@ func (l *loader) depends() error {
 }
 
 func (l *loader) trees() error {
-	server, more := 0, ""
+	more := ""
 	err := l.rows(queryServer, 1, func(v []string) (err error) {
-		server, err = strconv.Atoi(v[0])
+		l.server, err = strconv.Atoi(v[0])
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if server >= bodiesSince {
+	if l.server >= bodiesSince {
 		more = queryBodies
 	}
 	watched := make([]string, 0, len(l.g.builtins))

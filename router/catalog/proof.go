@@ -9,10 +9,11 @@ import (
 
 // proof is the attempt to prove that one command is a reading.
 type proof struct {
-	evidence        *evidence
-	local, unproved string // the first reason of each kind
-	nodes           []node // what the command names
-	unknown         bool   // it names what the catalog does not have
+	evidence *evidence
+	// local, unproved and changing are the first reasons of each kind.
+	local, unproved, changing string
+	nodes                     []node // what the command names
+	unknown                   bool   // it names what the catalog does not have
 }
 
 // effectReasons are the effects that keep a query from being a reading, with their verdicts.
@@ -95,6 +96,9 @@ func (p *proof) judge(n node, name string) {
 	if why, ok := p.evidence.unproved[n]; ok {
 		p.fail(Unproved, name+" may do more than read: "+why)
 	}
+	if why, ok := p.evidence.changing[n]; ok && p.changing == "" {
+		p.changing = name + " may change without a write: " + why
+	}
 }
 
 func (p *proof) relation(t parser.Table) {
@@ -154,15 +158,33 @@ func (p *proof) reading() *Reading {
 	case p.unproved != "":
 		return &Reading{Verdict: Unproved, Reason: p.unproved}
 	}
+	return readOf(p.tables(p.nodes), p.tables(p.behind()))
+}
+
+// tables are the names of the tables that are read from these nodes on, with those that every statement reads.
+func (p *proof) tables(from []node) []string {
 	names := map[string]struct{}{}
 	for _, name := range p.evidence.alwaysReads {
 		names[name] = struct{}{}
 	}
-	p.evidence.reach(p.nodes, func(n node) bool {
+	p.evidence.reach(from, func(n node) bool {
 		p.evidence.reads(n, names)
 		return true
 	})
-	return readOf(slices.Sorted(maps.Keys(names)))
+	return slices.Sorted(maps.Keys(names))
+}
+
+// behind are the nodes of what the command names, but that those of tables are left out and stand for what they set off: a table that is reached
+// from here is reached otherwise than by its name.
+func (p *proof) behind() (list []node) {
+	for _, n := range p.nodes {
+		if _, table := p.evidence.tables[n.oid]; table && n.place.ofRelation() {
+			list = append(list, p.evidence.uses[n]...)
+		} else {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 func isTemp(schema string) bool {

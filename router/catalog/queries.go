@@ -57,6 +57,8 @@ UNION ALL SELECT 1, pg_catalog.hashint8extended(oid::pg_catalog.int8, xmin::pg_c
 UNION ALL SELECT 1, pg_catalog.hashtextextended(relname::pg_catalog.text || relkind::pg_catalog.text || relpersistence::pg_catalog.text,
 	(oid::pg_catalog.int8 << 32) | relnamespace::pg_catalog.int8) FROM pg_catalog.pg_class
 WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
+UNION ALL SELECT 1, pg_catalog.hashtextextended(a.attname::pg_catalog.text, (k.oid::pg_catalog.int8 << 16) | a.attnum) FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey) WHERE k.contype = 'f' AND k.confupdtype IN ('c', 'n', 'd')
 UNION ALL SELECT 1, pg_catalog.hashtextextended(nspname::pg_catalog.text, oid::pg_catalog.int8) FROM pg_catalog.pg_namespace
 WHERE NOT nspname::pg_catalog.text ^@ 'pg_') AS all_rows`
 
@@ -88,10 +90,11 @@ const queryKnown = `SELECT proname FROM pg_catalog.pg_proc WHERE oid < 16384
 UNION SELECT typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype IN ('d', 'e', 'r')`
 
 // queryBuiltins yields oid, name, volatility, fewest and most arguments, type of the first or 0, and whether only the server can call it, of the
-// server's own functions that are volatile or of a name that is listed. It has two verbs: names in quotes, and a regular expression for others.
+// server's own functions that are of these volatilities or of a name that is listed. It has three verbs: volatilities and names in quotes, and a regular
+// expression for other names.
 const queryBuiltins = `SELECT p.oid, p.proname, p.provolatile, p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::pg_catalog.int4,
 CASE WHEN p.provariadic <> 0 THEN 1024 ELSE p.pronargs END, COALESCE(p.proargtypes[0], 0), ` + hiddenColumn + `
-FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname IN (%s) OR p.proname ~ '%s')`
+FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND (p.provolatile IN (%s) OR p.proname IN (%s) OR p.proname ~ '%s')`
 
 // queryRelations yields oid, schema, name, kind, persistence and the extension that owns it or 0.
 const queryRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, COALESCE(d.refobjid, 0)
@@ -104,20 +107,30 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AN
 const queryOperators = `SELECT o.oid, n.nspname, o.oprname, o.oprleft BETWEEN 1 AND 16383 AND o.oprright BETWEEN 1 AND 16383 FROM pg_catalog.pg_operator o
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid >= 16384`
 
+// notOurs leaves out the guards that pgtier itself puts on tables of which buckets move (resharder/DESIGN.md): they change no row and no setting, and
+// take locks that end with the transaction. Only the owner of schema pgtier can have functions there.
+const notOurs = ` AND tgfoid NOT IN (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.prorettype = 2279 AND p.pronamespace = pg_catalog.to_regnamespace('pgtier'))`
+
 // queryParts yields the objects that tie functions to relations: kind, oid, name, relation, detail and other. Detail and other depend on
 // the kind, see graph.part. Internal triggers are those of constraints, and before PostgreSQL 15 those that partitions have from their parent.
-const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, (tgtype & 32 <> 0)::pg_catalog.text, tgfoid FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0) AND tgenabled <> 'D'
+const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, (tgtype & 32 <> 0)::pg_catalog.text, tgfoid FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0) AND tgenabled <> 'D'` + notOurs + `
 UNION ALL SELECT 'rule', oid, rulename, ev_class, ev_type::pg_catalog.text, 0 FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_enabled <> 'D'
 UNION ALL SELECT 'default', d.oid, a.attname, d.adrelid, (a.attgenerated <> '')::pg_catalog.text, 0 FROM pg_catalog.pg_attrdef d
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
 UNION ALL SELECT 'check', oid, conname, conrelid, '', contypid FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND contype = 'c'
-UNION ALL SELECT 'foreign key', oid, conname, conrelid, (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))::pg_catalog.text, confrelid
+UNION ALL SELECT 'foreign key', oid, conname, conrelid, CASE WHEN confdeltype IN ('c', 'n', 'd') THEN 'd' ELSE '' END || CASE WHEN confupdtype IN ('c', 'n', 'd') THEN 'u' ELSE '' END, confrelid
 	FROM pg_catalog.pg_constraint WHERE contype = 'f'
 UNION ALL SELECT 'policy', oid, polname, polrelid, '', 0 FROM pg_catalog.pg_policy
 UNION ALL SELECT 'index', c.oid, c.relname, i.indrelid, '', 0 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 	WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
 UNION ALL SELECT 'inherits', 0, '', inhrelid, '', inhparent FROM pg_catalog.pg_inherits
 UNION ALL SELECT 'event trigger', oid, evtname, 0, '', evtfoid FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'`
+
+// queryKeys yields a table and a column that a foreign key with an action on UPDATE refers to; ” stands for all, where an UPDATE may set columns that its
+// text does not: by row triggers (src/include/catalog/pg_trigger.h) or because the column is computed of others.
+const queryKeys = `SELECT k.confrelid, CASE WHEN a.attgenerated = '' THEN a.attname::pg_catalog.text ELSE '' END FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey) WHERE k.contype = 'f' AND k.confupdtype IN ('c', 'n', 'd')
+UNION SELECT tgrelid, '' FROM pg_catalog.pg_trigger WHERE tgtype & 19 = 19 AND tgenabled <> 'D'` + notOurs
 
 // queryDepends yields classid, objid, refclassid and refobjid of everything that depends on a function or an operator, and of functions, rules and policies
 // that depend on a relation.
@@ -152,7 +165,7 @@ UNION ALL SELECT class, oid, 'setting', m[1] FROM trees,
 	WHERE tree ~~ '%%:funcid 2077 %%' OR tree ~~ '%%:funcid 3294 %%'
 UNION ALL SELECT 2617, o.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_operator o JOIN watched r ON r.oid IN (o.oprcode, o.oprrest, o.oprjoin)
 	WHERE o.oid >= 16384
-UNION ALL SELECT 2605, c.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_cast c JOIN watched r ON r.oid = c.castfunc
+UNION ALL SELECT 2605, c.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_cast c JOIN watched r ON r.oid = c.castfunc WHERE c.oid >= 16384
 UNION ALL SELECT 1255, a.aggfnoid::pg_catalog.oid, 'funcid', r.oid::pg_catalog.text FROM pg_catalog.pg_aggregate a JOIN watched r
 	ON r.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)`
 

@@ -36,6 +36,9 @@ type Reading struct {
 	// policies, partitions and children are looked through; a name without schema counts in all schemas that have it. What the server's own functions
 	// look up in the catalogs is not listed, so a change of the catalog concerns every Read, one without tables too.
 	Tables []string
+	// Behind are those of Tables that the Read looks at in another way than by their own names, be it beside that: through views, functions, policies and
+	// parents. Of the others the Read sees what its text says.
+	Behind []string
 }
 
 // The readings of a whole kind of statement.
@@ -63,7 +66,7 @@ func (s *Snapshot) Reading(st *parser.Statement) *Reading {
 	}
 	r := s.statement(st)
 	if st.Template != "" { // others are new each time
-		s.memo.Add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables))
+		s.memo.Add(st, r, len(st.Template)+commandSize*len(st.Commands)+size(r.Tables)+size(r.Behind))
 	}
 	return r
 }
@@ -77,8 +80,8 @@ func (s *Snapshot) CommandReading(c *parser.Command) *Reading {
 	if r, ok := s.memo.Find(c).(*Reading); ok {
 		return r
 	}
-	r := s.command(c, s.evidence.commandFields(c))
-	s.memo.Add(c, r, commandSize+size(r.Tables))
+	r := s.command(c, commandFields(c, s.evidence.fields))
+	s.memo.Add(c, r, commandSize+size(r.Tables)+size(r.Behind))
 	return r
 }
 
@@ -98,7 +101,7 @@ func (s *Snapshot) statement(st *parser.Statement) *Reading {
 	if len(st.Commands) == 0 {
 		return readingEmpty
 	}
-	fields, bad := s.evidence.statementFields(st)
+	fields, bad := statementFields(st, s.evidence.fields)
 	if bad != nil {
 		return bad
 	}
@@ -117,14 +120,19 @@ func both(a, b *Reading) *Reading {
 	case b.Verdict != Read:
 		return b
 	}
-	tables := append(slices.Clone(a.Tables), b.Tables...)
-	slices.Sort(tables)
-	return readOf(slices.Compact(tables))
+	return readOf(union(a.Tables, b.Tables), union(a.Behind, b.Behind))
+}
+
+// union is the sorted list of the names in a or b.
+func union(a, b []string) []string {
+	all := append(slices.Clone(a), b...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // readOf is the Read of these tables.
-func readOf(tables []string) *Reading {
-	r := &Reading{Verdict: Read, Tables: tables}
+func readOf(tables, behind []string) *Reading {
+	r := &Reading{Verdict: Read, Tables: tables, Behind: behind}
 	switch len(tables) {
 	case 0:
 		r.Reason = "reads no table; every function is stable"

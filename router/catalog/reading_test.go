@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"pgtier/cmd/localpg/pgtest"
 	"pgtier/parser"
 )
 
@@ -25,7 +26,7 @@ func TestNilSnapshotProvesNothing(t *testing.T) {
 
 func TestCommandReadingJudgesWhatIsPrepared(t *testing.T) {
 	shard, database := readingShard(t)
-	s := load(t, connQuerier{connect(t, shard.Manager, database)})
+	s := load(t, pgtest.NewQuerier(connect(t, shard.Manager, database)))
 	cache := parser.NewCache(1 << 20)
 	for sql, want := range map[string]Verdict{
 		"PREPARE p AS SELECT * FROM v_both WHERE id = $1":                   Read,
@@ -78,7 +79,7 @@ func TestLiteralsOfOneTemplateAreToldApart(t *testing.T) {
 // TestDblinkConcernsThoseWhoCallIt: that it is installed, with servers of its wrapper, pins nobody else.
 func TestDblinkConcernsThoseWhoCallIt(t *testing.T) {
 	_, _, q := database(t)
-	if _, err := text(t.Context(), q.conn, "CREATE EXTENSION dblink; CREATE SERVER far FOREIGN DATA WRAPPER dblink_fdw"); err != nil {
+	if _, err := text(t.Context(), q.Conn, "CREATE EXTENSION dblink; CREATE SERVER far FOREIGN DATA WRAPPER dblink_fdw"); err != nil {
 		t.Fatal(err)
 	}
 	s, cache := load(t, q), parser.NewCache(1<<20)
@@ -123,14 +124,14 @@ func TestUnnamedObjectsTaintEveryStatement(t *testing.T) {
 		"CREATE EXTENSION btree_gist; CREATE EXTENSION btree_gin; CREATE EXTENSION intarray; CREATE EXTENSION pg_trgm; CREATE EXTENSION lo":           Read,
 	} {
 		for _, sql := range []string{"BEGIN", functions} {
-			if _, err := text(t.Context(), q.conn, sql); err != nil {
+			if _, err := text(t.Context(), q.Conn, sql); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if r := load(t, q).Reading(cache.Statement(statement)); r.Verdict != Read || len(r.Tables) != 0 {
 			t.Fatalf("before %s: got %s (%s)", ddl, r.Verdict, r.Reason)
 		}
-		if _, err := text(t.Context(), q.conn, ddl); err != nil {
+		if _, err := text(t.Context(), q.Conn, ddl); err != nil {
 			t.Fatal(err)
 		}
 		r := load(t, q).Reading(cache.Statement(statement))
@@ -140,7 +141,7 @@ func TestUnnamedObjectsTaintEveryStatement(t *testing.T) {
 		if reads := strings.Join(r.Tables, " "); want == Read && (reads == "public.seen") != strings.Contains(ddl, "sta(pair)") {
 			t.Errorf("after %s: reads %q", ddl, reads)
 		}
-		if _, err := text(t.Context(), q.conn, "ROLLBACK"); err != nil {
+		if _, err := text(t.Context(), q.Conn, "ROLLBACK"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,11 +151,11 @@ func TestUnnamedObjectsTaintEveryStatement(t *testing.T) {
 func TestEveryRoleMayRead(t *testing.T) {
 	shard, database := readingShard(t)
 	conn := connect(t, shard.Manager, database)
-	want := load(t, connQuerier{conn})
+	want := load(t, pgtest.NewQuerier(conn))
 	if _, err := text(t.Context(), conn, "SET ROLE pg_signal_backend"); err != nil {
 		t.Fatal(err)
 	}
-	got := load(t, connQuerier{conn})
+	got := load(t, pgtest.NewQuerier(conn))
 	if len(got.evidence.local) != len(want.evidence.local) || len(got.evidence.unproved) != len(want.evidence.unproved) || len(got.evidence.uses) != len(want.evidence.uses) {
 		t.Error("a role without rights sees another catalog than a superuser")
 	}
@@ -165,7 +166,7 @@ func ordinary(t testing.TB) (s *Snapshot, read, write *parser.Statement) {
 	t.Helper()
 	shard, database := readingShard(t)
 	cache := parser.NewCache(1 << 20)
-	return load(t, connQuerier{connect(t, shard.Manager, database)}),
+	return load(t, pgtest.NewQuerier(connect(t, shard.Manager, database))),
 		cache.Statement([]byte("SELECT u.id, sta(u.id) FROM users u JOIN sales.invoices i ON i.user_id = u.id WHERE u.id = 1")),
 		cache.Statement([]byte("DELETE FROM users WHERE id = 1"))
 }

@@ -8,8 +8,12 @@ import (
 // Extra is a part of a snapshot that costs time and is read only where asked for.
 type Extra uint8
 
-// Relations asks for what Relation, Relations and Function answer, which routing between shards needs.
-const Relations Extra = 1
+const (
+	// Relations asks for what Relation, Relations and Function answer, which routing between shards needs.
+	Relations Extra = 1
+	// Answers asks for what Keeping and KeepsParameter answer, which a cache of answers needs.
+	Answers Extra = 2
+)
 
 // Relation is what a planner needs to know of a table or view that is not the server's own. It is immutable. Temporary ones are in no snapshot.
 type Relation struct {
@@ -28,6 +32,10 @@ type Relation struct {
 	// Children says that there are tables with this one among their parents.
 	Children    bool
 	RowSecurity bool
+	// Rules: rules change what INSERT, UPDATE or DELETE of the relation do.
+	Rules bool
+	// BeforeInsert and BeforeUpdate: triggers see a row before it is stored, and may store another.
+	BeforeInsert, BeforeUpdate bool
 	// Uses are the tables and views that a view or materialized view names itself, by name; those of the server are left out.
 	Uses []*Relation
 }
@@ -62,7 +70,11 @@ type Column struct {
 	HasDefault bool
 	// DefaultConstant: the default is an expression of constants and immutable functions, the same on all servers.
 	DefaultConstant bool
-	// Sequence is "schema.name" of the sequence whose next value is the default: serial, identity, DEFAULT nextval('name'). Otherwise "".
+	// DefaultShared: the default, or a part of it, is one value for all rows of a statement or may be, such as the time. DefaultValue is an expression that
+	// tells that value as a text that dates and times are read from alike under all settings; "" where there is none.
+	DefaultShared bool
+	DefaultValue  string
+	// Sequence is the name (QualifiedName) of the sequence whose next value is the default: serial, identity, DEFAULT nextval('name'). Otherwise "".
 	Sequence string
 	// Identity is pg_attribute.attidentity: 0 none, a always, d by default.
 	Identity byte
@@ -110,6 +122,9 @@ type ForeignKey struct {
 	RefColumns []string // as many as Columns, in their order
 	// Acts: ON DELETE or ON UPDATE does CASCADE, SET NULL or SET DEFAULT.
 	Acts bool
+	// Loses are those of Columns that ON DELETE SET NULL or SET DEFAULT gives another value. Follows: ON UPDATE gives Columns another one.
+	Loses   []string
+	Follows bool
 }
 
 // FunctionFacts is what is known of the functions that a call may mean.

@@ -136,7 +136,7 @@ func TestDefaultCollationIsTheDatabases(t *testing.T) {
 			}
 		})
 		pgtest.Exec(t, server, name, "CREATE TABLE t (v text)")
-		s := loadRelations(t, connQuerier{connect(t, server, name)})
+		s := loadRelations(t, pgtest.NewQuerier(connect(t, server, name)))
 		if got := s.DefaultCollation(); got != want {
 			t.Errorf("%s: got %d, want %d", options, got, want)
 		}
@@ -392,5 +392,31 @@ func BenchmarkRelations(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestRelationsTellWhatChangesRows(t *testing.T) {
+	s := relations(t, `
+		CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TABLE plain (id int);
+		CREATE TRIGGER a AFTER INSERT OR UPDATE ON plain FOR EACH ROW EXECUTE FUNCTION f();
+		CREATE TRIGGER b BEFORE INSERT OR UPDATE ON plain FOR EACH STATEMENT EXECUTE FUNCTION f();
+		CREATE TRIGGER c BEFORE DELETE ON plain FOR EACH ROW EXECUTE FUNCTION f();
+		CREATE TRIGGER d BEFORE INSERT ON plain FOR EACH ROW EXECUTE FUNCTION f();
+		ALTER TABLE plain DISABLE TRIGGER d;
+		CREATE TABLE inserted (id int);
+		CREATE TRIGGER a BEFORE INSERT ON inserted FOR EACH ROW EXECUTE FUNCTION f();
+		CREATE TABLE updated (id int);
+		CREATE TRIGGER a BEFORE UPDATE ON updated FOR EACH ROW EXECUTE FUNCTION f();
+		CREATE TABLE ruled (id int);
+		CREATE RULE r AS ON DELETE TO ruled DO ALSO NOTHING;
+		CREATE VIEW v AS SELECT * FROM plain;`)
+	for name, want := range map[string][3]bool{
+		"plain": {}, "inserted": {false, true, false}, "updated": {false, false, true}, "ruled": {true, false, false}, "v": {},
+	} {
+		r := mustRelation(t, s, name)
+		if got := [3]bool{r.Rules, r.BeforeInsert, r.BeforeUpdate}; got != want {
+			t.Errorf("%s: got rules, before insert, before update %v, want %v", name, got, want)
+		}
 	}
 }

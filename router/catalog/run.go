@@ -33,7 +33,7 @@ func (g *graph) solve(sources []source, reading bool) map[node]string {
 func (r *run) mark(n node, why string) {
 	if r.reading {
 		switch n.place {
-		case inWrite, inChange, inTruncate, inSchema, inRest:
+		case inWrite, inChange, inUpdate, inTruncate, inSchema, inRest:
 			return
 		}
 	}
@@ -97,7 +97,7 @@ func (r *run) cause(n node) string {
 		if b, ok := g.builtins[n.oid]; ok {
 			return "calls " + b.name + "()"
 		}
-	case inRead, inWrite, inChange, inTruncate:
+	case inRead, inWrite, inChange, inUpdate, inTruncate:
 		if rel, ok := g.relations[n.oid]; ok {
 			return "uses " + rel.schema + "." + rel.name
 		}

@@ -75,9 +75,13 @@ LEFT JOIN (SELECT conindid, (SELECT pg_catalog.string_agg(o.oprname, ' ' ORDER B
 	FROM pg_catalog.pg_constraint WHERE contype IN ('p', 'u', 'x')) AS k ON k.conindid = i.indexrelid
 WHERE (i.indisunique OR i.indisexclusion) AND i.indisvalid AND ` + userRelation
 
-// queryForeignKeys yields relation, name, column numbers, the referenced relation with its column numbers, and whether the key acts.
+// queryForeignKeys yields relation, name, column numbers, the referenced relation with its column numbers, whether the key acts, the numbers of the columns
+// that it sets ON DELETE, and whether it sets any ON UPDATE. The columns of SET NULL (…) are in a column of the catalog since PostgreSQL 15.
 const queryForeignKeys = `SELECT conrelid, conname, pg_catalog.array_to_string(conkey, ' '), confrelid, pg_catalog.array_to_string(confkey, ' '),
-confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd') FROM pg_catalog.pg_constraint WHERE contype = 'f'`
+confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'),
+CASE WHEN confdeltype IN ('n', 'd') THEN COALESCE(pg_catalog.translate(pg_catalog.to_jsonb(c) ->> 'confdelsetcols', '[,]', '   '),
+	pg_catalog.array_to_string(conkey, ' ')) ELSE '' END,
+confupdtype IN ('c', 'n', 'd') FROM pg_catalog.pg_constraint c WHERE contype = 'f'`
 
 // queryParents yields child and parent, in the child's order.
 const queryParents = `SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits ORDER BY inhrelid, inhseqno`
@@ -85,6 +89,11 @@ const queryParents = `SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits ORD
 // queryUses yields a view and a relation that it names.
 const queryUses = `SELECT DISTINCT r.ev_class, d.refobjid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
 WHERE d.classid = 2618 AND d.refclassid = 1259 AND d.refobjid >= 16384 AND d.refobjid <> r.ev_class AND r.ev_type = '1'`
+
+// queryAmends yields a relation, and whether it has rules that are no view's, and row triggers before INSERT and before UPDATE (src/include/catalog/pg_trigger.h).
+const queryAmends = `SELECT relation, pg_catalog.bool_or(rule), pg_catalog.bool_or(inserted), pg_catalog.bool_or(updated) FROM (
+SELECT tgrelid AS relation, false AS rule, tgtype & 4 <> 0 AS inserted, tgtype & 16 <> 0 AS updated FROM pg_catalog.pg_trigger WHERE tgtype & 3 = 3 AND tgenabled <> 'D'` + notOurs + `
+UNION ALL SELECT ev_class, true, false, false FROM pg_catalog.pg_rewrite WHERE ev_type <> '1') AS x GROUP BY relation`
 
 // querySignatures yields schema, name, fewest and most arguments, the worst volatility, and whether there is an aggregate, a window function, one that
 // returns a set, or one that is not the server's own. What an aggregate sorts (WITHIN GROUP) counts as arguments or does not.
@@ -105,12 +114,21 @@ type domain struct {
 	notNull, filled bool
 }
 
-// queryDefaults yields relation and number of the columns whose default is made of constants by immutable functions. Most are one constant, or one that a
-// function brings to the column's type.
-const queryDefaults = `SELECT d.adrelid, d.adnum FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-WHERE a.attgenerated = '' AND d.adbin::pg_catalog.text !~ '\{(?!CONST |FUNCEXPR |OPEXPR |RELABELTYPE |ARRAYEXPR |BOOLEXPR )' AND NOT EXISTS (
-	SELECT FROM pg_catalog.regexp_matches(d.adbin::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS m
-	JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid WHERE p.provolatile <> 'i')`
+// queryDefaults yields relation and number of the columns with a default, and what it is: "constant" if it is made of constants by immutable functions (most
+// are one constant, or one that a function brings to the column's type), "shared" if a function or a word in it is the same for all rows of a statement or
+// may be, else "own". Shared ones come with an expression for their value in ISO 8601, where it is a date or time by the server's own functions, else "".
+const queryDefaults = `WITH d AS (SELECT d.oid, d.adrelid, d.adnum, a.atttypid, a.atttypmod, d.adbin::pg_catalog.text AS tree FROM pg_catalog.pg_attrdef d
+	JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attgenerated = ''),
+f AS (SELECT d.oid, pg_catalog.bool_or(p.provolatile = 's') AS stable, pg_catalog.bool_or(p.provolatile = 'v') AS volatile, pg_catalog.bool_or(p.oid >= 16384) AS foreigner
+	FROM d, pg_catalog.regexp_matches(d.tree, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS m JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid GROUP BY 1),
+k AS (SELECT d.*, f.volatile, f.foreigner, CASE
+	WHEN d.tree !~ '\{(?!CONST |FUNCEXPR |OPEXPR |RELABELTYPE |ARRAYEXPR |BOOLEXPR )' AND NOT COALESCE(f.stable OR f.volatile, false) THEN 'constant'
+	WHEN COALESCE(f.stable, false) OR d.tree ~ '\{(SQLVALUEFUNCTION |COERCEVIAIO |ARRAYCOERCEEXPR |COERCETODOMAIN )' THEN 'shared' ELSE 'own' END AS kind
+	FROM d LEFT JOIN f ON f.oid = d.oid)
+SELECT adrelid, adnum, kind, CASE WHEN kind = 'shared' AND atttypid IN (1082, 1083, 1114, 1184, 1266) AND NOT COALESCE(volatile OR foreigner, false)
+	THEN 'pg_catalog.to_json((' || pg_catalog.pg_get_expr((SELECT a.adbin FROM pg_catalog.pg_attrdef a WHERE a.oid = k.oid), adrelid)
+		|| ')::' || pg_catalog.format_type(atttypid, atttypmod) || ') OPERATOR(pg_catalog.#>>) ''{}''' ELSE '' END
+FROM k`
 
 // shaper fills shapes.
 type shaper struct {
@@ -143,6 +161,7 @@ func (l *loader) shapes() (*shapes, error) {
 		{"read foreign keys", s.readForeignKeys},
 		{"read parents", s.readParents},
 		{"read what views use", s.readUses},
+		{"read rules and triggers that change rows", s.readAmends},
 		{"read signatures of functions", s.readSignatures},
 	} {
 		if err := step.run(); err != nil {
@@ -274,6 +293,7 @@ func (s *shaper) resolve(c *Column, collation uint32) {
 			c.Typmod = d.typmod
 		}
 		c.NotNull = c.NotNull || d.notNull
+		c.DefaultShared = c.DefaultShared || d.filled && !c.HasDefault // it may be anything
 		c.HasDefault = c.HasDefault || d.filled
 	}
 	kind, ok := s.collations[collation]
@@ -335,18 +355,18 @@ func (s *shaper) readSequences() error {
 	return s.l.rows(querySequences, 4, func(v []string) error {
 		c, err := s.placed(v)
 		if c != nil {
-			c.Sequence = v[2] + "." + v[3]
+			c.Sequence = QualifiedName(v[2], v[3])
 		}
 		return err
 	})
 }
 
-// readDefaults notes defaults that are the same on all servers.
+// readDefaults notes what defaults are.
 func (s *shaper) readDefaults() error {
-	return s.l.rows(queryDefaults, 2, func(v []string) error {
+	return s.l.rows(queryDefaults, 4, func(v []string) error {
 		c, err := s.placed(v)
 		if c != nil {
-			c.DefaultConstant = true
+			c.DefaultConstant, c.DefaultShared, c.DefaultValue = v[2] == "constant", v[2] == "shared", s.word(v[3])
 		}
 		return err
 	})
@@ -384,7 +404,7 @@ func (s *shaper) readUnique() error {
 }
 
 func (s *shaper) readForeignKeys() error {
-	return s.l.rows(queryForeignKeys, 6, func(v []string) error {
+	return s.l.rows(queryForeignKeys, 8, func(v []string) error {
 		oid, err := oids(v[0], v[3])
 		if err != nil {
 			return err
@@ -398,7 +418,12 @@ func (s *shaper) readForeignKeys() error {
 			return err
 		}
 		references, _, err := s.names(oid[1], strings.Fields(v[4]))
-		r.ForeignKeys = append(r.ForeignKeys, ForeignKey{Name: v[1], Columns: columns, References: other, RefColumns: references, Acts: v[5] == "t"})
+		if err != nil {
+			return err
+		}
+		loses, _, err := s.names(oid[0], strings.Fields(v[6]))
+		r.ForeignKeys = append(r.ForeignKeys, ForeignKey{Name: v[1], Columns: columns, References: other, RefColumns: references, Acts: v[5] == "t",
+			Loses: loses, Follows: v[7] == "t"})
 		return err
 	})
 }
@@ -412,6 +437,19 @@ func (s *shaper) readParents() error {
 
 func (s *shaper) readUses() error {
 	return s.pairs(queryUses, func(view, used *Relation) { view.Uses = append(view.Uses, used) })
+}
+
+func (s *shaper) readAmends() error {
+	return s.l.rows(queryAmends, 4, func(v []string) error {
+		oid, err := oids(v[0])
+		if err != nil {
+			return err
+		}
+		if r := s.relations[oid[0]]; r != nil {
+			r.Rules, r.BeforeInsert, r.BeforeUpdate = v[1] == "t", v[2] == "t", v[3] == "t"
+		}
+		return nil
+	})
 }
 
 // pairs runs a query of two relations a row.

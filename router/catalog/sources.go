@@ -42,8 +42,11 @@ func (g *graph) gatherSources() {
 			g.local = append(g.local, source{n, "unlogged, so replicas do not have it"})
 		}
 	}
+	if g.answers != nil {
+		g.gatherChanging()
+	}
 	// The first reason found is kept, so that its order is what makes reasons the same each time.
-	for _, list := range [][]source{g.session, g.local, g.unproved} {
+	for _, list := range [][]source{g.session, g.local, g.unproved, g.changing} {
 		slices.SortStableFunc(list, func(a, b source) int { return a.compare(b.node) })
 	}
 	for _, list := range []map[string][]*function{g.mentions, g.calls} {
@@ -55,6 +58,47 @@ func (g *graph) gatherSources() {
 
 func (n node) compare(m node) int {
 	return cmp.Or(cmp.Compare(n.place, m.place), cmp.Compare(n.oid, m.oid))
+}
+
+// gatherChanging lists what makes an answer change though no row that a statement reads does.
+func (g *graph) gatherChanging() {
+	add := func(n node, why string) {
+		if why != "" {
+			g.changing = append(g.changing, source{n, why})
+		}
+	}
+	for _, f := range g.functions {
+		if !f.hidden {
+			add(node{inFunction, f.oid}, g.changes(f))
+		}
+	}
+	for _, b := range g.builtins {
+		add(node{inFunction, b.oid}, b.changing())
+	}
+	for oid, r := range g.relations {
+		n := node{inRead, oid}
+		if r.kind == 'm' {
+			g.answers.stored[r.schema+"."+r.name] = true
+		}
+		switch {
+		case serverSchema(r.schema):
+			add(n, "a catalog of the server")
+		case r.kind == 'f':
+			add(n, "foreign table")
+		case r.kind == 'S':
+			add(n, "state of a sequence")
+		case r.persistence != 'p':
+			add(n, "unlogged")
+		case g.answers.values[n]:
+			add(n, "has a column whose values are read or printed by names of the catalogs, or by the clock")
+		}
+	}
+	g.changing = append(g.changing, g.answers.shown...)
+}
+
+// serverSchema says whether the server's own catalogs and views are there.
+func serverSchema(schema string) bool {
+	return schema == "pg_catalog" || schema == "information_schema"
 }
 
 // local is the reason why f itself may depend on its server. Whatever cannot be looked into might.

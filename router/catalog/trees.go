@@ -17,6 +17,7 @@ type trees struct {
 	functions map[object][]uint32
 	relations map[object][]uint32
 	locks     []object
+	logins    []object // they ask for a setting of loginSettings
 	// settings says of an object that calls current_setting whether all settings it asks for are the same on every server.
 	settings map[object]bool
 }
@@ -35,6 +36,9 @@ func (t *trees) add(o object, kind, used string) error {
 		name, ok := varlena(used)
 		before, seen := t.settings[o]
 		t.settings[o] = ok && carried(name) && (before || !seen)
+		if matches(loginSettings, strings.ToLower(name)) {
+			t.logins = append(t.logins, o)
+		}
 		return nil
 	}
 	id, err := oids(used)
@@ -64,6 +68,14 @@ func (t *trees) connect(g *graph, parts map[object][]node) {
 	for _, o := range sorted(t.relations) {
 		for _, oid := range slices.Sorted(slices.Values(t.relations[o])) {
 			g.depend(parts, o, object{catalogClass, oid})
+		}
+	}
+	for _, o := range t.logins {
+		if g.answers == nil {
+			break
+		}
+		for _, n := range g.owner(parts, o) {
+			g.changing = append(g.changing, source{n, "asks who logged in"})
 		}
 	}
 	for _, o := range t.locks {

@@ -170,6 +170,15 @@ func (w *Watcher) Reading(st *parser.Statement) *Reading {
 	return s.Reading(st)
 }
 
+// Keeping is Snapshot.Keeping. While a change that was announced has not been read, nothing is kept.
+func (w *Watcher) Keeping(st *parser.Statement) *Keeping {
+	s, settled := w.current()
+	if !settled {
+		return keepingPending
+	}
+	return s.Keeping(st)
+}
+
 // CommandReading is Snapshot.CommandReading; while a change is pending nothing is proved.
 func (w *Watcher) CommandReading(c *parser.Command) *Reading {
 	s, settled := w.current()

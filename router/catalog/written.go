@@ -8,71 +8,83 @@ import (
 	"pgtier/parser"
 )
 
-// writing is what Written found.
-type writing struct {
-	tables []string
-	all    bool
+// Writing is what a command may change. It is immutable and shared.
+type Writing struct {
+	// Tables are the names, as "schema.name" and sorted, of the tables whose rows the command may change: those it names, and what triggers, rules,
+	// actions of foreign keys, partitions and functions change with them.
+	Tables []string
+	// Behind are those of Tables that it may change in another way than by naming them, be it beside that.
+	Behind []string
+	// All: what it changes is unknown, or it changes the catalog, which concerns every reading.
+	All bool
 }
 
-// Written returns the tables, as "schema.name" and sorted, whose rows the command may change: those it names, and what triggers, rules, actions of foreign
-// keys, partitions and functions change with them. all says that this is unknown, or that the command changes the catalog, which concerns every
-// reading. PREPARE changes nothing; ask for what it prepares. The nil Snapshot knows nothing. The caller must not change the list.
-func (s *Snapshot) Written(c *parser.Command) (tables []string, all bool) {
+// writingAll is the Writing of what is not known.
+var writingAll = &Writing{All: true}
+
+// Writing tells what a command may change. PREPARE changes nothing; ask for what it prepares. The nil Snapshot knows nothing.
+func (s *Snapshot) Writing(c *parser.Command) *Writing {
 	if s == nil {
-		return nil, true
+		return writingAll
 	}
 	key := writtenKey{c}
-	if w, ok := s.memo.Find(key).(*writing); ok {
-		return w.tables, w.all
+	if w, ok := s.memo.Find(key).(*Writing); ok {
+		return w
 	}
 	w := s.written(c)
-	s.memo.Add(key, w, commandSize+size(w.tables))
-	return w.tables, w.all
+	s.memo.Add(key, w, commandSize+size(w.Tables)+size(w.Behind))
+	return w
+}
+
+// Written is Writing without Behind. The caller must not change the list.
+func (s *Snapshot) Written(c *parser.Command) (tables []string, all bool) {
+	w := s.Writing(c)
+	return w.Tables, w.All
 }
 
 // writtenKey tells the memo's writings from its readings.
 type writtenKey struct{ c *parser.Command }
 
-func (s *Snapshot) written(c *parser.Command) *writing {
+func (s *Snapshot) written(c *parser.Command) *Writing {
 	switch c.Kind {
 	case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Copy, parser.Truncate, parser.Refresh, parser.Declare:
 	case parser.Explain:
 		if c.Explained == nil {
-			return &writing{all: c.Analyze}
+			return &Writing{All: c.Analyze}
 		}
 		if !c.Analyze {
-			return &writing{}
+			return &Writing{}
 		}
 		return s.written(c.Explained)
 	case parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.RollbackTo, parser.Release, parser.PrepareTransaction,
 		parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints, parser.Show, parser.DiscardPlans, parser.DiscardSequences,
 		parser.Prepare, parser.Deallocate, parser.DeallocateAll, parser.Listen, parser.Unlisten, parser.UnlistenAll, parser.Notify,
 		parser.Fetch, parser.Close, parser.CloseAll, parser.Lock, parser.Checkpoint:
-		return &writing{}
+		return &Writing{}
 	default: // VACUUM and its kind change what the catalogs say of a table
-		return &writing{all: true}
+		return writingAll
 	}
 	if c.Incomplete || c.Effects&(parser.DDL|parser.RunsOpaqueCode) != 0 {
-		return &writing{all: true}
+		return writingAll
 	}
 	p := proof{evidence: s.evidence}
-	p.names(c, s.evidence.commandFields(c))
+	p.names(c, commandFields(c, s.evidence.fields))
 	for _, t := range c.Tables {
-		if t.Access&parser.Alters != 0 && !p.alters(c.Kind, t) {
-			return &writing{all: true}
+		if t.Access&parser.Alters != 0 && !p.alters(c, t) {
+			return writingAll
 		}
 	}
 	if c.Effects&parser.Writes != 0 && c.Kind != parser.Select && !slices.ContainsFunc(c.Tables, func(t parser.Table) bool { return t.Access&parser.Alters != 0 }) {
-		return &writing{all: true}
+		return writingAll
 	}
 	if p.unknown {
-		return &writing{all: true}
+		return writingAll
 	}
 	return p.writing()
 }
 
 // alters adds what writing a table sets off; false if the table is not known, or a catalog.
-func (p *proof) alters(kind parser.Kind, t parser.Table) bool {
+func (p *proof) alters(c *parser.Command, t parser.Table) bool {
 	found := false
 	for _, m := range p.evidence.relations[t.Name] {
 		if t.Schema != "" && t.Schema != m.schema {
@@ -83,38 +95,69 @@ func (p *proof) alters(kind parser.Kind, t parser.Table) bool {
 		}
 		found = true
 		p.nodes = append(p.nodes, node{inWrite, m.node.oid})
-		switch kind {
-		case parser.Truncate:
-			p.nodes = append(p.nodes, node{inTruncate, m.node.oid})
-		case parser.Update, parser.Delete, parser.Merge, parser.Select, parser.Declare:
-			p.nodes = append(p.nodes, node{inChange, m.node.oid})
-		case parser.Insert, parser.Copy:
-			if t.Access&parser.Reads != 0 { // ON CONFLICT, or a WITH that changes
-				p.nodes = append(p.nodes, node{inChange, m.node.oid})
-			}
+		if how, ok := p.evidence.changes(c, t, m); ok {
+			p.nodes = append(p.nodes, node{how, m.node.oid})
 		}
 	}
 	return found
 }
 
-// writing gathers the tables that are written.
-func (p *proof) writing() *writing {
-	e := p.evidence
-	if e.alwaysBlind {
-		return &writing{all: true}
+// changes says how a command changes the rows of a table that are there, for actions of foreign keys; false if none acts. Which part of a command with
+// several changes which table is not told. Rows of a partitioned table may move, which deletes them.
+func (e *evidence) changes(c *parser.Command, t parser.Table, m meaning) (how place, ok bool) {
+	alone, count := m.kind == 'r', 0
+	for i := range c.Tables {
+		if c.Tables[i].Access&parser.Alters != 0 {
+			count++
+		}
 	}
-	names, all := map[string]struct{}{}, false
-	for _, name := range e.alwaysWrites {
+	alone = alone && count == 1
+	switch c.Kind {
+	case parser.Truncate:
+		return inTruncate, true
+	case parser.Insert:
+		if alone && !c.Conflicts {
+			return 0, false
+		}
+	case parser.Copy:
+	case parser.Update, parser.Delete, parser.Merge, parser.Select, parser.Declare:
+	default:
+		return 0, false
+	}
+	if t.Access&parser.Reads == 0 && (c.Kind == parser.Insert || c.Kind == parser.Copy) { // neither ON CONFLICT nor a WITH that changes
+		return 0, false
+	}
+	if !alone || c.Kind != parser.Update && c.Kind != parser.Insert {
+		return inChange, true
+	}
+	set := func(column string) bool { return column == "" || slices.Contains(c.Sets, column) }
+	return inUpdate, slices.ContainsFunc(e.keys[m.node.oid], set)
+}
+
+// writing gathers the tables that are written.
+func (p *proof) writing() *Writing {
+	if p.evidence.alwaysBlind {
+		return writingAll
+	}
+	tables, all := p.written(p.nodes)
+	if all {
+		return writingAll
+	}
+	behind, _ := p.written(p.behind())
+	return &Writing{Tables: tables, Behind: behind}
+}
+
+// written are the names of the tables that are written from these nodes on, with those that every statement writes.
+func (p *proof) written(from []node) (tables []string, all bool) {
+	names := map[string]struct{}{}
+	for _, name := range p.evidence.alwaysWrites {
 		names[name] = struct{}{}
 	}
-	e.reach(p.nodes, func(n node) bool {
-		all = e.writes(n, names)
+	p.evidence.reach(from, func(n node) bool {
+		all = p.evidence.writes(n, names)
 		return !all
 	})
-	if all {
-		return &writing{all: true}
-	}
-	return &writing{tables: slices.Sorted(maps.Keys(names))}
+	return slices.Sorted(maps.Keys(names)), all
 }
 
 // writes adds the table that n writes, if it does, to names, and says whether n may write anything.
@@ -122,7 +165,7 @@ func (e *evidence) writes(n node, names map[string]struct{}) (all bool) {
 	switch n.place {
 	case inFunction:
 		return e.calls[n.oid].blind
-	case inWrite, inChange, inTruncate:
+	case inWrite, inChange, inUpdate, inTruncate:
 		if name, ok := e.tables[n.oid]; ok {
 			names[name] = struct{}{}
 			return strings.HasPrefix(name, "pg_catalog.")

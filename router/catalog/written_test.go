@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgtier/cmd/localpg/pgtest"
 	"pgtier/parser"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestWrittenHoldsWhatChanges(t *testing.T) {
 	shard, database := readingShard(t)
 	conn := connect(t, shard.Manager, database)
-	s := load(t, connQuerier{conn})
+	s := load(t, pgtest.NewQuerier(conn))
 	cache := parser.NewCache(1 << 20)
 	for _, c := range []struct{ sql, want string }{
 		{"SELECT * FROM users", ""},
@@ -28,7 +29,8 @@ func TestWrittenHoldsWhatChanges(t *testing.T) {
 		{"UPDATE sales.invoices SET id = id + 1000", "sales.invoices sales.items"},
 		{"DELETE FROM users WHERE id = 20", "public.users sales.invoices sales.items"},
 		{"INSERT INTO users (id, name) VALUES (99, 'x')", "public.users"},
-		{"INSERT INTO users (id, name) VALUES (20, 'x') ON CONFLICT (id) DO UPDATE SET name = 'y'", "public.users sales.invoices sales.items"},
+		{"INSERT INTO users (id, name) VALUES (20, 'x') ON CONFLICT (id) DO UPDATE SET name = 'y'", "public.users"},
+		{"WITH x AS (DELETE FROM users WHERE id = 20) UPDATE counters SET n = 1", "public.counters public.users sales.invoices sales.items"},
 		{"WITH x AS (DELETE FROM users WHERE id > 18) INSERT INTO counters VALUES (1)", "public.counters public.users sales.invoices sales.items"},
 		{"INSERT INTO settings_of VALUES ('c', '3')", "public.audit public.settings_of"},
 		{"TRUNCATE settings_of", "public.audit public.counters public.settings_of"},
@@ -147,7 +149,7 @@ func tableSums(t *testing.T, conn *pgconn.PgConn) map[string]string {
 
 func TestTablesHoldWhatIsRead(t *testing.T) {
 	shard, database := readingShard(t)
-	s := load(t, connQuerier{connect(t, shard.Manager, database)})
+	s := load(t, pgtest.NewQuerier(connect(t, shard.Manager, database)))
 	cache := parser.NewCache(1 << 20)
 	for sql, want := range map[string]string{
 		"SELECT 1":                                                       "",
@@ -177,9 +179,85 @@ func TestTablesHoldWhatIsRead(t *testing.T) {
 // TestEvidenceIsTheSameEachTime guards the golden reasons: they must not depend on the order of a map.
 func TestEvidenceIsTheSameEachTime(t *testing.T) {
 	shard, database := readingShard(t)
-	q := connQuerier{connect(t, shard.Manager, database)}
+	q := pgtest.NewQuerier(connect(t, shard.Manager, database))
 	first, second := load(t, q).evidence, load(t, q).evidence
 	if !maps.Equal(first.local, second.local) || !maps.Equal(first.unproved, second.unproved) {
 		t.Error("two loads of one catalog give different reasons")
+	}
+}
+
+// TestBehindHoldsWhatTextsDoNotShow has tables that a text names, and those that it reaches in another way.
+func TestBehindHoldsWhatTextsDoNotShow(t *testing.T) {
+	server, name, q := database(t)
+	pgtest.Exec(t, server, name, `
+		CREATE TABLE a (id int PRIMARY KEY, up int REFERENCES a ON DELETE CASCADE);
+		CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE SET NULL);
+		CREATE TABLE log (what text);
+		CREATE VIEW v AS SELECT * FROM b;
+		CREATE FUNCTION of_b() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM b';
+		CREATE FUNCTION logs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (TG_OP); RETURN NULL; END';
+		CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE twice SET id = id; RETURN NULL; END';
+		CREATE TABLE twice (id int);
+		CREATE TRIGGER t AFTER INSERT OR DELETE ON b FOR EACH ROW EXECUTE FUNCTION logs();
+		CREATE TRIGGER t AFTER INSERT ON twice FOR EACH ROW EXECUTE FUNCTION again();
+		CREATE TABLE k (id int PRIMARY KEY, other int);
+		CREATE TABLE l (k int UNIQUE REFERENCES k ON UPDATE CASCADE);
+		CREATE TABLE m (l int REFERENCES l (k) ON UPDATE SET NULL);
+		CREATE TABLE sets_keys (id int PRIMARY KEY, v int);
+		CREATE TABLE of_keys (id int REFERENCES sets_keys ON UPDATE CASCADE);
+		CREATE FUNCTION sets() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := 7; RETURN NEW; END';
+		CREATE TRIGGER t BEFORE UPDATE ON sets_keys FOR EACH ROW EXECUTE FUNCTION sets();
+		CREATE TABLE parent (id int);
+		CREATE TABLE child () INHERITS (parent);
+		CREATE TABLE own (id int, owner text);
+		ALTER TABLE own ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY p ON own USING (owner = current_user);
+		CREATE TABLE around (id int);
+		CREATE VIEW v_around AS SELECT * FROM around;
+		ALTER TABLE around ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY p ON around USING (id IN (SELECT id FROM v_around));`)
+	s := load(t, q)
+	cache := parser.NewCache(1 << 20)
+	for sql, want := range map[string]string{
+		"SELECT * FROM a, b":                "",
+		"SELECT * FROM v":                   "public.b",
+		"SELECT * FROM v, b":                "public.b",
+		"SELECT of_b() FROM a":              "public.b",
+		"SELECT of_b() FROM b":              "public.b",
+		"SELECT * FROM a; SELECT * FROM v":  "public.b",
+		"SELECT * FROM parent":              "public.child",
+		"SELECT * FROM parent, child":       "public.child",
+		"SELECT * FROM child":               "",
+		"SELECT * FROM own":                 "",
+		"SELECT * FROM around":              "public.around",
+		"INSERT INTO a VALUES (1)":          "",
+		"DELETE FROM a":                     "public.a public.b public.log",
+		"UPDATE a SET id = 2, up = 1":       "",
+		"UPDATE k SET id = 2":               "public.l public.m",
+		"UPDATE k SET other = 2":            "",
+		"UPDATE k SET (other, id) = (2, 3)": "public.l public.m",
+		"INSERT INTO k VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2":             "public.l public.m",
+		"INSERT INTO k VALUES (1) ON CONFLICT (id) DO UPDATE SET other = 2":          "",
+		"INSERT INTO k VALUES (1) ON CONFLICT DO NOTHING":                            "",
+		"MERGE INTO k USING a ON k.id = a.id WHEN MATCHED THEN UPDATE SET other = 1": "public.l public.m",
+		"UPDATE sets_keys SET v = 2":                                                 "public.of_keys",
+		"DELETE FROM b":                                                              "public.log",
+		"INSERT INTO b VALUES (1)":                                                   "public.log",
+		"INSERT INTO twice VALUES (1)":                                               "public.twice",
+		"INSERT INTO log VALUES ('x')":                                               "",
+		"INSERT INTO v VALUES (1)":                                                   "public.b public.log",
+		"UPDATE parent SET id = 1":                                                   "public.child",
+		"UPDATE own SET id = 1":                                                      "",
+		"WITH x AS (DELETE FROM log) DELETE FROM own":                                "",
+		"WITH x AS (DELETE FROM log) INSERT INTO b SELECT":                           "public.log",
+	} {
+		st := cache.Statement([]byte(sql))
+		got := s.Writing(&st.Commands[0]).Behind
+		if r := s.Reading(st); r.Verdict == Read {
+			got = r.Behind
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %q, want %q", sql, got, want)
+		}
 	}
 }

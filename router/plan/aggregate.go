@@ -58,6 +58,9 @@ func (m *mingler) aggregate() *Refusal {
 	if r := m.bounds(); r != nil {
 		return r
 	}
+	if len(t.Group) == 0 && !slices.ContainsFunc(m.spec.Outputs, func(o merge.Output) bool { return o.Function != merge.First }) {
+		return refuse("HAVING without aggregates, over rows of several shards", "Put the condition into WHERE.")
+	}
 	m.finish()
 	return m.strip()
 }
@@ -96,7 +99,7 @@ func (m *mingler) anyWindow() bool { return !m.q.windowsBy(func(*parser.Window) 
 func (m *mingler) group(e *parser.Expr) *Refusal {
 	var at int
 	var r *Refusal
-	v := m.q.scope.resolve(e)
+	v := m.q.variable(e)
 	switch {
 	case e.Kind == parser.ExprConstant:
 		at, v, r = m.position(e)
@@ -105,7 +108,7 @@ func (m *mingler) group(e *parser.Expr) *Refusal {
 			return refuse("GROUP BY "+e.Name+", which is not known well enough, over rows of several shards", "Write the table before the column's name.")
 		}
 	default:
-		at, v, r = m.computed(e, alike)
+		at, v, r = m.computed(e)
 	}
 	if r != nil {
 		return r
@@ -168,7 +171,7 @@ func (m *mingler) extreme(e *parser.Expr, out merge.Output) (merge.Output, *Refu
 	if len(e.Args) != 1 {
 		return out, refuse("aggregate "+e.Name+"() of several values", hintKey)
 	}
-	v := m.q.scope.resolve(e.Args[0])
+	v := m.q.variable(e.Args[0])
 	out.Collation = m.order(v)
 	if v != nil && v.column != nil && v.column.Collation != catalog.CollationNone && v.column.Collation != catalog.CollationBytes {
 		return out, refuse(e.Name+"("+v.name+") over rows of several shards, whose collation only the servers know", "Ask with "+e.Name+"("+v.name+" COLLATE \"C\"), or group by the sharding key.")
@@ -221,6 +224,9 @@ func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 	if s.Using {
 		return merge.Key{}, refuse("ORDER BY … USING over rows of several shards", "Use ASC or DESC.")
 	}
+	if m.setReturning(s.Expr) {
+		return merge.Key{}, refuse("ORDER BY of a function that returns rows, of groups of rows of several shards", "Group by the sharding key.")
+	}
 	var v *variable
 	var at int
 	var r *Refusal
@@ -254,12 +260,12 @@ func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 // hidden finds the value of the group that an aggregate is, and adds it if there is none.
 func (m *mingler) hidden(e *parser.Expr) (at int, r *Refusal) {
 	for i, o := range m.q.tree.Outputs {
-		if same(o.Expr, e) {
+		if m.same(o.Expr, e) {
 			return i, nil
 		}
 	}
 	for _, h := range m.hiddenValues {
-		if same(h.expr, e) {
+		if m.same(h.expr, e) {
 			return h.at, nil
 		}
 	}
@@ -267,7 +273,7 @@ func (m *mingler) hidden(e *parser.Expr) (at int, r *Refusal) {
 	if !ok || !m.bind.aggregate(e) {
 		return 0, refuse("expression over aggregates of rows of several shards", "Return the aggregates by themselves, or group by the sharding key.")
 	}
-	column := len(m.q.outputs) + slices.IndexFunc(m.extra, func(x extra) bool { return x.expr != nil && same(x.expr, e) })
+	column := len(m.q.outputs) + slices.IndexFunc(m.extra, func(x extra) bool { return x.expr != nil && m.same(x.expr, e) })
 	if column < len(m.q.outputs) {
 		column = m.add(extra{expr: e, parts: parts})
 	}
@@ -364,6 +370,7 @@ func (m *mingler) comparison(e *parser.Expr) (*merge.Condition, *Refusal) {
 // operand is a value of the group, or a constant.
 func (m *mingler) operand(e *parser.Expr) (merge.Operand, merge.Collation, *Refusal) {
 	if k, ok := constantOf(e); ok && k.cast == 0 {
+		k.doubtful = k.Kind == parser.ValueParam && m.standing(k.Param) > 1
 		m.wide.constants = append(m.wide.constants, k)
 		m.spec.Constants = append(m.spec.Constants, merge.Constant{})
 		return merge.Operand{Constant: true, Index: len(m.wide.constants) - 1}, 0, nil
@@ -375,13 +382,23 @@ func (m *mingler) operand(e *parser.Expr) (merge.Operand, merge.Collation, *Refu
 		}
 		return merge.Operand{Index: at}, m.spec.Outputs[at].Collation, nil
 	}
-	v := m.q.scope.resolve(e)
+	v := m.q.variable(e)
 	if v == nil || m.aggregatesInside(e) {
 		return merge.Operand{}, 0, refuse("HAVING that is no comparison of aggregates, over rows of several shards", "Compare aggregates with constants, or group by the sharding key.")
 	}
-	at, _, r := m.computed(e, same)
+	at, _, r := m.computed(e)
 	if r == nil && at >= len(m.q.outputs) {
 		at = m.pass(at)
 	}
 	return merge.Operand{Index: at}, m.equality(v), r
+}
+
+// standing is in how many places of the statement a parameter stands: the first decides which type the server takes it for.
+func (m *mingler) standing(param int) (n int) {
+	for e := range m.params {
+		if e.Value.Param == param {
+			n++
+		}
+	}
+	return n
 }

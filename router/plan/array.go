@@ -52,10 +52,11 @@ func (r *reader) array(v *value) (out []shard.Value, ok bool) {
 	if v.cast != 0 {
 		declared = shard.Type(v.cast)
 	}
-	if v.doubtful && p.OID == 0 {
+	undeclared := p.OID == 0 || shard.Type(p.OID) == shard.Unknown
+	if v.doubtful && undeclared && !p.Binary { // in binary the array itself tells the type
 		return nil, false
 	}
-	if p.OID != 0 && shard.Type(p.OID) != shard.Unknown {
+	if !undeclared {
 		declared = elementType(p.OID)
 	}
 	if element == shard.Unknown {

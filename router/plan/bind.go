@@ -7,6 +7,7 @@ import (
 
 	"pgtier/parser"
 	"pgtier/router/catalog"
+	"pgtier/router/shard"
 )
 
 // maxQueries bounds the queries that a statement may have once its WITH queries stand where they are named: two names in each of
@@ -28,6 +29,8 @@ type binder struct {
 	targets []*node
 	// inserted are the targets of INSERT.
 	inserted map[*node]bool
+	// slotOf are the types that places of parameters ask for, where they are known.
+	slotOf map[*parser.Expr]uint32
 	// literals are those of the text.
 	literals []parser.Literal
 	refusal  *Refusal
@@ -35,7 +38,7 @@ type binder struct {
 
 func newBinder(s *Schema, sql []byte, changed bool) *binder {
 	literals, _ := parser.Literals(sql, nil)
-	return &binder{literals: literals, schema: s, changed: changed, outside: map[*parser.With]*scope{}, named: map[*parser.With]bool{}, inserted: map[*node]bool{}}
+	return &binder{literals: literals, schema: s, changed: changed, outside: map[*parser.With]*scope{}, named: map[*parser.With]bool{}, inserted: map[*node]bool{}, slotOf: map[*parser.Expr]uint32{}}
 }
 
 func (b *binder) fail(r *Refusal) {
@@ -101,6 +104,7 @@ func (b *binder) plain(q *query, outer *scope) {
 		q.scope.items = append(slices.Clone(q.scope.items), n.items...)
 	}
 	q.tree.Exprs(func(e *parser.Expr) { b.sub(q, e, q.scope, nil) })
+	b.slots(q)
 	q.aggregates = q.aggregates || q.tree.Having != nil
 	q.tree.Exprs(func(e *parser.Expr) {
 		if b.aggregate(e) {
@@ -281,6 +285,10 @@ func (b *binder) outputs(q *query) {
 			q.outputs = append(q.outputs, column{name: name, variable: c.variable})
 		default:
 			name, maybe := outputNames(o)
+			if v := q.collated(o.Expr); v != nil {
+				q.outputs = append(q.outputs, column{name: name, maybe: maybe, variable: v})
+				continue
+			}
 			q.outputs = append(q.outputs, column{name: name, maybe: maybe, variable: b.constants(q, name, []*parser.Expr{o.Expr})})
 		}
 	}
@@ -370,9 +378,36 @@ func (b *binder) setOutputs(q *query) {
 			r := q.right.outputs[i].variable
 			if l.variable.family == r.family && r.family != familyNone {
 				c.variable = b.variable(l.variable.name, r.family)
-				c.variable.column = l.variable.column
+				c.variable.column = common(l.variable.column, r.column)
 			}
 		}
 		q.outputs = append(q.outputs, c)
 	}
+}
+
+// common is the column of a set operation whose sides have a and b, both of one family: what is not the same of both is not known of it.
+func common(a, b *catalog.Column) *catalog.Column {
+	if a.Type == b.Type && a.Typmod == b.Typmod && a.Collation == b.Collation {
+		return a
+	}
+	c := *a
+	if a.Type != b.Type {
+		c.Type = wider(a.Type, b.Type)
+	}
+	if a.Type != b.Type || a.Typmod != b.Typmod {
+		c.Typmod = noTypmod
+	}
+	if a.Collation != b.Collation { // which of both the server takes depends on where each comes from
+		c.Collation = catalog.CollationOther
+	}
+	return &c
+}
+
+// wider is the type that the server gives to values of two types of one family.
+func wider(a, b uint32) uint32 {
+	order := []shard.Type{shard.Int2, shard.Int4, shard.Int8, shard.Varchar, shard.Text}
+	if slices.Index(order, shard.Type(a)) < slices.Index(order, shard.Type(b)) {
+		return b
+	}
+	return a
 }

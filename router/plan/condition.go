@@ -142,7 +142,7 @@ func (c *condition) any(left, array *parser.Expr) {
 			c.in1(v, array.Args)
 		}
 	case parser.ExprConstant, parser.ExprParam:
-		c.facts = append(c.facts, fact{a: v, values: &values{array: true, list: []value{{Value: array.Value, cast: element, inferred: v.column.Type, expr: array}}}})
+		c.facts = append(c.facts, fact{a: v, values: &values{array: true, list: []value{{Value: array.Value, cast: element, inferred: v.column.Type, expr: array, array: true}}}})
 	}
 }
 

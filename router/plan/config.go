@@ -53,4 +53,6 @@ type Finding struct {
 	// Table is the table's name with its schema, or the configuration's where there is no such table.
 	Table         string
 	Message, Hint string
+	// Missing: there is no such table. All others are about what is there.
+	Missing bool
 }

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"pgtier/parser"
 	"pgtier/proxy/merge"
 )
@@ -14,13 +16,34 @@ const oidTimestampTZ = 1184
 // textual reports whether values of v cannot be compared as text.
 func textual(v *variable) bool { return v != nil && v.column != nil && v.column.Type == oidTimestampTZ }
 
+// moments are functions that may give such values.
+var moments = []string{"date_trunc", "date_bin", "to_timestamp", "make_timestamptz", "timezone", "timestamptz"}
+
+// moment reports whether an expression whose type is not known may be a timestamptz.
+func (m *mingler) moment(e *parser.Expr) (found bool) {
+	switch e.Kind {
+	case parser.ExprCall:
+		return slices.Contains(moments, e.Name)
+	case parser.ExprColumn:
+		return textual(m.q.scope.resolve(e))
+	case parser.ExprCast:
+		return !e.Array && e.Name == "timestamptz"
+	case parser.ExprOperator, parser.ExprCase, parser.ExprCoalesce, parser.ExprOther:
+		return slices.ContainsFunc(e.Args, m.moment)
+	}
+	return false
+}
+
 // compared is the shards' column to compare by in the place of at, a copy if need be.
 func (m *mingler) compared(at int, v *variable) int {
 	t := m.q.tree
-	if !textual(v) || at >= len(m.q.outputs) || m.q.open || m.q.left != nil || len(t.Outputs) != len(m.q.outputs) || t.Distinct && !m.spec.Aggregate {
+	if at >= len(m.q.outputs) || m.q.open || m.q.left != nil || len(t.Outputs) != len(m.q.outputs) || t.Distinct && !m.spec.Aggregate {
 		return at
 	}
 	e := t.Outputs[at].Expr
+	if !textual(v) && !(v == nil && m.moment(e)) || m.aggregatesInside(e) {
+		return at
+	}
 	for i, x := range m.extra {
 		if x.expr == e {
 			return len(m.q.outputs) + i
@@ -37,7 +60,7 @@ func (m *mingler) compared(at int, v *variable) int {
 func (m *mingler) beside() {
 	for i, o := range m.q.tree.Outputs {
 		out := m.spec.Outputs[i]
-		if out.Function != merge.Min && out.Function != merge.Max || len(o.Expr.Args) != 1 || !textual(m.q.scope.resolve(o.Expr.Args[0])) {
+		if out.Function != merge.Min && out.Function != merge.Max || len(o.Expr.Args) != 1 || !m.moment(o.Expr.Args[0]) {
 			continue
 		}
 		parts, ok := m.text(o.Expr)

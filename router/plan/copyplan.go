@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"pgtier/parser"
 )
@@ -30,6 +31,7 @@ func (w *work) touchesSpread() bool {
 
 // copyUnknown plans a COPY of tables of the home shard alone.
 func (w *work) copyUnknown() {
+	w.clean = true
 	w.write = w.command.Effects&parser.Writes != 0
 	w.atHome("tables of the home shard")
 }
@@ -45,10 +47,15 @@ func (w *work) copyQuery(c *copyText) {
 	case w.hidden():
 		return
 	case !w.spread():
+		w.clean = true
 		w.unsharded()
 		return
 	}
 	w.sharded()
+	w.copy = &Copy{Format: c.format, query: w.tree.Query.Tokens}
+	if w.restrict(); !c.stdio && w.own != nil {
+		w.own, w.whole = nil, "COPY of rows of several buckets into a file"
+	}
 	if w.refusal != nil || w.narrow != nil {
 		return
 	}
@@ -62,7 +69,7 @@ func (w *work) copyQuery(c *copyText) {
 	case c.format.Header:
 		w.narrow = refuse("COPY of rows of several shards with a header", "Leave the header out.")
 	default:
-		w.wide.kind, w.copy = CopyOut, &Copy{Format: c.format}
+		w.wide.kind = CopyOut
 	}
 }
 
@@ -72,6 +79,7 @@ func (w *work) copyTo(c *copyText) {
 	if t == nil {
 		return
 	}
+	w.clean = !t.sharded()
 	switch {
 	case t.place == placeReference && !t.view:
 		w.kind, w.reason = Any, "only reference tables"
@@ -85,8 +93,27 @@ func (w *work) copyTo(c *copyText) {
 	case c.format.Header:
 		w.refuse(refuse("COPY of sharded table \""+t.name+"\" with a header", "Leave the header out."))
 	default:
-		w.kind, w.reason, w.copy = CopyOut, "rows of all shards", &Copy{Format: c.format}
+		w.kind, w.reason, w.copy = CopyOut, "rows of all shards", &Copy{Format: c.format, rows: rowsOf(t, c.columns)}
+		w.restrictCopy(c, t)
 	}
+}
+
+// restrictCopy has COPY of a table become one of a query where buckets move. What it copies are the rows of the table itself, not those of its parts.
+func (w *work) restrictCopy(c *copyText, t *table) {
+	w.byItself, w.own = CopyOut, &own{schema: w.schema}
+	if len(w.schema.moving) == 0 || t.relation.Kind == 'p' { // which the server does not copy
+		return
+	}
+	var list, key []string
+	for _, name := range c.columnsOf(t) {
+		list = append(list, quoteName(name))
+	}
+	for i := range t.columns {
+		key = append(key, t.keyColumn(i).Name)
+	}
+	words := []parser.Word{{Text: "(SELECT " + strings.Join(list, ", ") + " FROM ONLY " + quoteName(t.relation.Schema) + "." + quoteName(t.relation.Name) + " WHERE (", Site: -1},
+		{Site: 0}, {Text: "))", Site: -1}}
+	w.own = &own{schema: w.schema, edits: []ownEdit{{c.target, words}}, sites: []ownSite{t.site(key, "")}}
 }
 
 // copied is the table of a COPY; nil if the statement is refused.
@@ -123,6 +150,7 @@ func (w *work) copyFrom(c *copyText) {
 		return
 	}
 	w.write = true
+	w.copies = t.place == placeReference
 	if !t.sharded() && t.place != placeReference {
 		w.atHome("tables of the home shard")
 		return
@@ -148,7 +176,7 @@ func (w *work) copyFrom(c *copyText) {
 // copySharded sends each row to the shard of its key.
 func (w *work) copySharded(c *copyText, t *table) {
 	columns := c.columnsOf(t)
-	out := &Copy{Columns: len(columns), Format: c.format, table: t, schema: w.schema}
+	out := &Copy{Columns: len(columns), Format: c.format, table: t, schema: w.schema, rows: rowsOf(t, c.columns)}
 	for i := range t.columns {
 		name := t.keyColumn(i).Name
 		at := slices.Index(columns, name)
@@ -157,6 +185,17 @@ func (w *work) copySharded(c *copyText, t *table) {
 			return
 		}
 		out.Key = append(out.Key, at)
+	}
+	if r := out.stamp(c); r != nil {
+		w.refuse(r)
+		return
+	}
+	if why := w.triggersTellTime(); why != "" {
+		w.refuse(refuse("COPY into sharded table \""+t.name+"\" with "+why, "Drop the trigger meanwhile, or insert the rows of one shard at a time."))
+		return
+	}
+	if c.format.Name != "binary" {
+		out.Clocks = clocksOf(t, columns, out.Key)
 	}
 	out.Format.ForceNull = marks(columns, c.forceNull)
 	out.Format.ForceNotNull = marks(columns, c.forceNotNull)
@@ -178,7 +217,11 @@ func (w *work) copyReference(c *copyText, t *table) {
 		return
 	}
 	w.kind, w.copies, w.reason = CopyIn, true, "every row to every copy of a reference table"
-	w.copy = &Copy{Columns: len(columns), Format: c.format, table: t, schema: w.schema}
+	w.copy = &Copy{Columns: len(columns), Format: c.format, table: t, schema: w.schema, rows: rowsOf(t, c.columns)}
+	if c.format.Name != "binary" {
+		w.copy.Clocks = clocksOf(t, columns, nil)
+	}
+	w.lockCopies()
 }
 
 // columnsOf are the columns that a row has, by name.

@@ -2,15 +2,22 @@ package plan
 
 import (
 	"strings"
+
+	"pgtier/parser"
 )
 
 // copyText is what the text of a COPY says.
 type copyText struct {
 	query, from, stdio, where bool
 	schema, table             string
-	columns                   []string
-	format                    CopyFormat
-	forceNull, forceNotNull   []string
+	// target are the tokens of the table with its columns.
+	target  parser.Span
+	columns []string
+	// list is the token behind the parenthesis that opens the columns.
+	list                    int
+	format                  CopyFormat
+	forceNull, forceNotNull []string
+	forceQuote              []string
 	// given are the options that the text gives, for defaults that depend on the format.
 	given map[string]bool
 }
@@ -75,16 +82,18 @@ func (r *copyReader) target() bool {
 	if r.is(r.at, "binary") { // before the table, in the syntax of version 7.2
 		return false
 	}
+	from := r.at
 	name, ok := r.name()
 	if ok && r.take(".") {
 		r.out.schema = name
 		name, ok = r.name()
 	}
 	r.out.table = name
-	if !ok || !r.is(r.at, "(") {
-		return ok
+	if ok && r.is(r.at, "(") {
+		r.out.list = r.at + 1
+		r.out.columns, ok = r.list()
 	}
-	r.out.columns, ok = r.list()
+	r.out.target = parser.Span{From: from, To: r.at}
 	return ok
 }
 
@@ -191,10 +200,11 @@ func (r *copyReader) option(name string) bool {
 		*list = names
 		return ok
 	case "force_quote":
-		if r.take("*") {
-			return true
+		names, ok := []string{"*"}, r.take("*")
+		if !ok {
+			names, ok = r.list()
 		}
-		_, ok := r.list()
+		r.out.forceQuote = names
 		return ok
 	}
 	return false
@@ -244,7 +254,10 @@ func (r *copyReader) header() bool {
 	f := &r.out.format
 	f.Header = true
 	switch {
-	case r.is(r.at, ",", ")"), r.take("true", "on", "match", "1"):
+	case r.is(r.at, ",", ")"), r.take("true", "on", "1"):
+		return true
+	case r.take("match"):
+		f.Match = true
 		return true
 	case r.take("false", "off", "0"):
 		f.Header = false

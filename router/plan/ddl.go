@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"pgtier/parser"
 )
@@ -16,13 +17,69 @@ func (w *work) schemaChange() {
 		w.temporary(&text)
 		return
 	}
+	if w.clean = true; w.schema.frozen {
+		w.forbid(refuseFrozen("change of the schema"))
+		return
+	}
+	if r := w.renumbers(&text); r != nil {
+		w.forbid(r)
+		return
+	}
+	if w.makesSpread(&text) {
+		return
+	}
 	if r := w.forbiddenDDL(&text); r != nil {
 		w.refuse(r)
+		return
+	}
+	if r := w.uniqueOutside(&text); r != nil {
+		w.forbid(r)
 		return
 	}
 	w.outside = text.has("concurrently") || text.begins("create", "database") || text.begins("drop", "database") || text.begins("create", "tablespace") ||
 		text.begins("drop", "tablespace") || text.begins("alter", "system")
 	w.everywhere("all shards have the same schema")
+	if w.empties {
+		w.reason = "all shards have the same schema, and the home shard the rows"
+	}
+	w.lockNamed()
+}
+
+// makesSpread refuses DDL that makes a table which the configuration spreads together with its rows, all of them on every shard. Of other tables it notes that
+// the home shard has the rows.
+func (w *work) makesSpread(text *words) bool {
+	if !text.makesRows() {
+		return false
+	}
+	w.empties = true
+	for _, t := range w.command.Tables {
+		known := w.schema.lookup(t.Schema, t.Name, w.changed)
+		if t.Access&parser.Alters != 0 && (known.sharded() || known.place == placeReference || known.why != nil || w.schema.declares(t.Schema, t.Name)) {
+			w.forbid(refuse("table \""+known.name+"\" made with rows, which the configuration spreads over shards", "CREATE TABLE with its columns first, then insert the rows."))
+			return true
+		}
+	}
+	return false
+}
+
+// makesRows says whether DDL makes a table or a materialized view with the rows of a query.
+func (w *words) makesRows() bool {
+	return w.has("into") && w.is(0, "select", "with", "values", "(") ||
+		w.is(0, "create") && (w.has("materialized") || w.has("table") && w.has("as") && w.has("select", "values", "with", "table", "execute"))
+}
+
+// rowsBehind refuses functions that see other rows on each shard, in DDL that makes rows.
+func (w *work) rowsBehind() *Refusal {
+	behind := w.schema.catalog.Behind(w.command)
+	for _, name := range slices.Concat(behind.Reads, behind.Writes, behind.Related) {
+		if t := w.schema.byName(name); t != nil && (t.sharded() || t.place == placeUnsure) {
+			return refuse("table or materialized view made of rows of table \""+t.name+"\" of several shards", "Make the table first, and fill it shard by shard.")
+		}
+	}
+	if behind.All {
+		return refuse("table or materialized view made by functions whose tables cannot be seen: "+strings.Join(behind.Functions, ", "), "Make the table first, and insert the rows.")
+	}
+	return nil
 }
 
 // temporary plans what makes temporary tables: they are at the home shard.
@@ -48,14 +105,24 @@ func (w *work) temporary(text *words) {
 
 // forbiddenDDL refuses changes of the schema after which rows would be where nobody looks for them.
 func (w *work) forbiddenDDL(text *words) *Refusal {
+	if text.is(0, "create", "alter") && clockValue(&Values{SQL: w.sql}) {
+		return refuseClock()
+	}
 	if text.has("subscription") && text.is(1, "subscription") {
 		return refuse("SUBSCRIPTION, of which every shard would have one", hintPin)
 	}
-	makes := text.has("into") && text.is(0, "select", "with", "values", "(") || text.is(0, "create") && (text.has("materialized") || text.has("table") && text.has("as") && (text.has("select", "values", "with", "table", "execute")))
+	makes := text.makesRows()
+	if makes {
+		if r := w.rowsBehind(); r != nil {
+			return r
+		}
+	}
 	for _, t := range w.command.Tables {
 		known := w.schema.lookup(t.Schema, t.Name, w.changed)
 		spread := known.sharded() || known.place == placeReference
 		switch {
+		case makes && t.Access&parser.Alters != 0 && text.is(0, "select", "with", "values", "("):
+			return refuse("SELECT INTO, which would leave rows on every shard", "Use CREATE TABLE … AS SELECT ….")
 		case makes && t.Access&parser.Reads != 0 && (known.sharded() || known.place == placeUnsure):
 			return refuse("table or materialized view made of rows of table \""+known.name+"\" of several shards", "Make the table first, and fill it shard by shard.")
 		case !spread || t.Access&parser.Alters == 0:
@@ -81,7 +148,7 @@ func (w *work) alterTable(text *words, t *table) *Refusal {
 		return refuse("new name or schema of table \""+t.name+"\", by which the configuration knows it", "Change the configuration while the table is empty.")
 	case t.sharded() && text.has("rename", "drop", "type") && namesKey(text, t):
 		return refuse("change of a key column of table \""+t.name+"\"", "Make a new table and copy the rows.")
-	case slices.ContainsFunc(w.command.Calls, inexact) && text.has("add", "type"):
+	case (slices.ContainsFunc(w.command.Calls, inexact) || text.has(clocks...) || text.has(whoami...)) && text.has("add", "type"):
 		return refuse("ALTER TABLE of \""+t.name+"\" with a function that gives other values on each shard", "Add the column without a default, set the default, and fill the rows by UPDATE.")
 	case t.place == placeReference && text.has("serial", "bigserial", "smallserial", "identity", "serial4", "serial8", "serial2"):
 		return refuse("numbers for the rows of reference table \""+t.name+"\", whose order is another on each shard", "Add the column without numbers, and fill it by UPDATE.")
@@ -125,18 +192,29 @@ func (w *work) wholeTables() {
 		}
 		home = home && known.place == placeHome
 	}
+	if w.clean = true; w.schema.frozen && w.write && !home {
+		w.forbid(refuseFrozen("TRUNCATE"))
+		return
+	}
+	if r := w.restarts(); r != nil && w.write {
+		w.forbid(r)
+		return
+	}
 	if home && w.command.Kind == parser.Lock {
 		w.atHome("tables of the home shard")
 		return
 	}
 	w.kind, w.reason = Everywhere, "whole tables"
 	w.copies = slices.ContainsFunc(w.command.Tables, func(t parser.Table) bool { return w.schema.place(t, w.changed) == placeReference }) && w.write
+	w.lockNamed()
 }
 
 // upkeep plans VACUUM, ANALYZE, CLUSTER, REINDEX and CHECKPOINT.
 func (w *work) upkeep() {
 	text := wordsOf(w.sql)
+	w.clean = true
 	w.outside = text.is(0, "vacuum", "checkpoint") || text.has("concurrently", "database", "system") || text.is(0, "cluster", "reindex") && len(w.command.Tables) == 0
+	w.apart = text.is(0, "analyze", "analyse") // what it locks of the catalogs that all databases of a server share, it would keep
 	w.everywhere("upkeep of every shard")
 	w.write = !text.is(0, "checkpoint")
 }
@@ -148,6 +226,10 @@ func (w *work) refresh() {
 			w.refuse(known.why)
 			return
 		}
+	}
+	if r := w.rowsBehind(); r != nil {
+		w.refuse(r)
+		return
 	}
 	w.write = true
 	w.atHome("materialized views are at the home shard")
@@ -162,6 +244,17 @@ func (w *work) selectInto() {
 	text := wordsOf(w.sql)
 	if w.command.Pin != "" || w.command.Effects&parser.TempOnCommitDrop != 0 {
 		w.temporary(&text)
+		return
+	}
+	if w.clean = true; w.schema.frozen {
+		w.forbid(refuseFrozen("SELECT INTO"))
+		return
+	}
+	if w.makesSpread(&text) {
+		return
+	}
+	if r := w.forbiddenDDL(&text); r != nil {
+		w.refuse(r)
 		return
 	}
 	w.everywhere("all shards have the same schema")

@@ -20,6 +20,9 @@ var steadyFunctions = strings.Fields(`to_char to_date to_timestamp to_number dat
 var clocks = strings.Fields(`now statement_timestamp transaction_timestamp clock_timestamp timeofday
 	current_date current_time current_timestamp localtime localtimestamp`)
 
+// whoami are words for who is connected: each shard's role may be another.
+var whoami = strings.Fields("user current_user session_user current_role system_user current_catalog current_schema")
+
 // differs says what in the statement may give other results on each shard, "" if nothing does.
 func (w *work) differs(writes bool) string {
 	for _, call := range w.tree.Calls {
@@ -89,24 +92,6 @@ func (w *work) proved(c *parser.Command) bool {
 	st.Commands = []parser.Command{*c}
 	return w.schema.catalog.Reading(&st).Verdict == catalog.Read
 }
-
-// clockWords are literals of dates and times that each shard reads by its own clock.
-var clockWords = []string{"now", "today", "tomorrow", "yesterday"}
-
-// tellsTime says whether a text may be one of them, alone or with a time behind it.
-func tellsTime(text []byte) bool {
-	word := bytes.ToLower(bytes.TrimSpace(text[:min(len(text), maxClockWord)]))
-	for _, clock := range clockWords {
-		rest, ok := bytes.CutPrefix(word, []byte(clock))
-		if ok && (len(rest) == 0 || rest[0] == ' ') {
-			return true
-		}
-	}
-	return false
-}
-
-// maxClockWord is as much of a text as may be white space and a clock's word.
-const maxClockWord = 64
 
 // clockValue says whether a literal or a parameter may be one that each shard reads by its own clock.
 func clockValue(v *Values) bool {

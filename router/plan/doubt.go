@@ -1,37 +1,81 @@
 package plan
 
-import "pgtier/parser"
+import (
+	"slices"
+
+	"pgtier/parser"
+	"pgtier/router/shard"
+)
 
 // doubt marks the parameters for which the server may infer another type than that of the column they are compared with: it takes the first place that
-// a parameter stands in, and that may be another. Integers, uuids and booleans mean the same whatever it takes them for, or are an error.
+// a parameter stands in, and that may be another. Uuids mean the same whatever it takes them for, or are an error; so do booleans without a cast.
 func (p *Statement) doubt() {
-	places := map[int]int{} // by parameter
-	for e := range p.params {
-		places[e.Value.Param]++
-	}
-	known := map[int]map[*parser.Expr]uint32{}
+	slots := map[int][]uint32{} // by parameter
 	all := p.values()
 	for _, v := range all {
-		if v.Kind == parser.ValueParam && v.expr != nil {
-			if known[v.Param] == nil {
-				known[v.Param] = map[*parser.Expr]uint32{}
-			}
-			known[v.Param][v.expr] = v.inferred + v.cast<<16
+		if v.Kind == parser.ValueParam && v.expr != nil && p.params[v.expr] == 0 {
+			p.params[v.expr] = v.slot()
+		}
+	}
+	for e, slot := range p.params {
+		if slot != anySlot {
+			slots[e.Value.Param] = append(slots[e.Value.Param], slot)
 		}
 	}
 	for _, v := range all {
-		if v.Kind != parser.ValueParam || places[v.Param] <= 1 {
-			continue
-		}
-		switch familyOf(v.inferred) {
-		case familyInteger, familyUUID, familyBool:
-			continue
-		}
-		v.doubtful = len(known[v.Param]) != places[v.Param]
-		for _, t := range known[v.Param] {
-			v.doubtful = v.doubtful || t != known[v.Param][v.expr]
+		if v.Kind == parser.ValueParam {
+			v.doubtful = v.mayBeOther(slots[v.Param])
 		}
 	}
+	if p.wide != nil {
+		for _, v := range []*value{p.wide.count, p.wide.offset} {
+			if v != nil && v.Kind == parser.ValueParam {
+				v.doubtful = slices.ContainsFunc(slots[v.Param], func(slot uint32) bool { return familyOf(slot) != familyInteger })
+			}
+		}
+	}
+	for param, list := range slots {
+		if slices.ContainsFunc(list, func(slot uint32) bool { return slot == 0 || slot != list[0] }) && len(list) > 1 {
+			p.vague = append(p.vague, param)
+		}
+	}
+}
+
+// untyped says whether a parameter comes without a type for which the server may take another in another text.
+func (p *Statement) untyped(values *Values) bool {
+	return slices.ContainsFunc(p.vague, func(n int) bool {
+		return n <= len(values.Params) && (values.Params[n-1].OID == 0 || shard.Type(values.Params[n-1].OID) == shard.Unknown)
+	})
+}
+
+// mayBeOther says whether the server may take a parameter that stands in these slots for one of another type than v's.
+func (v *value) mayBeOther(slots []uint32) bool {
+	f := familyOf(v.kind())
+	if len(slots) <= 1 || f == familyUUID && !v.array || f == familyBool && v.cast == 0 {
+		return false
+	}
+	return slices.ContainsFunc(slots, func(slot uint32) bool {
+		if f == familyInteger && !v.array { // of whatever width: the value shows it
+			return familyOf(slot) != familyInteger
+		}
+		return slot != v.slot()
+	})
+}
+
+// kind is the type that the place of v asks for.
+func (v *value) kind() uint32 {
+	if v.cast != 0 {
+		return v.cast
+	}
+	return v.inferred
+}
+
+// slot is the type by which v is sent.
+func (v *value) slot() uint32 {
+	if v.array {
+		return arrayTypes[shard.Type(v.kind())]
+	}
+	return slotType(v.kind())
 }
 
 // values are all values that decide where the statement goes.
@@ -74,12 +118,12 @@ func (t *target) each(visit func(*pin)) {
 }
 
 // paramsIn are the places of parameters in a statement.
-func paramsIn(tree *parser.Tree) map[*parser.Expr]struct{} {
-	found := map[*parser.Expr]struct{}{}
+func paramsIn(tree *parser.Tree) map[*parser.Expr]uint32 {
+	found := map[*parser.Expr]uint32{}
 	tree.Walk(func(q *parser.Query) {
 		q.Exprs(func(e *parser.Expr) {
 			if e.Kind == parser.ExprParam {
-				found[e] = struct{}{}
+				found[e] = 0
 			}
 		})
 	})

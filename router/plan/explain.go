@@ -22,6 +22,10 @@ func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fa
 		values.Params = append(values.Params, Param{Value: []byte(p)})
 	}
 	p := s.Statement(st, sql).Route(&values, nil)
+	if st.Unparsed && p.Kind == Refused && p.Refusal.Code == notSupported {
+		return []Fact{{"shards", "none", "shard " + string(s.config.Shards[s.config.Home]) + " is asked to parse it, and says the error; if it takes it, it is refused"},
+			{"hint", p.Refusal.Hint, ""}}
+	}
 	facts := []Fact{{"shards", s.where(&p), p.Kind.String() + ": " + p.Reason}}
 	switch {
 	case p.Kind == Refused:
@@ -36,7 +40,7 @@ func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fa
 			if err == nil {
 				facts = append(facts, Fact{"sends", string(text), "to " + string(s.config.Shards[p.Shards[i]])})
 			}
-			if p.Parts.Rows(i) == nil {
+			if p.Parts.Rows(i) == nil && p.Parts.own == nil {
 				facts[len(facts)-1].Reason = "to each"
 				break
 			}

@@ -55,6 +55,8 @@ type value struct {
 	// expr is where it stands; doubtful says that the server may infer another type for the parameter from another place.
 	expr     *parser.Expr
 	doubtful bool
+	// array: it is an array of such.
+	array bool
 }
 
 // equal is the fact that two variables are equal, if that says something about their hashes.

@@ -2,9 +2,12 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,11 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/parser"
+	"pgtier/router/shard"
 )
 
-var update = flag.Bool("update", false, "write the plans that are made now into testdata/plans.golden")
+var update = flag.Bool("update", false, "write the plans that are made now into testdata/plans.golden and testdata/motion.golden")
 
-const goldenFile = "testdata/plans.golden"
+// goldenFile has the plans while nothing moves, motionFile those while buckets 341 to 500 move.
+const (
+	goldenFile = "testdata/plans.golden"
+	motionFile = "testdata/motion.golden"
+)
 
 // goldenCase is one statement of plans.golden: comments begin with #, what the plan is made with with "given ", plans are indented.
 type goldenCase struct {
@@ -100,11 +108,22 @@ func goldenParam(t *testing.T, field string) Param {
 	return Param{OID: oid, Value: []byte(value)}
 }
 
-// TestPlansGolden compares plans with the file, and has the server parse every text that is sent.
+// TestPlansGolden compares plans with the files, and has the server parse every text that is sent.
 func TestPlansGolden(t *testing.T) {
 	conn := testDatabase(t)
 	schema, _ := testSchema(t, conn)
-	text, err := os.ReadFile(goldenFile)
+	runGolden(t, conn, schema, goldenFile)
+	at := Placement{Map: evenMap(t, schema.config.Shards...), Moving: []shard.Span{{First: 341, Last: 500}}, Frozen: true}
+	moving, _, err := NewSchema(schema.config, schema.catalog, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runGolden(t, conn, moving, motionFile)
+}
+
+func runGolden(t *testing.T, conn *pgconn.PgConn, schema *Schema, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +135,14 @@ func TestPlansGolden(t *testing.T) {
 		p, sent := goldenPlan(schema, cache, &c)
 		got[c.line] = p
 		if !*update && !slices.Equal(p, c.want) {
-			t.Errorf("%s:%d: %s\n got:\n    %s\nwant:\n    %s", goldenFile, c.line, c.sql, strings.Join(p, "\n    "), strings.Join(c.want, "\n    "))
+			t.Errorf("%s:%d: %s\n got:\n    %s\nwant:\n    %s", file, c.line, c.sql, strings.Join(p, "\n    "), strings.Join(c.want, "\n    "))
 		}
 		if !c.loose {
 			takes(t, conn, &c, sent)
 		}
 	}
 	if *update {
-		writeGolden(t, lines, got)
+		writeGolden(t, file, lines, got)
 	}
 }
 
@@ -135,7 +154,7 @@ func takes(t *testing.T, conn *pgconn.PgConn, c *goldenCase, sent []string) {
 			continue
 		}
 		if _, err := conn.Prepare(t.Context(), "", sql, nil); err != nil {
-			t.Errorf("%s:%d: the server does not take it: %v\n%s", goldenFile, c.line, err, sql)
+			t.Errorf("line %d: the server does not take it: %v\n%s", c.line, err, sql)
 		}
 	}
 }
@@ -160,8 +179,19 @@ func goldenPlan(schema *Schema, cache *parser.Cache, c *goldenCase) (lines, sent
 		p = statement.Numbered(&values, &c.c, numbers)
 		lines = append(lines, printPlan(schema, p)...)
 	}
+	if len(p.Copy.Stamps()) > 0 {
+		text, err := p.Copy.Text(sql)
+		if err != nil {
+			return append(lines, err.Error()), nil
+		}
+		return append(lines, "all: "+string(text)), nil
+	}
 	if p.Parts == nil {
 		return lines, nil
+	}
+	if stamps := p.Parts.Stamps(); len(stamps) > 0 {
+		lines = append(lines, "  stamps: "+strings.Join(stamps, ", "))
+		p.Parts = p.Parts.Stamped(slices.Repeat([]string{"2024-01-01T10:00:00+00:00"}, len(stamps)))
 	}
 	for i := range p.Shards {
 		text, err := p.Parts.Text(i, sql)
@@ -169,7 +199,7 @@ func goldenPlan(schema *Schema, cache *parser.Cache, c *goldenCase) (lines, sent
 			return append(lines, "error: "+err.Error()), sent
 		}
 		if len(sent) == 0 || sent[len(sent)-1] != string(text) {
-			lines = append(lines, fmt.Sprintf("%s: %s", schema.config.Shards[p.Shards[i]], bytes.TrimSpace(text)))
+			lines = append(lines, fmt.Sprintf("%s: %s", schema.config.Shards[p.Shards[i]], shortBuckets(string(bytes.TrimSpace(text)), p.Parts.own)))
 			sent = append(sent, string(text))
 		}
 		if unused, _ := p.Parts.Unused(i, sql); len(unused) > 0 {
@@ -179,6 +209,25 @@ func goldenPlan(schema *Schema, cache *parser.Cache, c *goldenCase) (lines, sent
 	}
 	return lines, sent
 }
+
+// shortBuckets is a text with what computes buckets cut short.
+func shortBuckets(text string, o *own) string {
+	if o == nil {
+		return text
+	}
+	for _, s := range o.sites {
+		var columns []string
+		for _, m := range quotedColumn.FindAllString(s.bucket, -1) {
+			if !slices.Contains(columns, m) {
+				columns = append(columns, m)
+			}
+		}
+		text = strings.ReplaceAll(text, s.bucket, "bucket("+strings.Join(columns, ", ")+")")
+	}
+	return text
+}
+
+var quotedColumn = regexp.MustCompile(`("\w+"\.)?"\w+"`)
 
 // printPlan prints a plan without its texts.
 func printPlan(schema *Schema, p Plan) []string {
@@ -192,7 +241,7 @@ func printPlan(schema *Schema, p Plan) []string {
 	for _, flag := range []struct {
 		set  bool
 		word string
-	}{{p.Write, "write"}, {p.Open, "open"}, {p.Explain, "explain"}, {p.Mixed, "mixed"}, {p.Outside, "outside"}} {
+	}{{p.Write, "write"}, {p.Open, "open"}, {p.Explain, "explain"}, {p.Mixed, "mixed"}, {p.Outside, "outside"}, {p.Apart, "apart"}} {
 		if flag.set {
 			line += " " + flag.word
 		}
@@ -209,8 +258,14 @@ func printPlan(schema *Schema, p Plan) []string {
 		return append(lines, "  hint: "+p.Refusal.Hint)
 	}
 	lines := []string{line + " (" + p.Reason + ")"}
+	if len(p.Locks) > 0 {
+		lines = append(lines, "  locks:"+printLocks(schema, p.Locks))
+	}
 	if p.Copy != nil {
 		lines = append(lines, fmt.Sprintf("  copy: %d columns, key %v, %+v", p.Copy.Columns, p.Copy.Key, p.Copy.Format))
+		for _, s := range p.Copy.Stamps() {
+			lines = append(lines, "  stamps "+s.Name+": "+s.Value)
+		}
 	}
 	if p.Merge != nil {
 		lines = append(lines, "  merge:"+printMerge(p))
@@ -218,8 +273,23 @@ func printPlan(schema *Schema, p Plan) []string {
 	return lines
 }
 
+// printLocks names the tables of locks, in order of their names.
+func printLocks(schema *Schema, locks []Lock) (text string) {
+	for _, t := range slices.SortedFunc(maps.Values(schema.byOID), func(a, b *table) int { return cmp.Compare(a.name, b.name) }) {
+		for _, l := range locks {
+			if l.Key == lockKey(t) && l.Shared {
+				text += " shared"
+			}
+			if l.Key == lockKey(t) {
+				text += " " + t.name
+			}
+		}
+	}
+	return text
+}
+
 // writeGolden puts the plans under their statements.
-func writeGolden(t *testing.T, lines []string, got map[int][]string) {
+func writeGolden(t *testing.T, file string, lines []string, got map[int][]string) {
 	t.Helper()
 	var out []string
 	var pending []string
@@ -243,7 +313,7 @@ func writeGolden(t *testing.T, lines []string, got map[int][]string) {
 		}
 	}
 	flush()
-	if err := os.WriteFile(goldenFile, []byte(strings.Join(out, "\n")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Join(out, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,8 +1,8 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 
 	"pgtier/parser"
 	"pgtier/router/catalog"
@@ -17,14 +17,21 @@ type insert struct {
 	tokens []parser.Span
 	// numbered: the one column of the key is taken from sequence where a row has no value for it.
 	sequence string
+	// stamps are columns that get one value for all rows.
+	stamps stamps
 	// fill says how the numbers come into the text.
 	fill fill
 	// whole: there is one row, and all else is pinned or of reference tables, so that the pins say it all.
 	whole bool
 }
 
-// nullKey is why a row without a key is refused.
+// nullKey is why a row without a key is refused: as a server says it (ExecConstraints in src/backend/executor/execMain.c) where it would. A partition
+// would give its own name.
 func nullKey(t *table, column string) *Refusal {
+	if c := t.relation.Column(column); c != nil && c.NotNull && !c.Domain && t.relation.Kind != 'p' {
+		return &Refusal{Code: "23502", Message: "null value in column \"" + column + "\" of relation \"" + t.relation.Name + "\" violates not-null constraint",
+			Hint: "Give every row a value for the sharding key."}
+	}
 	return &Refusal{Code: "23502", Message: "null value in key column \"" + column + "\" of sharded table \"" + t.name + "\"",
 		Hint: "Give every row a value for the sharding key."}
 }
@@ -120,9 +127,9 @@ func (w *work) numbered(in *insert, c *catalog.Column, at int, r *parser.Row) bo
 	return true
 }
 
-// sequenceName is the name of a sequence, "schema.name", as nextval takes it.
+// sequenceName is the name of a sequence, a catalog.QualifiedName, as nextval takes it.
 func sequenceName(name string) string {
-	schema, last, _ := strings.Cut(name, ".")
+	schema, last := catalog.SplitName(name)
 	return quoteName(schema) + "." + quoteName(last)
 }
 
@@ -141,8 +148,10 @@ func (w *work) splitInsert(in *insert) {
 		w.narrow = refuse("EXPLAIN of an INSERT of rows of several shards", "Explain the rows of one shard at a time.")
 	default:
 		w.narrow = nil
-		if why := w.differsInsert(); why != "" {
+		if why := cmp.Or(w.differsInsert(), w.defaulted(false), w.triggersTellTime()); why != "" {
 			w.narrow = refuse("INSERT of rows of several shards with "+why, "Compute the values first, or insert the rows of one shard at a time.")
+		} else {
+			w.narrow = w.stamp(in)
 		}
 	}
 	if w.narrow != nil && in.sequence != "" {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	"pgtier/parser"
@@ -58,7 +59,7 @@ func (w *work) selected(source *query, i int, c *catalog.Column) []*values {
 	out := source.outputs[i].variable
 	switch {
 	case constant:
-	case out == nil || out.family != columnFamily(c) || out.family == familyNone:
+	case out == nil || !keeps(out, c):
 		return nil
 	default:
 		return compared(source.facts.pinned(out))
@@ -81,6 +82,16 @@ func (w *work) spreadInsert(at []int) {
 		w.narrow = refuse(why+", in INSERT … SELECT over rows of several shards", "Send its value as a parameter.")
 		return
 	}
+	for i := range q.target.table.relation.Columns {
+		if c := &q.target.table.relation.Columns[i]; c.DefaultShared && !given(q.tree, i, c.Name) {
+			w.narrow = refuse("INSERT … SELECT over rows of several shards whose column "+c.Name+" gets a default that is one value for all of them", "Select a value for it too, a parameter for example.")
+			return
+		}
+	}
+	if why := cmp.Or(w.defaulted(false), w.triggersTellTime()); why != "" {
+		w.narrow = refuse("INSERT … SELECT over rows of several shards with "+why, hintKey)
+		return
+	}
 	if w.has(placeHome) || w.homeBehind || len(q.with) > 0 {
 		w.narrow = refuse("tables of the home shard, or WITH queries that write, in INSERT … SELECT over rows of several shards", hintKey)
 		return
@@ -88,6 +99,9 @@ func (w *work) spreadInsert(at []int) {
 	out, r := l.query(source)
 	if r == nil {
 		r = l.subs(q, layout{constant: true})
+	}
+	if r == nil && len(q.tree.Outputs) > 0 && source.comesSorted() {
+		r = refuse("INSERT … SELECT … ORDER BY … RETURNING over rows of several shards", "Leave ORDER BY or RETURNING out.")
 	}
 	if r != nil {
 		w.narrow = r
@@ -98,14 +112,32 @@ func (w *work) spreadInsert(at []int) {
 		fits := len(key) == len(at)
 		for i := range at {
 			v := source.outputs[at[i]].variable
-			fits = fits && v != nil && v.family == columnFamily(t.keyColumn(i)) && source.facts.equates(v, key[i])
+			fits = fits && v != nil && keeps(v, t.keyColumn(i)) && source.facts.equates(v, key[i])
 		}
 		if fits {
-			w.wide, w.narrow = &wide{kind: Spread, reason: "each shard its own rows", target: out.target}, nil
+			w.wide, w.narrow = &wide{kind: Spread, reason: "each shard its own rows", target: out.target, roots: out.roots}, nil
 			return
 		}
 	}
 }
+
+// keeps says whether a column stores every value of v as it is, or takes none: a numeric or a time of fewer digits rounds, and a shorter varchar cuts.
+func keeps(v *variable, c *catalog.Column) bool {
+	f := columnFamily(c)
+	switch {
+	case f == familyNone || v.family != f || v.column == nil:
+		return false
+	case c.Typmod == noTypmod || f == familyInteger || f == familyBPChar: // too large a number and too long a char are errors
+		return true
+	}
+	if v.column.Type == c.Type && v.column.Typmod != noTypmod && f != familyNumeric {
+		return v.column.Typmod <= c.Typmod
+	}
+	return v.column.Type == c.Type && v.column.Typmod == c.Typmod
+}
+
+// noTypmod is the modifier of a column without a length or precision (pg_attribute.atttypmod).
+const noTypmod = -1
 
 // widenInsert plans an INSERT into a table of the home shard that reads sharded tables.
 func (w *work) widenInsert() {
@@ -175,7 +207,7 @@ func (w *work) pinRow(q *query, t *table, columns []string, list []*parser.Expr,
 			continue
 		}
 		v := q.scope.resolve(list[at])
-		if v != nil && v.family == columnFamily(c) && len(q.from) == 2 {
+		if v != nil && keeps(v, c) && len(q.from) == 2 {
 			p.columns[i] = compared(q.from[1].facts.pinned(v))
 		}
 		if len(p.columns[i]) == 0 {

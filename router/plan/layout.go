@@ -14,6 +14,9 @@ type layout struct {
 	keys [][]*variable
 	// target are the shards that may have any.
 	target target
+	// roots are the uses of tables by whose rows all others are found: where rows of these are left out by their keys, those with such keys are left out of the
+	// answer, and no others.
+	roots []*node
 }
 
 // target are the shards that rows may be on: those of a pin, or of all or one of its parts. The zero value is all shards.
@@ -81,7 +84,7 @@ func (l *layer) table(n *node) (layout, *Refusal) {
 		for i, c := range t.columns {
 			key[i] = n.columns[c].variable
 		}
-		out := layout{keys: [][]*variable{key}}
+		out := layout{keys: [][]*variable{key}, roots: []*node{n}}
 		if p, ok := pinOf(n); ok {
 			out.target.pin = &p
 		}
@@ -96,7 +99,7 @@ func (l *layer) derived(n *node) (layout, *Refusal) {
 	if r != nil {
 		return inner, r
 	}
-	out := layout{constant: inner.constant, target: inner.target}
+	out := layout{constant: inner.constant, target: inner.target, roots: inner.roots}
 	for _, key := range inner.keys {
 		if at := n.inner.exposes(key); at != nil {
 			exposed := make([]*variable, len(at))
@@ -160,7 +163,7 @@ func (l *layer) inner(left, right layout, f *facts, n *node) (layout, *Refusal) 
 	case !meet(left, right, f):
 		return left, refuse("join of "+n.names()+" that are not joined by their keys", "Join them by equality of all columns of their sharding keys, or compare a key with a value.")
 	}
-	return layout{keys: append(slices.Clone(left.keys), right.keys...), target: target{parts: []target{left.target, right.target}}}, nil
+	return layout{keys: append(slices.Clone(left.keys), right.keys...), target: target{parts: []target{left.target, right.target}}, roots: left.roots}, nil
 }
 
 // outer joins with all rows of kept.
@@ -185,7 +188,7 @@ func (l *layer) full(left, right layout, n *node) (layout, *Refusal) {
 	case !meet(left, right, n.matched):
 		return left, refuse("full join of "+n.names()+" that are not joined by their keys", "Join them by equality of all columns of their sharding keys in ON.")
 	}
-	return layout{target: target{any: true, parts: []target{left.target, right.target}}}, nil
+	return layout{target: target{any: true, parts: []target{left.target, right.target}}, roots: append(slices.Clone(left.roots), right.roots...)}, nil
 }
 
 // meet says whether rows that are joined are on the same shard.
@@ -352,6 +355,9 @@ func (l *layer) sub(s *sub, out layout) *Refusal {
 			if n.table.place != placeReference || n.table.view {
 				return refuse("sub-select over \""+n.table.name+"\" together with rows of several shards", hintKey)
 			}
+		}
+		if s.expr.Sub == parser.SubArray && !s.query.correlated() {
+			return refuse("ARRAY(SELECT …) over reference tables, whose order is another on each shard", "Send it as a statement of its own.")
 		}
 		return l.steady(s.query)
 	}

@@ -116,7 +116,7 @@ func (l *layer) set(q *query) (layout, *Refusal) {
 	if r != nil {
 		return left, r
 	}
-	out := layout{target: target{any: true, parts: []target{left.target, right.target}}}
+	out := layout{target: target{any: true, parts: []target{left.target, right.target}}, roots: append(slices.Clone(left.roots), right.roots...)}
 	for _, a := range left.keys {
 		at := q.left.exposes(a)
 		if at == nil {

@@ -27,6 +27,7 @@ func testConfig() *Config {
 			"users": {"id"}, "orders": {"user_id"}, "items": {"user_id"}, "profiles": {"user_id"}, "events": {"tenant"}, "public.docs": {"id"},
 			"products": {"sku"}, "airports": {"code"}, "days": {"day"}, "shipments": {"region", "customer"}, "posts": {"id"}, "pages": {"id"},
 			"metrics": {"device"}, "visits": {"id"}, "notes": {"id"}, "badges": {"user_id"}, "tickets": {"id"}, "nowhere": {"id"},
+			"exact": {"k"}, "rounded": {"k"}, "short": {"k"}, "long": {"k"},
 		},
 		Reference: []string{"countries", "currencies"},
 	}
@@ -57,30 +58,10 @@ func dial(t testing.TB, server *localpg.Server, database string) *pgconn.PgConn 
 
 func newCache() *parser.Cache { return parser.NewCache(1 << 24) }
 
-// querier asks over a connection.
-type querier struct{ conn *pgconn.PgConn }
-
-func (q querier) Query(ctx context.Context, sql string, visit func([][]byte) error) error {
-	results := q.conn.Exec(ctx, sql)
-	var failed error
-	for results.NextResult() {
-		rows := results.ResultReader()
-		for rows.NextRow() {
-			if failed == nil {
-				failed = visit(rows.Values())
-			}
-		}
-	}
-	if err := results.Close(); err != nil {
-		return err
-	}
-	return failed
-}
-
 // testSchema is the Schema of testdata/schema.sql.
 func testSchema(t testing.TB, conn *pgconn.PgConn) (*Schema, []Finding) {
 	t.Helper()
-	snapshot, err := catalog.Load(t.Context(), querier{conn}, catalog.Relations)
+	snapshot, err := catalog.Load(t.Context(), pgtest.NewQuerier(conn), catalog.Relations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +70,7 @@ func testSchema(t testing.TB, conn *pgconn.PgConn) (*Schema, []Finding) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, findings, err := NewSchema(config, snapshot, m)
+	s, findings, err := NewSchema(config, snapshot, Placement{Map: m})
 	if err != nil {
 		t.Fatal(err)
 	}

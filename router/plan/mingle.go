@@ -20,7 +20,7 @@ type mingler struct {
 	// extra are columns that the shards return behind the client's.
 	extra        []extra
 	hiddenValues []hiddenValue
-	// places are the indexes of positions among the literals that the plan rests on.
+	// places are the literals that the plan rests on: numbers of columns, and those in expressions that are one if they are equal.
 	places []int
 }
 
@@ -140,7 +140,7 @@ func (m *mingler) sortKey(s *parser.Sort) (merge.Key, *Refusal) {
 	k := merge.Key{Column: m.compared(at, v), Desc: s.Desc, NullsFirst: s.NullsFirst, Collation: m.order(v)}
 	if v != nil && v.column != nil && v.column.Collation != catalog.CollationNone && v.column.Collation != catalog.CollationBytes {
 		return k, refuse("ORDER BY "+v.name+" over rows of several shards, whose collation only the servers know",
-			"Sort by the column COLLATE \"C\" in a column of its own, or compare the sharding key with a value.")
+			"Sort by the column COLLATE \"C\", or compare the sharding key with a value.")
 	}
 	return k, nil
 }
@@ -158,13 +158,13 @@ func (m *mingler) place(e *parser.Expr) (at int, v *variable, r *Refusal) {
 			return i, m.q.outputs[i].variable, nil
 		}
 	}
-	return m.computed(e, same)
+	return m.computed(e)
 }
 
 // position is the column that an integer in ORDER BY or GROUP BY means.
 func (m *mingler) position(e *parser.Expr) (at int, v *variable, r *Refusal) {
 	if e.Value.Literal >= 0 {
-		m.places = append(m.places, e.Value.Literal)
+		m.rests(e.Value.Literal)
 	}
 	n, err := strconv.Atoi(e.Value.Text)
 	if err != nil || m.q.open || n < 1 || n > len(m.q.outputs) {
@@ -173,9 +173,9 @@ func (m *mingler) position(e *parser.Expr) (at int, v *variable, r *Refusal) {
 	return n - 1, m.q.outputs[n-1].variable, nil
 }
 
-// computed finds the shards' column of an expression over the columns of FROM, and adds it if there is none. equal says which expressions are one.
-func (m *mingler) computed(e *parser.Expr, equal func(a, b *parser.Expr) bool) (at int, v *variable, r *Refusal) {
-	v = m.q.scope.resolve(e)
+// computed finds the shards' column of an expression over the columns of FROM, and adds it if there is none.
+func (m *mingler) computed(e *parser.Expr) (at int, v *variable, r *Refusal) {
+	v = m.q.variable(e)
 	if m.q.open {
 		return 0, v, refuse("ORDER BY over columns that are not known, of rows of several shards", "Name the columns.")
 	}
@@ -184,11 +184,11 @@ func (m *mingler) computed(e *parser.Expr, equal func(a, b *parser.Expr) bool) (
 			return i, v, nil
 		}
 	}
-	if i := m.outputOf(e, equal); i >= 0 {
+	if i := m.outputOf(e); i >= 0 {
 		return i, v, nil
 	}
 	for i, x := range m.extra {
-		if x.expr != nil && (v != nil && x.variable == v || equal(x.expr, e)) {
+		if x.expr != nil && (v != nil && x.variable == v || m.same(x.expr, e)) {
 			return len(m.q.outputs) + i, v, nil
 		}
 	}
@@ -203,11 +203,11 @@ func (m *mingler) computed(e *parser.Expr, equal func(a, b *parser.Expr) bool) (
 }
 
 // outputOf finds the output that is the same expression, -1 if there is none. With * among them they are not counted.
-func (m *mingler) outputOf(e *parser.Expr, equal func(a, b *parser.Expr) bool) int {
+func (m *mingler) outputOf(e *parser.Expr) int {
 	if len(m.q.tree.Outputs) != len(m.q.outputs) {
 		return -1
 	}
-	return slices.IndexFunc(m.q.tree.Outputs, func(o *parser.Output) bool { return equal(o.Expr, e) })
+	return slices.IndexFunc(m.q.tree.Outputs, func(o *parser.Output) bool { return m.same(o.Expr, e) })
 }
 
 // add adds a column behind the client's, and returns its index.
@@ -216,7 +216,7 @@ func (m *mingler) add(x extra) int {
 	return len(m.q.outputs) + len(m.extra) - 1
 }
 
-// text is an expression as SQL: a column, or a call as the text has it.
+// text is an expression as SQL: a column, or a call or an item of GROUP BY or ORDER BY as the text has it.
 func (m *mingler) text(e *parser.Expr) ([]piece, bool) {
 	if m.q.tree.OutputsTokens == (parser.Span{}) {
 		return nil, false
@@ -230,6 +230,9 @@ func (m *mingler) text(e *parser.Expr) ([]piece, bool) {
 		return []piece{{text: strings.Join(name, ".")}}, true
 	case e.Kind == parser.ExprCall && e.Tokens != parser.Span{}:
 		return []piece{{span: e.Tokens}}, true
+	}
+	if span, ok := m.item(e); ok {
+		return []piece{{text: "("}, {span: span}, {text: ")"}}, true
 	}
 	return nil, false
 }
@@ -263,7 +266,7 @@ func (m *mingler) deterministic() bool {
 	sure := true
 	m.tree.Walk(func(q *parser.Query) {
 		q.Exprs(func(e *parser.Expr) {
-			sure = sure && e.Kind != parser.ExprCollate && (e.Kind != parser.ExprCast || e.Schema == "pg_catalog" || castType(e.Schema, e.Name) != 0)
+			sure = sure && (e.Kind != parser.ExprCollate || bytewise(e)) && (e.Kind != parser.ExprCast || e.Schema == "pg_catalog" || castType(e.Schema, e.Name) != 0)
 		})
 	})
 	return sure
@@ -362,8 +365,13 @@ func (m *mingler) set() *Refusal {
 	if r != nil {
 		return r
 	}
+	if left.constant { // and right: every shard has all of their rows
+		m.wide.reason, m.wide.same = "only tables that every shard has", true
+		return nil
+	}
 	m.wide.reason = "rows of all shards"
 	m.wide.target = target{any: true, parts: []target{left.target, right.target}}
+	m.wide.roots = append(slices.Clone(left.roots), right.roots...)
 	if !t.All || t.Set != parser.SetUnion {
 		inner := *m.q
 		tree := *t

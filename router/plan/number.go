@@ -39,7 +39,12 @@ func (r *reader) numberParam(v *value) (n int64, null, ok bool) {
 	p := &r.values.Params[v.Param-1]
 	var size int
 	switch shard.Type(p.OID) {
-	case 0, shard.Unknown, shard.Int8:
+	case 0, shard.Unknown:
+		if v.doubtful && p.Binary && !p.Null {
+			return 0, false, false
+		}
+		size = len(p.Value)
+	case shard.Int8:
 		size = 8
 	case shard.Int4:
 		size = 4
@@ -60,8 +65,10 @@ func (r *reader) numberParam(v *value) (n int64, null, ok bool) {
 		return int64(binary.BigEndian.Uint64(p.Value)), false, true
 	case size == 4:
 		return int64(int32(binary.BigEndian.Uint32(p.Value))), false, true
+	case size == 2:
+		return int64(int16(binary.BigEndian.Uint16(p.Value))), false, true
 	}
-	return int64(int16(binary.BigEndian.Uint16(p.Value))), false, true
+	return 0, false, false
 }
 
 // OIDs of types that constants have (pg_type.dat).
@@ -86,8 +93,8 @@ func (r *reader) constant(v *value, to *merge.Constant) bool {
 		if p.Binary {
 			to.Format = 1
 		}
-		// Which type the server infers for a binary value is not known here.
-		return !p.Binary || p.OID != 0
+		// Without a declared type it is of that of what it is compared with, if it stands nowhere else.
+		return to.Type != 0 || !v.doubtful
 	}
 	switch {
 	case v.Null:

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,10 @@ import (
 	"pgtier/parser"
 )
 
-var errPlaces = errors.New("text that is not the one that was planned")
+var (
+	errPlaces = errors.New("text that is not the one that was planned")
+	errStamps = errors.New("text of rows whose defaults are not known")
+)
 
 // Parts are what the shards of a plan are sent: the client's text with some of its tokens replaced. Immutable.
 type Parts struct {
@@ -20,6 +24,12 @@ type Parts struct {
 	limit *limit
 	// rows are those of an INSERT, nil for others.
 	rows *rowParts
+	// empties: the shards but the full one make a table without the rows of its query.
+	empties bool
+	full    int
+	// own has each of shards leave out rows that it does not own; nil: they do not.
+	own    *own
+	shards []int
 }
 
 // limit is LIMIT n OFFSET m, of which a shard must give the first n + m rows.
@@ -31,13 +41,20 @@ type limit struct {
 // rowParts are the rows of an INSERT by part.
 type rowParts struct {
 	insert  *insert
-	rows    [][]int // of each part, indexes of the client's rows
-	numbers []int64 // by row, of the sequence
+	rows    [][]int  // of each part, indexes of the client's rows
+	numbers []int64  // by row, of the sequence
+	values  []string // of insert.stamps
 }
 
 // Text is the SQL for the i-th of Plan.Shards, made of the text that the plan was asked for. The parameters keep their numbers.
 func (p *Parts) Text(i int, sql []byte) ([]byte, error) {
+	if p.empties {
+		return p.emptied(i, sql), nil
+	}
 	var edits []parser.Edit
+	if p.own != nil {
+		edits = p.own.texts(p.shards[i]) // first of those at one token: WHERE stands before ORDER BY
+	}
 	tokens := parser.Tokens(sql, nil)
 	for _, e := range p.edits {
 		text, err := e.text(sql, tokens)
@@ -58,6 +75,26 @@ func (p *Parts) Text(i int, sql []byte) ([]byte, error) {
 	}
 	slices.SortStableFunc(edits, func(a, b parser.Edit) int { return cmp.Compare(a.From, b.From) })
 	return parser.Splice(sql, edits)
+}
+
+// emptied is the text of CREATE TABLE … AS for the i-th shard.
+func (p *Parts) emptied(i int, sql []byte) []byte {
+	if i == p.full {
+		return sql
+	}
+	text := wordsOf(sql)
+	tokens := parser.Tokens(sql, nil)
+	n := len(tokens)
+	for n > 0 && text.is(n-1, ";") {
+		n--
+	}
+	switch {
+	case text.is(n-3, "with") && text.is(n-2, "no") && text.is(n-1, "data"):
+		return sql
+	case text.is(n-2, "with") && text.is(n-1, "data"):
+		n -= 2
+	}
+	return append(slices.Clone(sql[:tokens[n-1].End]), " WITH NO DATA"...)
 }
 
 // text is what an edit puts in the place of its tokens.
@@ -130,11 +167,12 @@ func (l *limit) text(sql []byte) string {
 		return ""
 	}
 	literals, _ := parser.Literals(sql, nil)
-	text := "LIMIT (" + valueText(l.count, literals) + ")::bigint"
-	if l.offset != nil {
-		text += " + (" + valueText(l.offset, literals) + ")::bigint"
+	count := "(" + valueText(l.count, literals) + ")::bigint"
+	if l.offset == nil {
+		return "LIMIT " + count
 	}
-	return text
+	// The sum of two bigint may be none. NULL, which is no limit, counts for nothing in least.
+	return "LIMIT least(" + count + "::numeric + (" + valueText(l.offset, literals) + ")::bigint::numeric, " + strconv.FormatInt(math.MaxInt64, 10) + ")::bigint"
 }
 
 // valueText is a number or a parameter as SQL.
@@ -159,6 +197,9 @@ func valueText(v *value, literals []parser.Literal) string {
 func (r *rowParts) edits(i int, sql []byte) ([]parser.Edit, error) {
 	tokens := parser.Tokens(sql, nil)
 	in := r.insert
+	if len(r.values) != len(in.stamps.columns) {
+		return nil, errStamps
+	}
 	var text strings.Builder
 	for _, row := range r.rows[i] {
 		span := in.tokens[row]
@@ -168,26 +209,29 @@ func (r *rowParts) edits(i int, sql []byte) ([]parser.Edit, error) {
 		if text.Len() > 0 {
 			text.WriteString(", ")
 		}
-		if in.sequence == "" {
-			text.Write(sql[tokens[span.From].Start:tokens[span.To-1].End])
-			continue
-		}
-		if in.rows[row][0] != nil {
-			if in.fill.at < 0 {
+		own := string(sql[tokens[span.From].Start:tokens[span.To-1].End])
+		switch {
+		case in.sequence == "":
+		case in.rows[row][0] == nil:
+			filled, ok := in.fill.row(sql, tokens, span, r.numbers[row])
+			if !ok {
 				return nil, errPlaces
 			}
-			text.Write(sql[tokens[span.From].Start:tokens[span.To-1].End])
-			continue
-		}
-		filled, ok := in.fill.row(sql, tokens, span, r.numbers[row])
-		if !ok {
+			own = filled
+		case in.fill.at < 0:
 			return nil, errPlaces
 		}
-		text.WriteString(filled)
+		if len(r.values) > 0 {
+			own = in.stamps.row(own, r.values)
+		}
+		text.WriteString(own)
 	}
 	var edits []parser.Edit
+	if len(r.values) > 0 {
+		edits = append(edits, in.stamps.edit())
+	}
 	if in.sequence != "" {
-		edits = in.fill.edits()
+		edits = append(edits, in.fill.edits()...)
 	}
 	all := parser.Span{From: in.tokens[0].From, To: in.tokens[len(in.tokens)-1].To}
 	return append(edits, parser.Edit{Span: all, Text: text.String()}), nil

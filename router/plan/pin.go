@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"pgtier/parser"
@@ -62,21 +63,21 @@ func (p *pin) shards(r *reader) (found set, ok bool) {
 		}
 	}
 	keys := make([]shard.Value, len(lists))
-	return found, p.multiply(r.schema, lists, keys, 0, &found)
+	return found, p.multiply(r, lists, keys, 0, &found)
 }
 
 // multiply adds the shards of all combinations of values from column i on.
-func (p *pin) multiply(s *Schema, lists [][]shard.Value, key []shard.Value, i int, found *set) bool {
+func (p *pin) multiply(r *reader, lists [][]shard.Value, key []shard.Value, i int, found *set) bool {
 	if i == len(lists) {
 		b, ok := p.table.key.Bucket(key...)
 		if ok {
-			found.add(s.owner(b))
+			found.add(r.owner(b))
 		}
 		return ok
 	}
 	for _, v := range lists[i] {
 		key[i] = v
-		if !v.IsNull() && !p.multiply(s, lists, key, i+1, found) {
+		if !v.IsNull() && !p.multiply(r, lists, key, i+1, found) {
 			return false
 		}
 	}
@@ -105,7 +106,7 @@ func (p *pin) listed(r *reader, list *values, found *set) bool {
 			return false
 		}
 		for _, v := range elements {
-			if !p.value(r.schema, v, found) {
+			if !p.value(r, v, found) {
 				return false
 			}
 		}
@@ -113,21 +114,21 @@ func (p *pin) listed(r *reader, list *values, found *set) bool {
 	}
 	for i := range list.list {
 		v, ok := r.value(&list.list[i])
-		if !ok || !p.value(r.schema, v, found) {
+		if !ok || !p.value(r, v, found) {
 			return false
 		}
 	}
-	return true
+	return !r.mixed(list)
 }
 
 // value adds the shard of one value; no row has a key equal to NULL.
-func (p *pin) value(s *Schema, v shard.Value, found *set) bool {
+func (p *pin) value(r *reader, v shard.Value, found *set) bool {
 	if v.IsNull() {
 		return true
 	}
 	b, ok := p.table.key.Bucket(v)
 	if ok {
-		found.add(s.owner(b))
+		found.add(r.owner(b))
 	}
 	return ok
 }
@@ -140,6 +141,9 @@ type reader struct {
 	textual  bool // constants are those of the text that was planned
 	literals []parser.Literal
 	read     bool
+	// buckets are those of all values read that decide, where they are collected. It points elsewhere so that the compiler keeps the values of an
+	// execution, which a reader holds too, off the heap.
+	buckets *[]shard.Bucket
 }
 
 // literal is the literal of that index in the text at hand.
@@ -166,7 +170,30 @@ func (r *reader) list(l *values) (out []shard.Value, ok bool) {
 		}
 		out = append(out, v)
 	}
-	return out, true
+	return out, !r.mixed(l)
+}
+
+// mixed says whether a parameter that is sent as an integer stands in a list with a number that is none: the server takes both for numeric then.
+func (r *reader) mixed(l *values) bool {
+	integer, other := false, false
+	for i := 0; i < len(l.list) && len(l.list) > 1; i++ {
+		v := &l.list[i]
+		switch {
+		case v.Kind == parser.ValueParam && v.cast == 0:
+			p := &r.values.Params[v.Param-1]
+			undeclared := p.OID == 0 || shard.Type(p.OID) == shard.Unknown
+			integer = integer || undeclared && p.Binary && familyOf(v.inferred) == familyInteger
+			other = other || familyOf(p.OID) == familyNumeric
+		case v.cast != 0:
+			other = other || familyOf(v.cast) == familyNumeric
+		case v.Literal >= 0 && !r.textual:
+			literal, ok := r.literal(v.Literal)
+			other = other || !ok || literal.Kind == parser.LiteralNumber
+		default:
+			other = other || !v.Null && strings.ContainsAny(v.Text, ".eE")
+		}
+	}
+	return integer && other
 }
 
 // value reads one constant or parameter; ok is false if what the server makes of it is not certain.
@@ -235,12 +262,12 @@ func param(v *value, values *Values) (out shard.Value, ok bool) {
 	}
 	declared := shard.Type(p.OID)
 	if declared == 0 || declared == shard.Unknown {
-		if v.doubtful {
+		if v.doubtful && !v.plainly(p) {
 			return out, false
 		}
-		declared = shard.Type(v.inferred)
-		if v.cast != 0 {
-			declared = shard.Type(v.cast)
+		declared = shard.Type(v.kind())
+		if p.Binary && familyOf(v.kind()) == familyInteger {
+			declared = integerOf(len(p.Value))
 		}
 	}
 	format := shard.TextFormat
@@ -255,6 +282,31 @@ func param(v *value, values *Values) (out shard.Value, ok bool) {
 		data = []byte{}
 	}
 	return shard.Parameter(declared, format, data), true
+}
+
+// plainly says whether a text is the same whole number whatever type of numbers the server takes it for: real holds these, and no more.
+func (v *value) plainly(p *Param) bool {
+	if p.Binary || v.cast != 0 || familyOf(v.inferred) != familyInteger {
+		return false
+	}
+	n, err := strconv.ParseInt(string(p.Value), 10, 32)
+	return err == nil && -maxReal <= n && n <= maxReal
+}
+
+// maxReal is the largest number up to which real has every integer.
+const maxReal = 1 << 24
+
+// integerOf is the integer type of that many bytes, 0 if there is none.
+func integerOf(size int) shard.Type {
+	switch size {
+	case 2:
+		return shard.Int2
+	case 4:
+		return shard.Int4
+	case 8:
+		return shard.Int8
+	}
+	return 0
 }
 
 // sameWords says whether a cast between two types keeps every value that it does not refuse.

@@ -48,6 +48,7 @@ func (p *placer) placeAll() {
 	for _, r := range p.catalog.Relations() {
 		p.constraints(p.byOID[r.OID])
 	}
+	p.numberSequences()
 }
 
 // declare places the tables that the configuration names.
@@ -80,7 +81,7 @@ func (p *placer) configured(name string) *table {
 	switch {
 	case len(found) == 0:
 		p.missing[last] = name
-		p.find(name, "there is no such table", "Create it, or take it out of the configuration.")
+		p.findings = append(p.findings, Finding{Table: name, Message: "there is no such table", Hint: "Create it, or take it out of the configuration.", Missing: true})
 		return nil
 	case len(found) > 1:
 		for _, t := range found {
@@ -217,9 +218,9 @@ func (p *placer) constraints(t *table) {
 	if t.sharded() {
 		for i := range t.relation.Unique {
 			if u := &t.relation.Unique[i]; !p.within(t, u) {
-				message := fmt.Sprintf("unique %q lacks the key (%s): rows of different shards may be equal in it", u.Name, t.keyNames())
-				p.find(t.name, message, "Add the key's columns to it.")
-				t.unwritable = refuse("table \""+t.name+"\": "+message, "Add the key's columns to it.")
+				message := lacksKey(t, u.Name)
+				p.find(t.name, message, hintAddKey)
+				t.unwritable = refuse("table \""+t.name+"\": "+message, hintAddKey)
 			}
 		}
 	}
@@ -230,6 +231,10 @@ func (p *placer) constraints(t *table) {
 			continue
 		}
 		if together(t, to, f) {
+			if why := movesKey(t, to, f); why != "" { // and t is none of to's followers, so that this is refused of to
+				p.find(t.name, fmt.Sprintf("foreign key %q %s of rows that stay where they are", f.Name, why), "Name the columns that it may set, without the key, or use ON DELETE CASCADE or NO ACTION.")
+				continue
+			}
 			if f.Acts {
 				to.followers = append(to.followers, t)
 			}
@@ -244,6 +249,17 @@ func (p *placer) constraints(t *table) {
 		}
 	}
 }
+
+// lacksKey says why a unique constraint or index cannot be kept by shards.
+func lacksKey(t *table, name string) string {
+	if name == "" {
+		return "unique index lacks the key (" + t.keyNames() + "): rows of different shards may be equal in it"
+	}
+	return fmt.Sprintf("unique %q lacks the key (%s): rows of different shards may be equal in it", name, t.keyNames())
+}
+
+// hintAddKey mends that.
+const hintAddKey = "Add the key's columns to it."
 
 // partOf says whether a is a part of b, at any depth.
 func partOf(a, b *catalog.Relation, depth int) bool {
@@ -263,6 +279,21 @@ func (p *placer) within(t *table, u *catalog.Unique) bool {
 		}
 	}
 	return true
+}
+
+// movesKey says how a foreign key may give the sharding key of t's rows another value, "" if it does not. A row of to that is spread keeps its key, and with
+// it what others have of it.
+func movesKey(t, to *table, f *catalog.ForeignKey) string {
+	for i := range t.columns {
+		name := t.keyColumn(i).Name
+		switch {
+		case slices.Contains(f.Loses, name):
+			return "sets key column " + name + " when a row of \"" + to.name + "\" is deleted,"
+		case f.Follows && !to.sharded() && slices.Contains(f.Columns, name):
+			return "changes key column " + name + " with a row of \"" + to.name + "\","
+		}
+	}
+	return ""
 }
 
 // together says whether every row of t is where the row is that its foreign key names.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"pgtier/proxy/merge"
+	"pgtier/router/shard"
 )
 
 // Plan is what is done with a statement. It is a value; what it points to is shared and must not be changed.
@@ -9,7 +10,8 @@ type Plan struct {
 	Kind Kind
 	// Shard is the shard of One; of Any, Everywhere and Open one whose answer does; -1 of the others.
 	Shard int
-	// Shards are those of Scatter, Spread, Everywhere, CopyIn and CopyOut, in order.
+	// Shards are those of Scatter, Spread, Everywhere, CopyIn and CopyOut, in order. All members are asked of Everywhere and of a CopyIn of a reference
+	// table; else those that own buckets, or fewer.
 	Shards []int
 	// Refusal is why not, of Refused.
 	Refusal *Refusal
@@ -17,6 +19,9 @@ type Plan struct {
 	Reason string
 	// Parts are the texts that the shards of Scatter and Spread are sent; nil: the client's own text and parameters.
 	Parts *Parts
+	// Untyped: in the texts of Parts a server may take parameters without a declared type for others than in the client's text. Declare for them what a
+	// server tells of that text.
+	Untyped bool
 	// Merge makes one answer of those of Scatter; nil is a plain union.
 	Merge *merge.Spec
 	// Columns is how many columns the shards' rows must have for Merge to mean what it says, 0 for any: the catalog may be late.
@@ -31,8 +36,16 @@ type Plan struct {
 	Mixed bool
 	// Outside, of Everywhere: it cannot run inside a transaction block, so the shards are not changed as one.
 	Outside bool
+	// Apart, of Everywhere: the shards need not be changed as one, and are not where nothing has begun a transaction.
+	Apart bool
 	// Needs, of Spread: rows of an INSERT get their key from a sequence. Take the numbers from it and ask Numbered.
 	Needs *Numbers
+	// Locks are to be taken on every shard, in this order and by a statement of their own, before the statement is sent: it writes reference tables.
+	Locks []Lock
+	// Touches says of which buckets it may touch rows; of an Open plan nothing, because it is routed again before it is carried out.
+	Touches Touches
+	// References: it may write reference tables, or change their schema.
+	References bool
 	// Copy is of CopyIn, and of CopyOut.
 	Copy *Copy
 }
@@ -44,10 +57,10 @@ type Kind uint8
 const (
 	Refused    Kind = iota
 	One             // the client's text as it is, on one shard
-	Any             // the client's text as it is, on any one shard: Shard is as good as the others
+	Any             // the client's text as it is, on any one member: Shard is as good as the others
 	Scatter         // a read on several shards; Merge makes one answer of theirs
 	Spread          // a write on several shards, each its part: the counts in the command tags are added up, RETURNING's rows concatenated
-	Everywhere      // the same on all shards, in one transaction: the answer of Shard counts
+	Everywhere      // the same on all members, in one transaction: the answer of Shard counts
 	Session         // no table and no shard: transaction control, SET, PREPARE, EXECUTE, FETCH …: the session decides
 	CopyIn          // COPY FROM STDIN: each row to the shard of its key, or to all shards
 	CopyOut         // COPY TO STDOUT from several shards: the rows of all
@@ -95,9 +108,4 @@ type Values struct {
 }
 
 // Param is a parameter's value.
-type Param struct {
-	OID    uint32 // declared in Parse; 0: the server infers it
-	Binary bool
-	Null   bool
-	Value  []byte
-}
+type Param = shard.Param

@@ -43,15 +43,16 @@ func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan 
 	if c.Backslashes && p.backslash && !p.settled() {
 		return p.refused(refuse("literal with a backslash while standard_conforming_strings is off", "Write it as E'…'."))
 	}
-	if len(p.params) > 0 && !v.Known && !p.settled() {
+	if p.open(v) {
 		return Plan{Kind: One, Shard: p.schema.config.Home, Open: true, Reason: "not known before its parameters are", Write: p.write, Explain: p.explain}
 	}
 	if p.simple != nil {
-		if i, ok := p.simply(v, c); ok {
-			return p.one(i)
+		if b, ok := p.simply(v, c); ok {
+			return p.one(p.schema.owner(b), Touches{Reach: OneBucket, Bucket: b})
 		}
 	}
-	r := reader{schema: p.schema, values: v, c: c, textual: p.textual}
+	var buckets []shard.Bucket
+	r := reader{schema: p.schema, values: v, c: c, textual: p.textual, buckets: &buckets}
 	if p.insert != nil && !p.insert.whole {
 		return p.routeRows(&r, numbers)
 	}
@@ -65,8 +66,11 @@ func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan 
 	return p.routePins(&r)
 }
 
-// simply finds the shard of the one value that decides, without memory of its own.
-func (p *Statement) simply(v *Values, c *Circumstances) (i int, ok bool) {
+// open says whether nothing is known before the values of parameters are.
+func (p *Statement) open(v *Values) bool { return len(p.params) > 0 && !v.Known && !p.settled() }
+
+// simply finds the bucket of the one value that decides, without memory of its own.
+func (p *Statement) simply(v *Values, c *Circumstances) (b shard.Bucket, ok bool) {
 	var key shard.Value
 	switch {
 	case p.simple.Kind == parser.ValueParam:
@@ -84,11 +88,7 @@ func (p *Statement) simply(v *Values, c *Circumstances) (i int, ok bool) {
 	if !ok || key.IsNull() || c.ASCII && !key.ASCII() {
 		return 0, false
 	}
-	b, ok := p.pins[0].table.key.Bucket(key)
-	if !ok {
-		return 0, false
-	}
-	return p.schema.owner(b), true
+	return p.pins[0].table.key.Bucket(key)
 }
 
 // settled says whether no value decides where the statement goes.
@@ -101,22 +101,35 @@ func (p *Statement) refused(r *Refusal) Plan {
 
 // fixed is the plan of what does not depend on values.
 func (p *Statement) fixed() Plan {
-	plan := Plan{Kind: p.kind, Shard: p.schema.config.Home, Reason: p.reason, Write: p.write, Explain: p.explain, Outside: p.outside, Copy: p.copy, Mixed: p.mixed}
+	plan := Plan{Kind: p.kind, Shard: p.schema.config.Home, Reason: p.reason, Write: p.write, Explain: p.explain, Outside: p.outside, Apart: p.apart, Copy: p.copy, Mixed: p.mixed,
+		Touches: p.reach(), References: p.references()}
 	switch p.kind {
 	case Everywhere, CopyIn, CopyOut:
 		plan.Shards = p.schema.list
+		if p.kind == Everywhere || p.kind == CopyIn && p.copies {
+			plan.Shards = p.schema.members
+		}
+		if p.write && !p.outside && len(p.schema.members) > 1 {
+			plan.Locks = p.locks
+		}
+		if p.empties {
+			plan.Parts = &Parts{full: p.schema.config.Home, empties: true}
+		}
 	case Session:
 		plan.Shard, plan.Mixed = -1, false
+	}
+	if p.kind == CopyOut {
+		return p.owned(plan)
 	}
 	return plan
 }
 
 // one is the plan for one shard.
-func (p *Statement) one(i int) Plan {
+func (p *Statement) one(i int, touches Touches) Plan {
 	if p.home && i != p.schema.config.Home {
 		return p.refused(refuse("tables of the home shard together with sharded tables", hintPin))
 	}
-	return Plan{Kind: One, Shard: i, Reason: p.reason, Write: p.write, Explain: p.explain, Mixed: p.mixed}
+	return Plan{Kind: One, Shard: i, Reason: p.reason, Write: p.write, Explain: p.explain, Mixed: p.mixed, Touches: touches}
 }
 
 // routePins finds the shards of all pins: the statement goes to one if that is all.
@@ -132,14 +145,21 @@ func (p *Statement) routePins(r *reader) Plan {
 		all.union(&found)
 	}
 	switch n := all.len(); {
-	case loose || n > 1:
-		return p.widely(r)
+	case loose && p.schema.sole >= 0:
+		if p.home && p.schema.sole != p.schema.config.Home {
+			return p.one(p.schema.sole, Touches{}) // a refusal
+		}
+		return p.alone(p.schema.sole, "one shard owns all buckets")
+	case loose:
+		return p.widely(r, Touches{Reach: AnyBucket})
+	case n > 1:
+		return p.widely(r, r.touched())
 	case n == 1:
-		return p.one(all.first())
+		return p.one(all.first(), r.touched())
 	case len(p.pins) == 0:
-		return p.one(p.schema.config.Home)
+		return p.one(p.schema.config.Home, Touches{})
 	}
-	plan := p.one(p.schema.config.Home)
+	plan := p.one(p.schema.config.Home, r.touched())
 	plan.Reason = "no row can match"
 	return plan
 }
@@ -162,10 +182,41 @@ func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool)
 		return plan, false
 	case p.copies:
 		return p.refused(refuse("write to a reference table on one shard", "Leave the hint and the settings pgtier.shard and pgtier.sharding_key out.")), true
-	case p.inserts:
+	}
+	if r := p.astray(i, v); r != nil {
+		return p.refused(r), true
+	}
+	if p.inserts {
 		return p.hintedRows(i, v, c), true
 	}
-	return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}, true
+	return p.hinted1(i, v, c), true
+}
+
+// hinted1 is the plan for the shard of a hint. What it reads are that shard's own rows.
+func (p *Statement) hinted1(i int, v *Values, c *Circumstances) Plan {
+	plan := Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
+	if p.clean && p.kind != Everywhere || p.refusal == nil && (p.kind == Any || p.kind == One && p.settled()) {
+		return plan
+	}
+	plan.Touches.Reach = AnyBucket
+	switch {
+	case len(p.schema.foreign[i]) == 0 || p.clean:
+		return plan
+	case p.open(v):
+		plan.Open = true
+		return plan
+	case p.refusal == nil && p.kind == One:
+		calm := *c
+		calm.Shard, calm.ShardingKey = "", ""
+		if keyed := p.unhinted(v, &calm, nil); keyed.Kind == One && keyed.Shard == i {
+			plan.Touches = keyed.Touches
+			return plan
+		}
+	}
+	if p.own == nil {
+		return p.refused(p.unrestricted())
+	}
+	return p.alone(i, "hint")
 }
 
 // hintedRows is the plan for new rows that a hint sends to a shard: only if they belong there, or else nobody would find them.
@@ -177,7 +228,7 @@ func (p *Statement) hintedRows(i int, v *Values, c *Circumstances) Plan {
 	case plan.Kind == Refused, plan.Open, plan.Kind == One && plan.Shard == i:
 		return plan
 	case plan.Kind == Spread && p.insert == nil && slices.Contains(plan.Shards, i): // each shard makes rows of its own
-		return Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
+		return p.alone(i, "hint")
 	}
 	return p.refused(refuse("new rows on shard \""+string(p.schema.config.Shards[i])+"\" that do not all belong there",
 		"Leave the hint and the settings pgtier.shard and pgtier.sharding_key out."))
@@ -194,6 +245,9 @@ func (p *Statement) hintedShard(c *Circumstances) (int, *Refusal) {
 		if i < 0 {
 			return 0, &Refusal{Code: "22023", Message: "there is no shard \"" + name + "\"", Hint: "SHOW SHARDS in the admin database lists them."}
 		}
+		if !p.schema.member.has(i) {
+			return 0, &Refusal{Code: "22023", Message: "shard \"" + name + "\" has no part of the database yet", Hint: "It joins when buckets are moved to it: pgtier reshard start."}
+		}
 		return i, nil
 	}
 	t := p.keyed
@@ -203,7 +257,15 @@ func (p *Statement) hintedShard(c *Circumstances) (int, *Refusal) {
 	if t == nil || len(t.columns) != 1 {
 		return 0, refuse("sharding key given for tables without one key column", "Name the shard with pgtier.shard.")
 	}
-	b, ok := t.key.Bucket(shard.Literal(shard.Unknown, []byte(key)))
+	value := shard.Literal(shard.Unknown, []byte(key))
+	switch {
+	case value.ASCII():
+	case c.ASCII:
+		return 0, refuse("sharding key with letters beyond ASCII in another encoding than the database's", "Use its encoding for client_encoding, or name the shard with pgtier.shard.")
+	case p.keyHint == "": // it may have been set under another client_encoding than now
+		return 0, refuse("setting pgtier.sharding_key with letters beyond ASCII", "Write the key in a hint, /* pgtier: sharding_key=… */, or name the shard with pgtier.shard.")
+	}
+	b, ok := t.key.Bucket(value)
 	if !ok {
 		return 0, &Refusal{Code: "22023", Message: "sharding key \"" + key + "\" is no value for " + t.name + "." + t.keyNames(), Hint: "Name the shard with pgtier.shard."}
 	}
@@ -247,7 +309,7 @@ func (p *Statement) routeRows(r *reader, numbers []int64) Plan {
 			if !ok || missing > len(numbers) {
 				return p.refused(refuse("INSERT whose key is a number that the column does not take", "Give every row a value for the sharding key."))
 			}
-			shards[i] = p.schema.owner(b)
+			shards[i] = r.owner(b)
 			continue
 		}
 		s, refusal := p.rowShard(r, row)
@@ -257,9 +319,9 @@ func (p *Statement) routeRows(r *reader, numbers []int64) Plan {
 		shards[i] = s
 	}
 	if missing > 0 && numbers == nil {
-		return Plan{Kind: Spread, Shard: -1, Reason: p.reason, Write: true, Needs: &Numbers{in.sequence, missing}}
+		return Plan{Kind: Spread, Shard: -1, Reason: p.reason, Write: true, Needs: &Numbers{in.sequence, missing}, Touches: Touches{Reach: AnyBucket}}
 	}
-	return p.rowPlan(r.values, shards, given, missing > 0)
+	return p.rowPlan(r, shards, given, missing > 0)
 }
 
 // rowShard is the shard of one row.
@@ -280,17 +342,27 @@ func (p *Statement) rowShard(r *reader, row []*value) (int, *Refusal) {
 	if !ok {
 		return 0, refuse("INSERT whose key cannot be read for certain", "Send the key as a parameter or a constant of the column's type.")
 	}
-	return p.schema.owner(b), nil
+	return r.owner(b), nil
 }
 
 // rowPlan is the plan of an INSERT whose rows go to these shards.
-func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, filled bool) Plan {
+func (p *Statement) rowPlan(r *reader, shards []int, numbers []int64, filled bool) Plan {
 	var all set
 	for _, s := range shards {
 		all.add(s)
 	}
+	if p.loose != "" && p.schema.sole < 0 { // and narrow says that it reads rows of several shards
+		return p.refused(p.narrow)
+	}
+	for i := range p.pins {
+		found, ok := p.pins[i].shards(r)
+		if !ok {
+			return p.refused(p.narrow)
+		}
+		all.union(&found)
+	}
 	if all.len() == 1 && !filled {
-		return p.one(all.first())
+		return p.one(all.first(), r.touched())
 	}
 	if p.home {
 		return p.refused(refuse("tables of the home shard together with sharded tables", hintPin))
@@ -298,7 +370,7 @@ func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, fille
 	if p.narrow != nil && all.len() > 1 {
 		return p.refused(p.narrow)
 	}
-	if all.len() > 1 && clockValue(values) {
+	if all.len() > 1 && clockValue(r.values) {
 		return p.refused(refuseClock())
 	}
 	list := all.list()
@@ -307,5 +379,5 @@ func (p *Statement) rowPlan(values *Values, shards []int, numbers []int64, fille
 		at := slices.Index(list, s)
 		rows.rows[at] = append(rows.rows[at], i)
 	}
-	return Plan{Kind: Spread, Shard: -1, Shards: list, Reason: p.reason, Write: true, Parts: &Parts{rows: rows}}
+	return Plan{Kind: Spread, Shard: -1, Shards: list, Reason: p.reason, Write: true, Parts: &Parts{rows: rows}, Untyped: p.untyped(r.values), Touches: r.touched()}
 }

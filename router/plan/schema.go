@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -11,7 +10,7 @@ import (
 	"pgtier/router/shard"
 )
 
-// Schema is a database as planners see it: its configuration, its catalog and its map. It is immutable but for the statements that it remembers; a
+// Schema is a database as planners see it: its configuration, its catalog and where its rows are. It is immutable but for the statements that it remembers; a
 // change of any of the three makes a new one.
 type Schema struct {
 	config  *Config
@@ -19,12 +18,23 @@ type Schema struct {
 	version shard.Version
 	// owners are the shards by bucket.
 	owners []uint8
-	all    set
-	list   []int // all shards
-	tables map[string][]*table
-	byOID  map[uint32]*table
+	// all are the shards that own buckets, list the same in order; members are those that have the schema and may be asked.
+	all     set
+	list    []int
+	members []int
+	member  set
+	// moving are the buckets whose rows may stand on two shards; frozen says that changes of the schema are refused.
+	// foreign are, by shard, those of them that it does not own. sole is the shard that owns all buckets, -1 if several do.
+	moving  []shard.Span
+	foreign [][]shard.Span
+	sole    int
+	frozen  bool
+	tables  map[string][]*table
+	byOID   map[uint32]*table
 	// missing are names of the configuration that no relation has: the last part, and the whole.
 	missing map[string]string
+	// numbered are the sequences, by catalog.QualifiedName, that give the rows of sharded tables their numbers.
+	numbered map[string]bool
 	// blurred: some column has a collation under which texts of different bytes are equal.
 	blurred bool
 	memo    catalog.Memo
@@ -32,24 +42,14 @@ type Schema struct {
 }
 
 // NewSchema puts together what is known of a database. The findings say what is wrong; a Schema is made all the same, and refuses what they concern.
-// An error means that configuration and map do not fit each other, or are wrong by themselves. The snapshot must have catalog.Relations.
-func NewSchema(c *Config, snapshot *catalog.Snapshot, m *shard.Map) (*Schema, []Finding, error) {
+// An error means that configuration and placement do not fit each other, or are wrong by themselves. The snapshot must have catalog.Relations.
+func NewSchema(c *Config, snapshot *catalog.Snapshot, at Placement) (*Schema, []Finding, error) {
 	if err := c.Validate(); err != nil {
 		return nil, nil, err
 	}
-	if m.Len() != c.Buckets {
-		return nil, nil, fmt.Errorf("the map has %d buckets, the configuration %d", m.Len(), c.Buckets)
-	}
-	s := &Schema{config: c, catalog: snapshot, version: m.Version(), all: firstShards(len(c.Shards)), tables: map[string][]*table{},
-		byOID: map[uint32]*table{}, missing: map[string]string{}}
-	s.list = s.all.list()
-	for bucket := range m.Len() {
-		name, _ := m.Owner(shard.Bucket(bucket))
-		i := slices.Index(c.Shards, name)
-		if i < 0 {
-			return nil, nil, fmt.Errorf("bucket %d belongs to shard %q, which the configuration does not have", bucket, name)
-		}
-		s.owners = append(s.owners, uint8(i))
+	s := &Schema{config: c, catalog: snapshot, tables: map[string][]*table{}, byOID: map[uint32]*table{}, missing: map[string]string{}}
+	if err := s.settle(&at); err != nil {
+		return nil, nil, err
 	}
 	p := placer{Schema: s}
 	p.placeAll()
@@ -102,6 +102,23 @@ func (s *Schema) unknown(schema, name string, changed bool) *table {
 		return &table{name: whole, why: r}
 	}
 	return &table{name: whole, place: placeHome}
+}
+
+// declares says whether a name may be one that the configuration spreads over shards.
+func (s *Schema) declares(schema, name string) bool {
+	means := func(declared string) bool {
+		at, last, qualified := strings.Cut(declared, ".")
+		if !qualified {
+			return declared == name
+		}
+		return last == name && (schema == "" || schema == at)
+	}
+	for declared := range s.config.Tables {
+		if means(declared) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.config.Reference, means)
 }
 
 // byName is the table of "schema.name", nil if there is none.

@@ -16,7 +16,7 @@ func findings(t *testing.T, ddl string, config *Config) (*Schema, []string) {
 	server := servers.Cluster(t).Shards[0].Manager
 	name := pgtest.Database(t, server)
 	pgtest.Exec(t, server, name, ddl)
-	snapshot, err := catalog.Load(t.Context(), querier{dial(t, server, name)}, catalog.Relations)
+	snapshot, err := catalog.Load(t.Context(), pgtest.NewQuerier(dial(t, server, name)), catalog.Relations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func findings(t *testing.T, ddl string, config *Config) (*Schema, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, found, err := NewSchema(config, snapshot, m)
+	s, found, err := NewSchema(config, snapshot, Placement{Map: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +78,38 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestForeignKeysThatChangeTheShardingKeyAreFound: a row whose key is set by a foreign key would stay where it is.
+func TestForeignKeysThatChangeTheShardingKeyAreFound(t *testing.T) {
+	s, got := findings(t, `
+		CREATE TABLE owners (id bigint PRIMARY KEY);
+		CREATE TABLE things (id bigint PRIMARY KEY);
+		CREATE TABLE lost (id bigint DEFAULT 1 REFERENCES owners ON DELETE SET DEFAULT, n int);
+		CREATE TABLE nobody (id bigint REFERENCES things ON DELETE SET NULL, n int, other bigint, UNIQUE (id, n));
+		CREATE TABLE kept (id bigint, n int, FOREIGN KEY (id, n) REFERENCES nobody (id, n) ON DELETE SET NULL (n) ON UPDATE CASCADE);
+		CREATE TABLE ref (code text PRIMARY KEY);
+		CREATE TABLE marked (code text REFERENCES ref ON UPDATE CASCADE ON DELETE CASCADE);
+		CREATE TABLE noted (id bigint, code text REFERENCES ref ON UPDATE CASCADE ON DELETE SET NULL);`,
+		&Config{Tables: map[string][]string{"owners": {"id"}, "things": {"id"}, "lost": {"id"}, "nobody": {"id"}, "kept": {"id"}, "marked": {"code"}, "noted": {"id"}},
+			Reference: []string{"ref"}})
+	want := []string{
+		`public.lost: foreign key "lost_id_fkey" sets key column id when a row of "public.owners" is deleted, of rows that stay where they are`,
+		`public.marked: foreign key "marked_code_fkey" changes key column code with a row of "public.ref", of rows that stay where they are`,
+		`public.nobody: foreign key "nobody_id_fkey" sets key column id when a row of "public.things" is deleted, of rows that stay where they are`,
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	f := &fleet{t: t, schema: s, cache: newCache()}
+	for sql, want := range map[string]Kind{
+		"DELETE FROM owners WHERE id = 1": Refused, "DELETE FROM things": Refused, "UPDATE ref SET code = 'x'": Refused,
+		"DELETE FROM nobody WHERE id = 1": One, "INSERT INTO lost VALUES (1, 1)": One, "DELETE FROM lost": Spread,
+	} {
+		if p := f.plan(sql); p.Kind != want {
+			t.Errorf("%s: got %s (%s), want %s", sql, p.Kind, p.Reason, want)
+		}
+	}
+}
+
 func TestSchemaRefusesConfigurationsThatCannotBe(t *testing.T) {
 	m, err := shard.Even(1, 16, "s0", "s1")
 	if err != nil {
@@ -95,7 +127,7 @@ func TestSchemaRefusesConfigurationsThatCannotBe(t *testing.T) {
 		{Config{Shards: []shard.Name{"s0", "s1"}, Buckets: 32}, "the map has 16 buckets, the configuration 32"},
 		{Config{Shards: []shard.Name{"s0", "s1"}, Buckets: 16, Tables: map[string][]string{"a": {"b"}}, Reference: []string{"a"}}, `table "a" is sharded and a reference table`},
 	} {
-		if _, _, err := NewSchema(&c.config, nil, m); err == nil || err.Error() != c.want {
+		if _, _, err := NewSchema(&c.config, nil, Placement{Map: m}); err == nil || err.Error() != c.want {
 			t.Errorf("%+v: got %v, want %s", c.config, err, c.want)
 		}
 	}

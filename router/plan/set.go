@@ -7,6 +7,8 @@ type set [MaxShards / 64]uint64
 
 func (s *set) add(i int) { s[i/64] |= 1 << (i % 64) }
 
+func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+
 func (s *set) union(o *set) {
 	for i := range s {
 		s[i] |= o[i]

@@ -13,10 +13,10 @@ func (p *Statement) several(st *parser.Statement, sql []byte, changed bool) {
 		p.refuse(refuse("text of several statements that cannot be told apart", hintSplit))
 		return
 	}
-	p.textual = true
+	p.textual, p.clean = true, true
 	p.kind, p.reason = Session, "transaction control and settings"
 	for i := range st.Commands {
-		one := &Statement{schema: p.schema, textual: true}
+		one := &Statement{schema: p.schema, textual: true, byItself: One}
 		w := work{schema: p.schema, st: st, sql: pieces[i], command: &st.Commands[i], changed: changed, Statement: one}
 		w.plan()
 		p.join(one)
@@ -24,23 +24,34 @@ func (p *Statement) several(st *parser.Statement, sql []byte, changed bool) {
 			return
 		}
 	}
-	if p.kind == Everywhere && p.mixed {
+	if p.kind == Everywhere && (p.mixed || p.empties) {
 		p.refuse(refuse("several statements in one text that do not all go to one shard", hintSplit))
 	}
 }
 
 // join adds one of several statements.
 func (p *Statement) join(one *Statement) {
+	if p.homeTable == "" {
+		p.homeTable = one.homeTable
+	}
+	p.advances = p.advances || one.advances
+	p.clean = p.clean && (one.clean || one.kind == Session)
+	p.whole = "several statements in one text over rows of several buckets"
+	p.empties = p.empties || one.empties
 	split := refuse("several statements in one text that do not all go to one shard", hintSplit)
 	switch {
 	case one.refusal != nil:
-		p.refusal, p.hinted = one.refusal, one.hinted
+		p.refusal, p.hinted, p.copies = one.refusal, one.hinted, p.copies || one.copies
 		return
 	case one.kind == Session:
 		p.mixed = true
 		return
 	case one.kind == Everywhere && !one.outside && (p.kind == Everywhere || p.kind == Session && !p.mixed):
+		p.onlyCopies = one.onlyCopies && (p.kind == Session || p.onlyCopies)
 		p.kind, p.reason, p.write, p.copies = Everywhere, one.reason, p.write || one.write, p.copies || one.copies
+		for _, l := range one.locks {
+			p.locks = addLock(p.locks, l)
+		}
 		return
 	case p.kind == Everywhere, one.kind != One && one.kind != Any || one.insert != nil && !one.insert.whole:
 		p.refuse(split)

@@ -28,22 +28,40 @@ type Statement struct {
 	copy   *Copy
 	// checks are rows none of whose key may be NULL.
 	checks []checked
-	// places are the literals that the plan rests on: numbers of columns.
+	// places are the literals that the plan rests on.
 	places []int
 
-	write, explain, mixed, outside bool
+	write, explain, mixed, outside, apart bool
+	// homeTable is a table that it touches whose rows are at home alone, "" for none; advances: it calls nextval().
+	homeTable string
+	advances  bool
+	// empties: DDL that makes rows makes them on the home shard only.
+	empties bool
 	// keyed is a sharded table of the statement, for the type of a sharding key that a hint or a setting gives.
 	keyed *table
 	// copies: it writes to all copies of a reference table, which no hint may narrow.
 	copies bool
-	// params are its parameters, without whose values nothing is known: where they stand.
-	params map[*parser.Expr]struct{}
+	// onlyCopies, of Everywhere: it touches reference tables and no others.
+	onlyCopies bool
+	// locks are those of the reference tables that it writes, and of those that it reads for that.
+	locks []Lock
+	// params are its parameters, without whose values nothing is known: where they stand, and the slots there.
+	params map[*parser.Expr]uint32
+	// vague are the parameters for which the server may take another type, by their number, if another place comes first.
+	vague []int
 	// inserts: it may make rows of sharded tables.
 	inserts bool
 	// textual: constants are those of the text that was planned, because no other text shares the Statement.
 	textual bool
 	// backslash: a literal has a backslash, which is read otherwise while standard_conforming_strings is off.
 	backslash bool
+	// own is how each shard leaves out rows that it does not own, where buckets move; nil: it cannot, and whole says what is in the way, "" for nothing in
+	// particular. byItself is the kind of a plan for one shard that does so.
+	own      *own
+	whole    string
+	byItself Kind
+	// clean: it touches no rows of sharded tables, by itself or behind it, whatever it is refused for.
+	clean bool
 	// hints are those of the text.
 	shardHint, keyHint string
 }
@@ -78,7 +96,7 @@ func (s *Schema) Changed(st *parser.Statement, sql []byte) *Statement { return s
 
 // text plans a text of any number of statements.
 func (s *Schema) text(st *parser.Statement, sql []byte, changed bool) *Statement {
-	p := &Statement{schema: s}
+	p := &Statement{schema: s, byItself: One}
 	switch {
 	case st.HintError != "":
 		p.refusal = &Refusal{Code: "22023", Message: st.HintError}
@@ -100,6 +118,11 @@ func (s *Schema) text(st *parser.Statement, sql []byte, changed bool) *Statement
 		case "sharding_key":
 			p.keyHint = h.Value
 		}
+	}
+	if p.refusal != nil && p.copies && p.refusal.Hint == hintPin { // which no hint lifts
+		r := *p.refusal
+		r.Hint = "The copies of a reference table might differ. Compute the values first, and write them by a statement of their own."
+		p.refusal = &r
 	}
 	p.backslash = st.Conforming
 	p.doubt()

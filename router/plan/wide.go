@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	"pgtier/parser"
@@ -12,6 +13,8 @@ type wide struct {
 	kind   Kind
 	reason string
 	target target
+	// roots are those of its layout.
+	roots []*node
 	// same: each shard gives the whole answer.
 	same bool
 	// spec makes one answer of the shards'; nil: a plain union. columns is how many columns they must have then.
@@ -74,10 +77,13 @@ func (w *work) spreadWrite(l layer) (*wide, *Refusal) {
 	if r != nil {
 		return nil, r
 	}
+	if why := cmp.Or(w.defaulted(false), w.triggersTellTime()); why != "" {
+		return nil, refuse(upper(w.command.Kind)+" over rows of several shards with "+why, "Give it its value, as a parameter for example, or compare the sharding key with a value.")
+	}
 	if out.constant || len(w.bind.targets) != 1 {
 		return nil, refuse(upper(w.command.Kind)+" over rows of several shards", hintKey)
 	}
-	return &wide{kind: Spread, reason: "each shard its own rows", target: out.target}, nil
+	return &wide{kind: Spread, reason: "each shard its own rows", target: out.target, roots: out.roots}, nil
 }
 
 // scatter is how a query goes to several shards.
@@ -87,6 +93,9 @@ func (w *work) scatter(l layer) (*wide, *Refusal) {
 	if q.left != nil {
 		r := m.set()
 		w.places = m.places
+		if r == nil && !m.wide.same {
+			r = q.unsorted()
+		}
 		return m.wide, r
 	}
 	out, r := l.rows(q)
@@ -96,36 +105,39 @@ func (w *work) scatter(l layer) (*wide, *Refusal) {
 	if out.constant { // every shard has all of its rows
 		return &wide{kind: Scatter, reason: "only tables that every shard has", same: true}, nil
 	}
-	m.out, m.wide.target = out, out.target
-	r = m.plain()
+	m.out, m.wide.target, m.wide.roots = out, out.target, out.roots
+	if r = q.unsorted(); r == nil {
+		r = m.plain()
+	}
 	w.places = m.places
 	return m.wide, r
 }
 
 // widely is the plan for several shards, with the values at hand.
-func (p *Statement) widely(r *reader) Plan {
+func (p *Statement) widely(r *reader, touches Touches) Plan {
 	w := p.wide
 	if p.narrow != nil || w == nil {
 		return p.refused(p.narrow)
 	}
 	if w.same {
-		plan := p.one(p.schema.config.Home)
+		plan := p.one(p.schema.config.Home, Touches{})
 		plan.Reason = w.reason
 		return plan
 	}
 	shards := w.target.shards(r)
 	switch shards.len() {
 	case 0:
-		plan := p.one(p.schema.config.Home)
+		plan := p.one(p.schema.config.Home, touches)
 		plan.Reason = "no row can match"
 		return plan
 	case 1:
-		return p.one(shards.first())
+		return p.one(shards.first(), touches)
 	}
 	if clockValue(r.values) {
 		return p.refused(refuseClock())
 	}
-	plan := Plan{Kind: w.kind, Shard: -1, Shards: p.schema.list, Reason: w.reason, Write: p.write, Explain: p.explain, Columns: w.columns}
+	plan := Plan{Kind: w.kind, Shard: -1, Shards: p.schema.list, Reason: w.reason, Write: p.write, Explain: p.explain, Columns: w.columns, Copy: p.copy,
+		Touches: touches}
 	if shards != p.schema.all {
 		plan.Shards = shards.list()
 	}
@@ -137,12 +149,12 @@ func (p *Statement) widely(r *reader) Plan {
 		plan.Merge = &spec
 	}
 	if len(w.edits) > 0 || w.limit != nil {
-		plan.Parts = &Parts{edits: w.edits, limit: w.limit}
+		plan.Parts, plan.Untyped = &Parts{edits: w.edits, limit: w.limit}, p.untyped(r.values)
 	}
 	if p.explain {
 		plan.Merge = nil
 	}
-	return plan
+	return p.owned(plan)
 }
 
 // fill puts the values at hand into a merge.
@@ -167,7 +179,7 @@ func (w *wide) fill(spec *merge.Spec, r *reader) *Refusal {
 		spec.Constants = slices.Clone(spec.Constants)
 		for i := range w.constants {
 			if !r.constant(&w.constants[i], &spec.Constants[i]) {
-				return refuse("HAVING with a constant that is not read here, over rows of several shards", hintKey)
+				return refuse("HAVING with a constant that is not read here, over rows of several shards", "Declare the parameter's type, or use one of its own in HAVING.")
 			}
 		}
 	}

@@ -37,6 +37,7 @@ func (w *work) plan() {
 		w.command = c.Explained
 	}
 	w.byKind(w.command)
+	w.homely()
 }
 
 // byKind decides by the kind of statement.
@@ -92,10 +93,12 @@ func (w *work) query() {
 		return
 	}
 	if !w.spread() {
+		w.clean = true
 		w.unsharded()
 		return
 	}
 	w.sharded()
+	w.restrict()
 }
 
 // readTree binds the statement's tree; false if it is refused.
@@ -108,11 +111,17 @@ func (w *work) readTree() bool {
 	w.tree, w.params = tree, paramsIn(tree)
 	w.bind = newBinder(w.schema, w.sql, w.changed)
 	w.root = w.bind.query(tree.Query, nil)
+	for e := range w.params {
+		w.params[e] = w.bind.slotOf[e]
+	}
 	if w.bind.refusal != nil {
 		w.refuse(w.bind.refusal)
 		return false
 	}
 	w.root.flow(nil)
+	for _, n := range w.bind.targets { // no hint narrows that, whatever else the statement may be refused for
+		w.copies = w.copies || n.table.place == placeReference
+	}
 	for n := range w.bind.inserted {
 		w.inserts = w.inserts || n.table.sharded()
 	}
@@ -193,6 +202,10 @@ func (w *work) sequences() {
 		case "currval", "lastval":
 			w.refuse(refuse(call.Name+"(), which answers from one shard's connection", "Use INSERT … RETURNING."))
 		case "setval":
+			if r := w.sets(call); r != nil {
+				w.forbid(r)
+				return
+			}
 			w.refuse(refuse("setval() of a sequence that every shard has", "Send it to each shard with /* pgtier: shard=… */."))
 		}
 	}

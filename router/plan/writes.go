@@ -120,11 +120,20 @@ func (w *work) reference() {
 		w.forbid(refuse("write to a reference table with "+why, "Its copies would differ. Compute the values first."))
 		return
 	}
+	if why := w.defaulted(true); why != "" {
+		w.forbid(refuse("write to a reference table with "+why, "Its copies might differ. Give the column a value."))
+		return
+	}
+	if r := w.steadily(); r != nil {
+		w.forbid(r)
+		return
+	}
 	if why := w.defaults(); why != "" {
 		w.forbid(refuse(why, "Its copies might differ. Give the column a value."))
 		return
 	}
-	w.kind, w.copies, w.reason = Everywhere, true, "writes every copy of a reference table"
+	w.kind, w.copies, w.onlyCopies, w.reason = Everywhere, true, true, "writes every copy of a reference table"
+	w.lockCopies()
 }
 
 // defaults says which column of a reference table an INSERT leaves to a default that may differ between shards, "" for none.

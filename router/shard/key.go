@@ -142,11 +142,18 @@ func (k *Key) Columns() []Column {
 // NULL counts as PostgreSQL has it in partitions: it adds nothing to the hash, and a key of nothing else is in bucket 0, with both
 // functions. Whether a row with NULL in its key may be, or a comparison with NULL matches, is for the caller to decide.
 func (k *Key) Bucket(values ...Value) (bucket Bucket, ok bool) {
+	if k.function == Modulo && len(values) == 1 {
+		return k.modulo(values[0])
+	}
+	row, ok := k.Hash(values...)
+	return Bucket(row & k.mask), ok
+}
+
+// Hash returns PostgreSQL's hash of a key with these values, whatever the key's function: the same for values that are equal, and nearly always another
+// for others. ok is as Bucket has it.
+func (k *Key) Hash(values ...Value) (hash uint64, ok bool) {
 	if len(values) != len(k.columns) {
 		return 0, false
-	}
-	if k.function == Modulo {
-		return k.modulo(values[0])
 	}
 	row := uint64(0)
 	for i := range k.columns {
@@ -160,7 +167,7 @@ func (k *Key) Bucket(values ...Value) (bucket Bucket, ok bool) {
 		}
 		row = combine(row, hash)
 	}
-	return Bucket(row & k.mask), true
+	return row, true
 }
 
 func (k *Key) modulo(v Value) (bucket Bucket, ok bool) {

@@ -300,3 +300,47 @@ func TestCollationsChangeNoBucket(t *testing.T) {
 		}
 	}
 }
+
+// What Outside says of a row is what its bucket says, however many spans there are, and whatever the search path finds first.
+func TestOutsideIsWhatBucketsSay(t *testing.T) {
+	conn, r := connect(t), seeded(t)
+	exec(t, conn, `CREATE SCHEMA odd;
+		CREATE FUNCTION odd.no(int8, int8) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT 1::int8';
+		CREATE FUNCTION odd.no(int8, int4) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT 1::int8';
+		CREATE FUNCTION odd.never(int8, int4) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false';
+		CREATE OPERATOR odd.& (LEFTARG = int8, RIGHTARG = int8, FUNCTION = odd.no);
+		CREATE OPERATOR odd.& (LEFTARG = int8, RIGHTARG = int4, FUNCTION = odd.no);
+		CREATE OPERATOR odd.+ (LEFTARG = int8, RIGHTARG = int4, FUNCTION = odd.no);
+		CREATE OPERATOR odd.>= (LEFTARG = int8, RIGHTARG = int4, FUNCTION = odd.never);
+		CREATE DOMAIN odd.int8 AS text;
+		SET search_path = odd, pg_catalog, public`)
+	for _, d := range plain() {
+		for _, function := range []Function{Hash, Modulo} {
+			if function == Modulo && d.typ != Int2 && d.typ != Int4 && d.typ != Int8 {
+				continue
+			}
+			for _, text := range []string{"3", "0-7", "0,15", "0,3-5,9,12-15", "0-15"} {
+				k := key(t, function, 16, d)
+				spans, err := ParseSpans(16, text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var sent []string
+				for range 60 {
+					sent = append(sent, random(r, d.typ))
+				}
+				rows := queryRows[struct {
+					Binary  []byte
+					Outside bool
+				}](t, conn, fmt.Sprintf(`SELECT pg_catalog.%s(k), %s FROM (SELECT s::pg_catalog.%s AS k, o FROM unnest($1::text[]) WITH ORDINALITY AS x(s, o)) AS y ORDER BY o`,
+					d.send(), k.Outside(k.ExpressionOf(`"y"."k"`), spans), d.sql), sent)
+				for i, row := range rows {
+					b, ok := k.Bucket(Parameter(d.typ, BinaryFormat, row.Binary))
+					if !ok || row.Outside == InSpans(spans, b) {
+						t.Errorf("%s %.80q is in bucket %d of %s: outside is %v", d.sql, sent[i], b, text, row.Outside)
+					}
+				}
+			}
+		}
+	}
+}

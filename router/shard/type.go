@@ -49,16 +49,17 @@ const (
 	hashOfInt  = "pg_catalog.hashint8extended(#, " + seedSQL + ")"
 	hashOfText = "pg_catalog.hashtextextended(# COLLATE pg_catalog.\"C\", " + seedSQL + ")"
 	// hashcharextended takes no bool, but hashes 0 and 1 as integers are hashed.
-	hashOfBool = "pg_catalog.hashint8extended(#::int4, " + seedSQL + ")"
+	hashOfBool = "pg_catalog.hashint8extended(#::pg_catalog.int4, " + seedSQL + ")"
 	// A date is hashed as its days since 2000, the infinite ones as the ends of int4 (date.h, DATEVAL_NOBEGIN and DATEVAL_NOEND).
-	hashOfDate = "pg_catalog.hashint8extended(CASE WHEN pg_catalog.isfinite(#) THEN # - '2000-01-01'::date " +
-		"WHEN # > '2000-01-01'::date THEN 2147483647 WHEN # < '2000-01-01'::date THEN -2147483648 END, " + seedSQL + ")"
+	hashOfDate = "pg_catalog.hashint8extended(CASE WHEN pg_catalog.isfinite(#) THEN # " + opMinus + " " + epochSQL + " WHEN # " + opGreater + " " + epochSQL +
+		" THEN 2147483647 WHEN # " + opLess + " " + epochSQL + " THEN -2147483648 END, " + seedSQL + ")"
+	epochSQL = "'2000-01-01'::pg_catalog.date"
 	// A timestamptz is hashed as the timestamp that it is in UTC.
 	hashOfTimestamp   = "pg_catalog.timestamp_hash_extended(#, " + seedSQL + ")"
 	hashOfTimestampTZ = "pg_catalog.timestamp_hash_extended(pg_catalog.timezone('UTC', #), " + seedSQL + ")"
 	// hashvarlenaextended cannot be called from SQL. An array of one element hashes to 31 + the element's hash (arrayfuncs.c,
 	// hash_array_extended); 31 is taken off the lowest bits, where nothing overflows.
-	hashOfBytea = "((CASE WHEN # IS NOT NULL THEN pg_catalog.hash_array_extended(ARRAY[#], " + seedSQL + ") END & " + expressionMaskSQL + ") - 31)"
+	hashOfBytea = "((CASE WHEN # IS NOT NULL THEN pg_catalog.hash_array_extended(ARRAY[#], " + seedSQL + ") END " + opAnd + " " + expressionMaskSQL + ") " + opMinus + " 31)"
 )
 
 // kindOf is the table of the types of key columns.

@@ -49,6 +49,14 @@ func Number(t Type, data []byte) Value {
 	return Value{data: data, typ: t}
 }
 
+// Param is a parameter's value in a Bind.
+type Param struct {
+	OID    uint32 // declared in Parse; 0: the server infers it
+	Binary bool
+	Null   bool
+	Value  []byte
+}
+
 // IsNull reports whether the value is NULL. No row has a key column equal to it, but a row may be stored with it.
 func (v Value) IsNull() bool { return v.null }
 

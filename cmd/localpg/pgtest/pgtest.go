@@ -67,16 +67,19 @@ type Shared struct {
 // Share describes a shared cluster; nothing starts yet.
 func Share(options localpg.Options) *Shared { return &Shared{options: options} }
 
-// Run runs the package's tests, stops the cluster if one was started, and returns the exit status for os.Exit.
-func (s *Shared) Run(m *testing.M) int {
+// Run runs the package's tests, stops the cluster, and others that the package shares, if they were started, and returns the exit status for
+// os.Exit.
+func (s *Shared) Run(m *testing.M, others ...*Shared) int {
 	status := m.Run()
-	s.once.Do(func() {}) // from here on nothing starts
-	if s.cluster == nil {
-		return status
-	}
-	if err := s.cluster.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stop shared cluster:", err)
-		return max(status, 1)
+	for _, c := range append(others, s) {
+		c.once.Do(func() {}) // from here on nothing starts
+		if c.cluster == nil {
+			continue
+		}
+		if err := c.cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop shared cluster:", err)
+			status = max(status, 1)
+		}
 	}
 	return status
 }
@@ -100,18 +103,20 @@ func (s *Shared) Cluster(t testing.TB) *localpg.Cluster {
 	return s.cluster
 }
 
-// Database makes an empty database on the server and drops it, with whoever is still connected, when the test ends.
-func Database(t testing.TB, server *localpg.Server) string {
+// Database makes an empty database, of one name on all the servers, and drops it, with whoever is still connected, when the test ends.
+func Database(t testing.TB, servers ...*localpg.Server) string {
 	t.Helper()
 	name := fmt.Sprintf("test_%016x", rand.Uint64())
-	Exec(t, server, "postgres", "CREATE DATABASE "+name)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), queryLimit)
-		defer cancel()
-		if err := server.Exec(ctx, "postgres", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop database: %v", err)
-		}
-	})
+	for _, server := range servers {
+		Exec(t, server, "postgres", "CREATE DATABASE "+name)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), queryLimit)
+			defer cancel()
+			if err := server.Exec(ctx, "postgres", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+				t.Errorf("drop database: %v", err)
+			}
+		})
+	}
 	return name
 }
 

@@ -99,8 +99,13 @@ SELECT i, CASE WHEN i % 5 > 0 THEN pg_temp.draw(i, 'i2', 200) - 100 END, CASE WH
 	CASE WHEN i % 8 > 0 THEN pg_temp.pick(i, 'm', 'sad', 'ok', 'happy')::mood END,
 	CASE WHEN i % 8 > 0 THEN pg_temp.draw(i, 'p', 1000) END
 FROM generate_series(1, 130) i;
+INSERT INTO exacts SELECT i + pg_temp.draw(i, 'k', 1000)::numeric / 1000, i FROM generate_series(1, 30) i;
+INSERT INTO rounded SELECT i + 100 + pg_temp.draw(i, 'k', 100)::numeric / 100, i FROM generate_series(1, 30) i;
+INSERT INTO longs SELECT 'l' || i || repeat(' ', pg_temp.draw(i, 'k', 5)), i FROM generate_series(1, 30) i;
+INSERT INTO shorts SELECT 's' || i, i FROM generate_series(1, 30) i;
 INSERT INTO tickets (id, title, user_id) SELECT i, 'ticket ' || i, 1 + i % 40 FROM generate_series(1, 30) i;
 SELECT setval('tickets_id_seq', 30);
 INSERT INTO bank SELECT i, 1000 FROM generate_series(1, 40) i;
 INSERT INTO settings SELECT 'key' || i, CASE WHEN i % 4 > 0 THEN 'value' || i % 3 END, timestamptz '2024-01-01 00:00:00+00' + make_interval(days => i) FROM generate_series(1, 15) i;
 INSERT INTO audit SELECT i, pg_temp.pick(i, 'what', 'login', 'logout', 'pay'), CASE WHEN i % 3 > 0 THEN 1 + pg_temp.draw(i, 'user', 130) END FROM generate_series(1, 25) i;
+INSERT INTO stamped SELECT i, 'x' || i, '2024-01-01 UTC', '2024-01-01' FROM generate_series(1, 60) AS i;

@@ -49,6 +49,11 @@ CREATE TABLE metrics_2024 PARTITION OF metrics FOR VALUES FROM ('2024-01-01') TO
 -- What cannot be exact.
 CREATE TABLE badges (user_id bigint, id bigint PRIMARY KEY, label text);
 CREATE TABLE blind (name text PRIMARY KEY);
+-- Keys that round and cut.
+CREATE TABLE exact (k numeric PRIMARY KEY, v int);
+CREATE TABLE rounded (k numeric(10,2) PRIMARY KEY, v int);
+CREATE TABLE short (k varchar(4) PRIMARY KEY, v int);
+CREATE TABLE long (k varchar(8) PRIMARY KEY, v int);
 -- Reference.
 CREATE TABLE countries (code text PRIMARY KEY, name text COLLATE "C", currency text, population bigint DEFAULT 0);
 CREATE TABLE currencies (code text PRIMARY KEY, rate numeric, updated timestamptz DEFAULT now());

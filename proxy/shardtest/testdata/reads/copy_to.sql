@@ -14,6 +14,12 @@ COPY (SELECT id, name FROM users WHERE id = 7) TO STDOUT;
 -- simple
 COPY (SELECT id, status FROM orders WHERE user_id = 15) TO STDOUT (FORMAT binary);
 -- simple
+-- must
+COPY (SELECT id, status FROM orders) TO STDOUT (FORMAT binary);
+-- simple
+-- must
+COPY (SELECT id, status FROM orders WHERE id < 0) TO STDOUT (FORMAT binary);
+-- simple
 COPY (SELECT status, count(*) FROM orders GROUP BY status) TO STDOUT;
 -- simple
 COPY (SELECT id FROM users ORDER BY id LIMIT 5) TO STDOUT (FORMAT csv);

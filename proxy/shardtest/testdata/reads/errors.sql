@@ -23,10 +23,23 @@ SELECT u.id FROM users u WHERE u.nothing = 1;
 SELECT id FROM users WHERE orders.id = 1;
 -- fails: 42702
 SELECT id FROM users, orders;
+-- must
 -- fails: 42601
 SELECT id FROM users WHERE;
+-- must
 -- fails: 42601
 SELEC id FROM users;
+-- must
+-- fails: 42601
+SELECT id, FROM users;
+-- must
+-- fails: 42601
+-- simple
+SELECT 1; SELEC 2;
+-- must
+-- fails: 42601
+-- params: 7
+SELECT id FROM users WHERE id = $1 AND;
 -- fails: 42883
 SELECT id FROM users WHERE name = 7;
 -- fails: 42804

@@ -35,6 +35,10 @@ SELECT age FROM users GROUP BY age HAVING count(*) FILTER (WHERE active) > 2;
 SELECT age FROM users GROUP BY age;
 SELECT age, country FROM users GROUP BY age, country;
 SELECT id FROM users GROUP BY id;
+-- every group as often as the function returns rows
+-- ordered: 2
+SELECT status, count(*) FROM orders GROUP BY status ORDER BY generate_series(1, 2) * 0, 2;
+SELECT count(*) FROM users GROUP BY unnest(tags);
 -- by position, by alias, by expression
 -- must
 SELECT status, count(*) FROM orders GROUP BY 1;
@@ -42,9 +46,42 @@ SELECT upper(status) AS s, count(*) FROM orders GROUP BY s;
 SELECT upper(status), count(*) FROM orders GROUP BY upper(status);
 SELECT age / 10 AS decade, count(*) FROM users GROUP BY decade;
 SELECT age / 10 * 10, count(*), min(age % 10) FROM users GROUP BY age / 10;
+-- must
 SELECT date_trunc('month', placed) AS month, count(*), sum(total) FROM orders GROUP BY 1;
+-- must
+SELECT date_trunc('month', placed), count(*), min(date_trunc('day', placed)) FROM orders GROUP BY date_trunc('month', placed);
 SELECT extract(year FROM born), count(*) FROM users GROUP BY extract(year FROM born);
 SELECT length(name), count(*) FROM users GROUP BY length(name);
+-- two items that are written alike but for a constant or a parameter
+-- must
+SELECT id % 2, id % 3, count(*) FROM users GROUP BY id % 2, id % 3;
+-- must
+SELECT id % 2, id % 3, count(*) FROM users GROUP BY id % 3, id % 2;
+-- must
+SELECT id % 2, id % 2, count(*) FROM users GROUP BY id % 2, id % 2;
+-- must
+SELECT ascii(left(name, 1)), ascii(left(name, 2)), length(left(name, 5)), length(left(name, 7)), count(*) FROM users
+	GROUP BY ascii(left(name, 1)), ascii(left(name, 2)), length(left(name, 5)), length(left(name, 7));
+-- must
+SELECT age > 20, age > 22, count(*) FROM users GROUP BY age > 20, age > 22;
+-- must
+SELECT extract(month FROM created), extract(year FROM created), count(*) FROM users GROUP BY extract(month FROM created), extract(year FROM created);
+-- must
+SELECT width_bucket(age, 0, 100, 3), width_bucket(age, 0, 100, 7), count(*) FROM users GROUP BY width_bucket(age, 0, 100, 3), width_bucket(age, 0, 100, 7);
+-- must
+SELECT CASE WHEN age < 30 THEN 1 ELSE 2 END, CASE WHEN age < 50 THEN 1 ELSE 2 END, count(*) FROM users
+	GROUP BY CASE WHEN age < 30 THEN 1 ELSE 2 END, CASE WHEN age < 50 THEN 1 ELSE 2 END;
+-- params: 2, 3
+-- must
+SELECT age % $1, age % $2, count(*) FROM users GROUP BY age % $1, age % $2;
+-- must
+SELECT count(*) FROM users GROUP BY id % 2, id % 3;
+-- must
+-- an output that the groups determine, written like another item
+SELECT (id % 2) % 5, count(*) FROM users GROUP BY id % 2, (id % 3) % 7;
+-- must
+SELECT CASE active WHEN age > 30 THEN true ELSE active END, count(*) FROM users
+	GROUP BY CASE WHEN active THEN age > 30 WHEN true THEN active END, CASE active WHEN age > 30 THEN true ELSE active END;
 -- an alias that is a column too: GROUP BY takes the column
 SELECT upper(status) AS status, count(*) FROM orders GROUP BY status;
 SELECT age AS country, count(*) FROM users GROUP BY age;

@@ -9,6 +9,47 @@ SELECT id FROM users ORDER BY id DESC LIMIT 5;
 SELECT id FROM users ORDER BY id LIMIT 5 OFFSET 100;
 -- must
 -- ordered
+SELECT id % 3 FROM users ORDER BY id % 3;
+-- must
+-- ordered
+SELECT id FROM users ORDER BY id % 3, id % 5 DESC, id;
+-- must
+-- ordered
+SELECT id FROM users ORDER BY sorted COLLATE "C", id;
+-- must
+-- ordered
+SELECT sorted COLLATE "C" AS n, id FROM users ORDER BY n DESC, id LIMIT 20;
+-- must
+-- ordered
+SELECT n, id FROM (SELECT sorted COLLATE "C" AS n, id FROM users) x ORDER BY 1, 2;
+-- must
+SELECT min(sorted COLLATE "C"), max(icu COLLATE "C") FROM users JOIN zoo ON zoo.id = users.id;
+-- a sum of limit and offset that is no bigint
+-- must
+-- ordered
+SELECT id FROM users ORDER BY id LIMIT 9223372036854775807 OFFSET 117;
+-- the sides sort otherwise
+-- fails: 42P22
+SELECT c FROM zoo UNION ALL SELECT icu FROM zoo ORDER BY 1;
+-- ordered
+SELECT 'b' UNION ALL SELECT icu FROM zoo ORDER BY 1;
+-- the order of a sub-select is that of the rows
+-- ordered
+SELECT * FROM (SELECT id FROM users ORDER BY id DESC) x LIMIT 3;
+-- ordered
+WITH x AS (SELECT id FROM users ORDER BY id DESC) SELECT id FROM x;
+-- must
+SELECT count(*), sum(id) FROM (SELECT id FROM users ORDER BY id DESC) x;
+-- must
+SELECT user_id, string_agg(status, ',') FROM (SELECT user_id, status FROM orders ORDER BY id) x GROUP BY user_id;
+-- must
+-- a WITH query that nothing names
+WITH x AS (SELECT id FROM users) SELECT code FROM countries UNION ALL SELECT code FROM currencies;
+SELECT 'x' FROM users WHERE id < -1000 HAVING 1 = 1;
+-- must
+SELECT 'x' FROM users WHERE id < -1000 HAVING count(*) = 0;
+-- must
+-- ordered
 SELECT id, age FROM users ORDER BY age, id;
 -- must
 -- ordered

@@ -84,6 +84,42 @@ COPY visits_2024 FROM STDIN;
 -- fails: 23514
 -- vague
 COPY accounts (name, balance, kind) FROM STDIN;
+-- a default that is one value for all rows
+-- data: 6100\ta
+-- data: 6101\t\N
+-- data: 6102\tb
+-- data: 6103\t\\x
+-- simple
+-- must
+COPY stamped (id, what) FROM STDIN;
+SELECT id, what, at > '2024-06-01', day > '2024-06-01' FROM stamped WHERE id >= 6100;
+-- data: id;what
+-- data: 6110;"a;b"
+-- data: 6111;
+-- data: 6112;"x
+-- data: y"
+-- simple
+-- must
+COPY stamped (id, what) FROM STDIN (FORMAT csv, HEADER match, DELIMITER ';', FORCE_NOT_NULL (what));
+-- data: 6120:x
+-- simple
+-- must
+COPY stamped (id, what) FROM STDIN (DELIMITER ':') WHERE day IS NOT NULL;
+-- data: 6121\t2024-07-01
+-- simple
+-- must
+COPY stamped (id, day) FROM STDIN;
+-- data: 6130\tx
+-- data: 6131
+-- simple
+-- fails: 22P04
+COPY stamped (id, what) FROM STDIN;
+-- data: pen,id
+-- data: x,6132
+-- simple
+-- fails: 22P04
+COPY stamped (what, id) FROM STDIN (FORMAT csv, HEADER match);
+SELECT id, what, at > '2024-06-01', day FROM stamped WHERE day < '2025-01-01';
 -- inside a transaction
 BEGIN;
 -- data: 6070\ta
@@ -93,6 +129,17 @@ BEGIN;
 COPY users (id, name) FROM STDIN;
 SELECT count(*) FROM users WHERE id BETWEEN 6070 AND 6079;
 ROLLBACK;
+-- a NULL key
+-- data: 6080\ta
+-- data: \N\tb
+-- data: 6081\tc
+-- simple
+-- fails: 23502
+COPY users (id, name) FROM STDIN;
+-- data: ,x
+-- simple
+-- fails: 23502
+COPY users (id, name) FROM STDIN CSV;
 -- without the key
 -- data: nobody
 -- simple

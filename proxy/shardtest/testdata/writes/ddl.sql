@@ -5,6 +5,24 @@ INSERT INTO notes VALUES (1, 'one'), (2, 'two'), (3, 'three');
 SELECT count(*) FROM notes;
 ALTER TABLE notes ADD COLUMN stars int NOT NULL DEFAULT 3;
 SELECT id, body, stars FROM notes;
+-- a migration sends several statements in one text: all of them, or none
+-- simple
+-- must
+ALTER TABLE users ADD COLUMN gone int DEFAULT 4; CREATE INDEX users_age ON users (age); DROP INDEX users_age;
+-- simple
+-- must
+SELECT sum(gone) FROM users;
+-- simple
+-- must
+ALTER TABLE users DROP COLUMN gone; ALTER TABLE orders DROP COLUMN IF EXISTS gone;
+-- simple
+-- fails: 42701
+ALTER TABLE users ADD COLUMN gone int; ALTER TABLE users ADD COLUMN gone int;
+-- fails: 42703
+SELECT gone FROM users;
+-- its rows are at home
+-- simple
+CREATE TABLE copied AS SELECT 1 AS a; DROP TABLE copied;
 CREATE INDEX notes_body ON notes (body);
 -- fails: 42P07
 CREATE INDEX notes_body ON notes (body);

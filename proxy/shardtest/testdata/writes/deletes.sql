@@ -51,3 +51,5 @@ TRUNCATE users;
 TRUNCATE users CASCADE;
 TRUNCATE settings;
 SELECT count(*) FROM orders;
+-- PostgreSQL 16 has made the alias a reserved word: what only the server takes is not carried out by one shard for all
+DELETE FROM bank system_user WHERE account < 10;

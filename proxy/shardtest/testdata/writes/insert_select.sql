@@ -27,6 +27,16 @@ INSERT INTO empties (id, n) SELECT max(id) + 8000, avg(n6) FROM zoo;
 INSERT INTO meters (id, tenant, reading) SELECT id + 100, tenant, reading FROM meters WHERE tenant = 2;
 INSERT INTO meters (tenant, id, reading) SELECT id + 200, tenant, reading FROM meters WHERE tenant = 6;
 INSERT INTO order_items (user_id, order_id, line, product, quantity, price) SELECT o.user_id, o.id, 99, 'gift', 1, 0 FROM orders o JOIN users u ON u.id = o.user_id WHERE u.active AND o.status = 'paid';
+-- a key of fewer digits or letters than what it is given is another key
+INSERT INTO rounded SELECT k, v FROM exacts ON CONFLICT DO NOTHING;
+SELECT v FROM rounded WHERE k = 1.01;
+INSERT INTO shorts SELECT k, v FROM longs ON CONFLICT DO NOTHING;
+INSERT INTO rounded SELECT k, v FROM (SELECT k + 0 AS k, v FROM exacts WHERE false UNION ALL SELECT k, v FROM exacts) x ON CONFLICT DO NOTHING;
+-- must
+INSERT INTO exacts SELECT k, v FROM rounded ON CONFLICT DO NOTHING;
+-- must
+INSERT INTO longs SELECT k, v FROM shorts ON CONFLICT DO NOTHING;
+INSERT INTO empties (id, v) SELECT id + 9000, name FROM users WHERE id BETWEEN 1 AND 30 ORDER BY name RETURNING id;
 -- fails: 23505
 -- vague
 INSERT INTO users (id, name) SELECT id, name FROM users;

@@ -24,6 +24,17 @@ UPDATE countries c SET continent = 'seen' FROM users u WHERE u.country = c.code 
 INSERT INTO countries (code, name) SELECT 'Z' || digits, name FROM currencies WHERE digits = 0 AND code = 'JPY';
 DELETE FROM countries c WHERE NOT EXISTS (SELECT FROM users u WHERE u.country = c.code);
 DELETE FROM countries WHERE code = 'CH';
+-- what depends on the order in which a server finds rows would be another on each
+UPDATE countries c SET continent = (SELECT string_agg(o.code, ',') FROM countries o);
+-- must
+UPDATE currencies SET name = (SELECT string_agg(code, ',' ORDER BY code) FROM currencies);
+UPDATE countries c SET population = x.n FROM (SELECT code, row_number() OVER () AS n FROM countries) x WHERE x.code = c.code;
+UPDATE countries c SET population = o.population FROM countries o WHERE o.continent = c.continent AND false;
+-- must
+UPDATE countries c SET population = o.population + 1 FROM countries o WHERE o.code = c.code;
+-- must
+UPDATE countries c SET population = v.n FROM (SELECT continent, max(population) AS n FROM countries GROUP BY continent) v WHERE v.continent = c.continent;
+INSERT INTO currencies (code, name, digits) SELECT 'X' || digits, 'first', digits FROM currencies ON CONFLICT DO NOTHING;
 -- must
 SELECT u.id, c.population FROM users u JOIN countries c ON c.code = u.country;
 -- fails: 23503
@@ -46,3 +57,11 @@ SELECT code FROM currencies WHERE digits = 1;
 ROLLBACK;
 SELECT code FROM currencies WHERE digits = 1;
 TRUNCATE audit;
+-- several statements in one text
+-- simple
+-- must
+UPDATE currencies SET digits = digits + 1 WHERE code = 'EUR'; INSERT INTO currencies VALUES ('SEV', 'several', 2, 1) RETURNING code;
+-- simple
+-- fails: 23505
+UPDATE currencies SET digits = 9; INSERT INTO currencies VALUES ('SEV', 'several', 2, 1);
+SELECT code, digits FROM currencies;

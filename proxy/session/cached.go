@@ -1,0 +1,451 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
+	"pgtier/proxy/fleet"
+	"pgtier/proxy/wire"
+	"pgtier/router"
+	"pgtier/router/balance"
+	"pgtier/router/catalog"
+	"pgtier/router/plan"
+	"pgtier/router/tags"
+)
+
+// Keeper is the cache of a database, with what is known of whose answers it may keep.
+type Keeper struct {
+	Cache *cache.Cache
+	// Judge judges statements by the catalog as it was last read.
+	Judge func() *Judge
+	// Doubt finds out what has become of a transaction whose connection to a server was lost, and ends its Write.
+	Doubt func(w *cache.Write, server string, pid uint32)
+}
+
+// Judge tells which answers may be kept, what they depend on and what writes may change. Immutable.
+type Judge struct {
+	Snapshot *catalog.Snapshot
+	Tags     *tags.Index
+	// Unfollowed is why writes past the proxy to what a statement reads may not be seen, "" if they are; nil: they are not followed.
+	Unfollowed func(judge *Judge, kept *catalog.Keeping) string
+}
+
+// keeping is a session's part in the cache.
+type keeping struct {
+	write   cache.Write // what its transaction may change
+	writeOf *cache.Cache
+	defines bool        // it may have changed the catalog, by code that nobody has read
+	named   bool        // a statement that may is prepared by name, which is not followed
+	fill    *cache.Fill // of the turn under way
+	// face stands for the session's role, settings and parameters as they were when it was asked for.
+	face     cache.Face
+	faceOf   *cache.Cache
+	settings *backend.Settings
+	params   *backend.Params
+	passes   bool        // under those settings nothing is served
+	looked   bool        // the turn's answer was looked for; key stands for it
+	saves    bool        // it is being gathered
+	replayed balance.LSN // of the replica that the turn went to, at least
+	on       string      // that replica; "" for the manager
+}
+
+// kept is what a turn whose answer may be kept gathers; reused.
+type kept struct {
+	key    []byte // of its answer
+	tags   []tags.Tag
+	found  []tags.Tag
+	values []plan.Param
+	answer []byte // so far
+}
+
+// maxAsked bounds the request whose answer is kept, in bytes: longer ones are hardly asked twice.
+const maxAsked = 4 << 10
+
+// sharedWait bounds how long a read waits for another session's question. One that takes longer is asked by itself.
+const sharedWait = time.Second
+
+// fromCache answers the requests if their answer is known. Otherwise it may leave a Fill for the turn to end.
+func (s *Session) fromCache(req []byte) (done, ok bool) {
+	k := s.db.Keeper.Load()
+	if k == nil || !s.plain || s.raw || (s.tx != wire.TxIdle || s.server != nil) && !cache.GuardOwn.Off() || s.opening != nil || s.openingFailed || s.wide != nil ||
+		len(req) > maxAsked || s.piped.only {
+		return false, true
+	}
+	st, _ := s.pipedStatement(req, true)
+	if st == nil || !selects(st) || st.Conforming || len(st.Hints) > 0 {
+		return false, true
+	}
+	c := k.Cache
+	order := c.Order() // first: what is judged below may be of a catalog that changes meanwhile
+	if s.db.Hazards.Pending() || s.passesCache(c) {
+		return false, true
+	}
+	judge := k.Judge()
+	kept := judge.Snapshot.Keeping(st)
+	rec := c.Record(st)
+	if !kept.Kept {
+		rec.Refuse(&kept.Reason)
+		return false, true
+	}
+	now := s.turnTime
+	if rec.Rests(now) {
+		return false, true
+	}
+	s.kept.key, s.keep.looked = s.appendKey(s.kept.key[:0], req), true
+	if a := c.Lookup(s.kept.key, now); a != nil && s.mayShow(a) {
+		c.Hit(rec, now)
+		return true, s.giveCached(a, req)
+	}
+	c.Miss(rec, now)
+	return s.askCached(c, judge, st, order, req)
+}
+
+// askCached readies the turn for its answer to be kept, or waits for that of somebody who asks the same.
+func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, order cache.Order, req []byte) (done, ok bool) {
+	kept := judge.Snapshot.Keeping(st)
+	if judge.Unfollowed != nil {
+		if why := judge.Unfollowed(judge, kept); why != "" {
+			c.Record(st).Refuse(&why)
+			return false, true
+		}
+	}
+	set := judge.Tags.Read(st)
+	if set == nil {
+		return false, true
+	}
+	values, plain := s.valuesOf(judge, req)
+	if !plain {
+		return false, true
+	}
+	s.kept.tags = set.Append(s.kept.tags[:0], values)
+	s.kept.found = set.AppendFound(s.kept.found[:0], values)
+	f, waits := c.Ask(s.kept.key, cache.Depends{On: s.kept.tags, Found: s.kept.found}, order, s.turnTime)
+	if !waits {
+		c.Record(st).Refuse(nil)
+		if f != nil {
+			f.Tables, f.Record = kept.Tables, c.Record(st)
+		}
+		s.keep.fill = f
+		return false, true
+	}
+	a := s.waitFor(f)
+	if e := s.stopped(); e != nil {
+		return true, s.refuseAll(e)
+	}
+	if a == nil || !s.mayShow(a) {
+		s.turnTime = s.env.now()
+		return false, true
+	}
+	c.Shared.Add(1)
+	return true, s.giveCached(a, req)
+}
+
+// waitFor waits for another session's answer; nil: this one asks by itself.
+func (s *Session) waitFor(f *cache.Fill) *cache.Answer {
+	stop := make(chan struct{})
+	s.mu.Lock()
+	stopped := s.killed != nil
+	s.canceled = false
+	s.stopWait = func(error) {
+		if !stopped {
+			stopped = true
+			close(stop)
+		}
+	}
+	s.mu.Unlock()
+	s.enterAt(StateWaiting, s.turnTime)
+	a := f.Wait(stop, sharedWait)
+	s.mu.Lock()
+	s.stopWait = nil
+	s.mu.Unlock()
+	return a
+}
+
+// passesCache reports whether nothing may be served to the session under its settings; where something may be, s.keep.face
+// stands for it.
+func (s *Session) passesCache(c *cache.Cache) bool {
+	m := &s.keep
+	if m.settings != s.settings || m.params != s.params || m.faceOf != c {
+		m.settings, m.params, m.faceOf = s.settings, s.params, c
+		off, _ := s.settings.Value(router.SettingCache)
+		m.passes = off == "off" || s.serializable()
+		m.face = c.Face(s.appendFace(nil))
+	}
+	return m.passes || s.floorUnknown || s.level() == router.Manager
+}
+
+// appendFace spells what an answer depends on beside the statement and its values.
+func (s *Session) appendFace(dst []byte) []byte {
+	if cache.GuardFace.Off() {
+		return dst
+	}
+	dst = wire.AppendString(dst, s.role)
+	for _, p := range s.settings.All() {
+		if strings.HasPrefix(p.Name, router.OwnPrefix) {
+			continue
+		}
+		dst = wire.AppendString(wire.AppendString(dst, p.Name), p.Value)
+	}
+	dst = append(dst, 0)
+	for _, p := range s.params.All() {
+		if p.Name == reportsReplica {
+			continue // a kept answer is the same wherever it comes from
+		}
+		dst = wire.AppendString(wire.AppendString(dst, p.Name), p.Value)
+	}
+	return dst
+}
+
+// reportsReplica is the parameter by which a server tells that it is a replica.
+const reportsReplica = "in_hot_standby"
+
+// keepsFace reports whether the session is still as it was when the question was asked: a server connection may have told it of other
+// settings before the answer.
+func (s *Session) keepsFace() bool {
+	m := &s.keep
+	if m.params == s.params {
+		return true
+	}
+	face := m.faceOf.Face(s.appendFace(nil))
+	same := face == m.face
+	m.face, m.params = face, s.params
+	return same
+}
+
+// appendKey spells the requests, whose one statement is pipedStatement's: their messages as they are, with the number of a
+// prepared statement that sessions share in the place of its name.
+func (s *Session) appendKey(dst, req []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(s.keep.face))
+	parsed := false
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		dst = append(dst, it.typ)
+		switch it.typ {
+		case wire.MsgQuery, wire.MsgParse:
+			parsed = true
+			dst = append(dst, frame[wire.HeaderBytes:]...)
+		case wire.MsgBind:
+			if !parsed { // one made before a change of the catalog may answer in other columns, of which its client knows nothing
+				dst = binary.BigEndian.AppendUint64(dst, it.own.ID)
+			}
+			rest := frame[it.names:]
+			if cache.GuardFormat.Off() {
+				rest = nil
+			}
+			dst = binary.BigEndian.AppendUint32(dst, uint32(len(rest)))
+			dst = append(dst, rest...)
+		}
+	}
+	return dst
+}
+
+// valuesOf gives the values of the requests' one statement. plain is false where one of them may be read as a time that
+// passes, or they cannot be read.
+func (s *Session) valuesOf(judge *Judge, req []byte) (v tags.Values, plain bool) {
+	v.ASCII = s.circumstances().ASCII
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		switch it.typ {
+		case wire.MsgQuery:
+			v.SQL, plain = queryText(frame)
+		case wire.MsgBind:
+			var types []uint32
+			_, v.SQL, types = s.boundText(i, req)
+			for _, oid := range types {
+				if !judge.Snapshot.KeepsParameter(oid) {
+					return v, false
+				}
+			}
+			b, ok := splitBound(frame, types, s.kept.values[:0])
+			if !ok {
+				return v, false
+			}
+			s.kept.values, v.Params, plain = b.params, b.params, true
+			for i := range b.params {
+				if parser.TimeWord(b.params[i].Value) {
+					return v, false
+				}
+			}
+		}
+	}
+	return v, plain && !parser.TimeWords(v.SQL)
+}
+
+// mayShow reports whether the session sees nothing with a that is older than what it has to see. A token that it was given may
+// be of what another proxy wrote, and what is known of a is how far it may be, not how far it is at least.
+func (s *Session) mayShow(*cache.Answer) bool { return s.floor == 0 }
+
+// giveCached sends the answer, and does to the session what the requests would have done.
+func (s *Session) giveCached(a *cache.Answer, req []byte) bool {
+	s.unnamedBy(req)
+	if s.at.Fleet.Load() != nil {
+		s.sawCached(a)
+	}
+	now := s.env.now()
+	took := uint64(now - s.turnTime)
+	s.enterAt(StateIdle, now)
+	s.txSince.Store(0)
+	s.db.Stats.Queries.Add(1)
+	s.db.Stats.Transactions.Add(1)
+	s.db.Stats.QueryTime.Add(took)
+	s.queries.Add(1)
+	return s.send(a.Bytes)
+}
+
+// sawCached raises what the session must see from now on.
+func (s *Session) sawCached(a *cache.Answer) {
+	t := fleet.Ticket(a.Shown.Ticket)
+	s.route = route{server: "cache", level: s.level(), reason: "answered before, and nothing was written since", shards: s.route.shards}
+	s.ticket = max(s.ticket, t) // on whichever replica it reads next: the one that it has seen may be behind that of a
+	if a.Shown.Replica == "" {
+		return
+	}
+	if s.seenOn == "" || t > s.seen {
+		s.seen, s.seenOn, s.seenAt = t, a.Shown.Replica, s.env.Epoch.Add(time.Duration(a.Shown.At))
+	}
+}
+
+// giveStale answers the turn with the last answer that there was, if nobody can be asked and that is wanted.
+func (s *Session) giveStale(req []byte) (done, ok bool) {
+	k := s.db.Keeper.Load()
+	if !s.keep.looked || k == nil || k.Cache.Config().StaleOnError == 0 {
+		return false, true
+	}
+	now := s.env.now()
+	a := k.Cache.Last(s.kept.key, now)
+	if a == nil || !s.mayShow(a) {
+		return false, true
+	}
+	k.Cache.Stale.Add(1)
+	notice := &wire.Error{Severity: "NOTICE", Code: codeWarning, Message: fmt.Sprintf("no server can be asked: this is what one answered %s ago", a.Age(now).Round(time.Millisecond)),
+		Hint: "The configuration's cache.stale_on_error allows that."}
+	return true, s.send(notice.AppendNotice(nil)) && s.giveCached(a, req)
+}
+
+// codeWarning is warning, the class of what is no error.
+const codeWarning = "01000"
+
+// away reports whether err says that there is no server to ask.
+func away(e *wire.Error) bool {
+	return e.Code == wire.CodeCannotConnectNow || strings.HasPrefix(e.Code, "08")
+}
+
+// unnamedBy makes what the requests make the session's unnamed statement.
+func (s *Session) unnamedBy(req []byte) {
+	it := &s.items[0]
+	switch it.typ {
+	case wire.MsgQuery:
+		s.setUnnamed(nil)
+		return
+	case wire.MsgParse:
+	default:
+		return
+	}
+	s.db.Stats.ClientParses.Add(1)
+	old := s.unnamed
+	switch fresh := it.own != nil && s.db.Statements.Fresh(it.own, s.readingOf(it.st)); {
+	case fresh && it.own == old:
+		return
+	case fresh && s.takeRecent(it.own):
+		s.unnamed = it.own
+	default:
+		p, _ := splitParse(req[it.off : it.off+it.size])
+		s.unnamed = s.db.Statements.Acquire(backend.StatementKey{Text: p.text, Types: p.types, Under: s.readingOf(it.st)}, it.st)
+	}
+	s.retire(old)
+}
+
+// takeFill hands the turn's Fill over to who gets the answer from the server. proved: the server is known to show every
+// write that anybody was told of before the Fill began.
+func (s *Session) takeFill(proved bool) *cache.Fill {
+	f := s.keep.fill
+	s.keep.fill = nil
+	if f != nil && !proved {
+		f.Drop()
+		return nil
+	}
+	return f
+}
+
+// dropFill ends the turn's Fill, if it has one still.
+func (s *Session) dropFill() {
+	if s.keep.fill != nil {
+		s.keep.fill.Drop()
+		s.keep.fill = nil
+	}
+	s.keep.saves = false
+}
+
+// provesFill reports whether the replica that the turn goes to shows every write of the tables that it reads: whoever was
+// told of one has drawn a ticket for it by then.
+func (s *Session) provesFill(replica string, replayed balance.LSN) bool {
+	if replica == "" || cache.GuardReplay.Off() {
+		return true
+	}
+	f := s.at.Fleet.Load()
+	if f == nil {
+		return false
+	}
+	need, known := f.Position(s.at.Writes.latest(s.aim.readings))
+	return known && replayed >= need
+}
+
+// savesAnswer begins to gather the turn's answer if it may be kept.
+func (s *Session) savesAnswer() {
+	s.keep.saves = false
+	if s.keep.fill == nil {
+		return
+	}
+	if !s.provesFill(s.replica, s.keep.replayed) {
+		s.dropFill()
+		return
+	}
+	s.kept.answer, s.keep.saves, s.keep.on = s.kept.answer[:0], true, s.replica
+}
+
+// saveAnswer adds to it.
+func (s *Session) saveAnswer(part []byte) {
+	answer := &s.kept.answer
+	if len(*answer)+len(part) > int(s.keep.faceOf.Config().MaxEntry) {
+		s.dropFill()
+		*answer = nil
+		return
+	}
+	*answer = append(*answer, part...)
+}
+
+// keepAnswer keeps it, tail included, if the turn was nothing else.
+func (s *Session) keepAnswer(tail []byte) {
+	k := &s.keep
+	if !k.saves || s.tx != wire.TxIdle || !s.keepsFace() {
+		return
+	}
+	s.saveAnswer(tail)
+	f := s.takeFill(true)
+	if f == nil {
+		return
+	}
+	k.saves = false
+	f.Keep(s.kept.answer, s.shows())
+	if cap(s.kept.answer) > keptRequest {
+		s.kept.answer = nil
+	}
+}
+
+// shows is where the session stands behind the turn.
+func (s *Session) shows() cache.Shown {
+	switch {
+	case s.at.Fleet.Load() == nil:
+		return cache.Shown{}
+	case s.keep.on != "": // s.seeing has been there
+		return cache.Shown{Ticket: uint64(s.seen), Replica: s.keep.on, At: int64(s.seenAt.Sub(s.env.Epoch))}
+	}
+	return cache.Shown{Ticket: uint64(s.ticket)}
+}

@@ -1,0 +1,298 @@
+package session
+
+import (
+	"bytes"
+	"slices"
+
+	"pgtier/parser"
+	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
+	"pgtier/proxy/wire"
+	"pgtier/router/tags"
+)
+
+// What a transaction may change is claimed in the cache before its server can commit it, and let go when it is over, before
+// the client hears of that. In between nothing that depends on it is served or kept. Claiming too much or too early costs
+// hits; what is not claimed in time is served wrong.
+
+// changes notes what the turn's statements may change, and claims it if the turn may commit something.
+func (s *Session) changes(req []byte) {
+	k := s.db.Keeper.Load()
+	if k == nil {
+		return
+	}
+	w := s.writeIn(k)
+	for i := range s.items {
+		it := &s.items[i]
+		switch it.typ {
+		case wire.MsgQuery:
+			text, _ := queryText(req[it.off : it.off+it.size])
+			s.change(k, it.st, tags.Values{SQL: text, ASCII: s.circumstances().ASCII})
+		case wire.MsgParse:
+			if s.raw && it.named && it.st != nil {
+				s.kept.tags = k.Judge().Tags.Write(it.st).Append(s.kept.tags[:0], tags.Values{})
+				s.keep.named = s.keep.named || slices.Contains(s.kept.tags, tags.Everything)
+			}
+		case wire.MsgBind:
+			s.changeBound(k, i, req)
+		case wire.MsgFunction:
+			k.Cache.NoteAll(w)
+			s.keep.defines = true
+		}
+	}
+	if w.Any() && s.mayCommit(req) {
+		k.Cache.Claim(w)
+	}
+}
+
+// writeIn is the session's Write in k. What it did before there was k is not known.
+func (s *Session) writeIn(k *Keeper) *cache.Write {
+	w := &s.keep.write
+	if s.keep.writeOf != k.Cache {
+		*w, s.keep.writeOf = cache.Write{}, k.Cache
+		if s.tx != wire.TxIdle {
+			k.Cache.NoteAll(w)
+		}
+	}
+	return w
+}
+
+// changeBound notes what the i-th message, a Bind, runs.
+func (s *Session) changeBound(k *Keeper, i int, req []byte) {
+	it := &s.items[i]
+	st, text, types := s.boundText(i, req)
+	if s.raw && !s.parsesBefore(i) { // names are the server's there
+		k.Cache.NoteAll(&s.keep.write)
+		s.keep.defines = s.keep.defines || s.keep.named || s.pin != ""
+		return
+	}
+	if st == nil {
+		return // the server says that there is none
+	}
+	values := tags.Values{}
+	if b, ok := splitBound(req[it.off:it.off+it.size], types, s.kept.values[:0]); ok {
+		s.kept.values = b.params
+		values = tags.Values{SQL: text, Params: b.params, ASCII: s.circumstances().ASCII}
+	}
+	s.change(k, st, values)
+}
+
+// parsesBefore reports whether a Parse without a name stands before the i-th message, a Bind of that.
+func (s *Session) parsesBefore(i int) bool {
+	return s.items[i].name == 0 && slices.ContainsFunc(s.items[:i], func(it item) bool { return it.typ == wire.MsgParse && !it.named })
+}
+
+// change notes what st may change.
+func (s *Session) change(k *Keeper, st *parser.Statement, values tags.Values) {
+	c := k.Cache
+	order := c.Order()
+	if st == nil || st.Pin != "" && len(st.Commands) == 0 {
+		c.NoteAll(&s.keep.write)
+		s.keep.defines = true
+		return
+	}
+	pending := s.db.Hazards.Pending() && !s.reads(st)
+	if cache.GuardSides.Off() && !pending {
+		return
+	}
+	set := k.Judge().Tags.Write(st)
+	s.kept.tags = set.Append(s.kept.tags[:0], values)
+	s.keep.defines = s.keep.defines || slices.Contains(s.kept.tags, tags.Everything)
+	if pending { // it is judged by what may not be true any more
+		c.NoteAll(&s.keep.write)
+		return
+	}
+	c.Note(&s.keep.write, s.kept.tags, order)
+}
+
+// changesExecuted is changes for cmd, an EXECUTE, of what SQL has prepared.
+func (s *Session) changesExecuted(cmd *parser.Command, st *parser.Statement) {
+	k := s.db.Keeper.Load()
+	if k == nil {
+		return
+	}
+	w := s.writeIn(k)
+	s.change(k, st, tags.Values{})
+	if len(cmd.Calls)+len(cmd.Functions) > 0 { // what it passes may be made by a function that writes
+		k.Cache.NoteAll(w)
+		s.keep.defines = true
+	}
+	if w.Any() && s.tx == wire.TxIdle {
+		k.Cache.Claim(w)
+	}
+}
+
+// changesAll notes that what runs may change anything, and claims it.
+func (s *Session) changesAll() {
+	if k := s.db.Keeper.Load(); k != nil {
+		w := s.writeIn(k)
+		k.Cache.NoteAll(w)
+		k.Cache.Claim(w)
+		s.keep.defines = true
+	}
+}
+
+// mayCommit reports whether a server that gets the turn may commit something before it is over.
+func (s *Session) mayCommit(req []byte) bool {
+	if s.tx == wire.TxIdle && s.opened == nil {
+		return true
+	}
+	if s.rollsBack() && !cache.GuardRollback.Off() {
+		return false
+	}
+	bound, portal := false, []byte(nil)
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		if it.typ == wire.MsgBind {
+			portal, _, _, bound = splitBind(frame)
+		}
+		st := it.facts()
+		switch {
+		case it.typ == wire.MsgExecute && !(bound && (executes(frame, portal) || cache.GuardUnsent.Off())): // of a portal that was bound before
+			return true
+		case it.typ == wire.MsgQuery, it.typ == wire.MsgBind:
+			if st == nil || st.Unparsed || st.Effects&parser.EndsTransaction != 0 {
+				return true
+			}
+		case st != nil && st.Effects&parser.EndsTransaction != 0: // parsed, and bound behind it
+			return true
+		}
+	}
+	return false
+}
+
+// executes reports whether frame, an Execute, runs that portal.
+func executes(frame, portal []byte) bool {
+	name, _, ok := cutZero(frame[wire.HeaderBytes:])
+	return ok && bytes.Equal(name, portal)
+}
+
+// rollsBack reports whether all that the turn does is to end a transaction that it does not commit.
+func (s *Session) rollsBack() bool {
+	if s.tx == wire.TxIdle || s.raw || s.ends() != 1 {
+		return false
+	}
+	ran, bound := 0, false
+	for i := range s.items {
+		it := &s.items[i]
+		switch it.typ {
+		case wire.MsgBind:
+			bound = true
+		case wire.MsgExecute:
+			if !bound {
+				return false
+			}
+			continue
+		case wire.MsgQuery:
+		case wire.MsgFunction:
+			return false
+		default:
+			continue
+		}
+		st := it.facts()
+		if st == nil && it.typ == wire.MsgBind && i > 0 {
+			st = s.items[i-1].st // of a Parse just before
+		}
+		if st == nil || st.Unparsed || len(st.Commands) != 1 {
+			return false
+		}
+		cmd := &st.Commands[0]
+		if cmd.Chain || cmd.Kind != parser.Rollback && (cmd.Kind != parser.Commit || s.tx != wire.TxFailed) {
+			return false
+		}
+		ran++
+	}
+	return ran == 1
+}
+
+// changesAhead notes what a message of a duplex may change, and claims it at once: nobody knows when its transaction ends.
+func (s *Session) changesAhead(st *parser.Statement, values tags.Values) {
+	k := s.db.Keeper.Load()
+	if k == nil {
+		return
+	}
+	w := s.writeIn(k)
+	s.change(k, st, values)
+	k.Cache.Claim(w)
+}
+
+// claimsAhead claims what was noted: messages go out before it is known whether they end the transaction.
+func (s *Session) claimsAhead() {
+	if k := s.db.Keeper.Load(); k != nil {
+		k.Cache.Claim(s.writeIn(k))
+	}
+}
+
+// ended is changed where the server has said that it is through. What was not claimed although it may have been committed ends
+// late rather than never.
+func (s *Session) ended(changed, rolledBack bool) {
+	w := &s.keep.write
+	if k := s.db.Keeper.Load(); k != nil && s.tx == wire.TxIdle && changed && !rolledBack && !cache.GuardUnsent.Off() && w.Any() && !w.Claimed() && s.keep.writeOf == k.Cache {
+		k.Cache.Claim(w)
+	}
+	s.changed(changed)
+}
+
+// changed lets go of what was claimed: the turn is over, or a transaction. changed is false where it is certain that
+// nothing was.
+func (s *Session) changed(changed bool) {
+	w := &s.keep.write
+	if !w.Any() {
+		return
+	}
+	k := s.db.Keeper.Load()
+	if s.keep.defines && changed && (s.tx == wire.TxIdle || w.Claimed()) {
+		s.db.OnDDL() // first: what it has made in the catalog, by code that nobody has read, is known to those that come behind it
+	}
+	s.keep.defines = s.keep.defines && s.tx != wire.TxIdle
+	switch {
+	case k == nil || s.keep.writeOf != k.Cache: // it was switched off meanwhile
+		*w = cache.Write{}
+	case s.tx == wire.TxIdle:
+		k.Cache.End(w, changed)
+	case w.Claimed():
+		k.Cache.Release(w)
+	}
+}
+
+// Settled reports whether what the session did at the time since, of the sessions' clock, is over. Safe for concurrent use.
+func (s *Session) Settled(since int64) bool {
+	began := s.txSince.Load() // 0 in a transaction that no server has seen
+	state := State(s.state.Load())
+	return state == StateIdle || state == StateIdleTx && began == 0 || began > since
+}
+
+// failedWhole reports whether the turn that has just been answered was one transaction, and failed.
+func (s *Session) failedWhole() bool {
+	return s.relay.errors > 0 && s.ends() == 1 && !s.keep.write.All() && !slices.ContainsFunc(s.items, func(it item) bool {
+		st := it.facts()
+		return st != nil && st.Effects&parser.TransactionControl != 0
+	})
+}
+
+// changedFor is changed where c is given up: by a client that has left, or because it cannot be used.
+func (s *Session) changedFor(c *backend.Conn) {
+	if c.Spoiled() != "" {
+		s.doubts(c)
+		return
+	}
+	s.changed(true)
+}
+
+// doubts has somebody find out what became of the transaction, whose connection is lost. Until then what it may have
+// changed is neither served nor kept.
+func (s *Session) doubts(c *backend.Conn) {
+	w := &s.keep.write
+	k := s.db.Keeper.Load()
+	s.keep.defines = false
+	if k == nil || !w.Claimed() || s.keep.writeOf != k.Cache {
+		*w = cache.Write{} // no server was told to commit it
+		return
+	}
+	if cache.GuardDoubt.Off() {
+		k.Cache.End(w, true)
+		return
+	}
+	k.Doubt(w.Take(), s.pool.Key().Server, c.PID())
+}

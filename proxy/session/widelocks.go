@@ -1,0 +1,74 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"pgtier/parser"
+	"pgtier/proxy/wire"
+	"pgtier/router/plan"
+)
+
+// lockCopies takes the locks that j's plan names on all shards, so that those who write a reference table do so in one order on all of them: first on
+// the home shard, where they find out who is first, then on the others, where that one may not have finished yet. The transaction keeps them, also while
+// it is prepared. A statement that comes afterwards sees what all before it have written, because READ COMMITTED looks anew.
+func (x *wide) lockCopies(j *job, taking []*branch) (refusal *wire.Error, err error) {
+	if len(j.plan.Locks) == 0 {
+		return nil, nil
+	}
+	sql := lockText(j.plan.Locks)
+	home := slices.IndexFunc(taking, func(b *branch) bool { return b.index == x.l.Home })
+	isolation := ""
+	err = taking[home].query(x.s, sql, func(fields [][]byte) error {
+		isolation = string(fields[0])
+		return nil
+	})
+	if err != nil {
+		return asRefusal(err)
+	}
+	if isolation == "read committed" || isolation == "read uncommitted" || j.st.Effects&parser.DDL != 0 {
+		return x.lockOthers(sql, taking, home)
+	}
+	return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "write to a reference table at isolation level " + strings.ToUpper(isolation),
+		Detail: "Each shard would compute it from a snapshot of its own, older than what others have written.",
+		Hint:   "Write it in a transaction of its own: BEGIN ISOLATION LEVEL READ COMMITTED."}, nil
+}
+
+// lockOthers takes the locks on all shards but the home shard, at the same time: who holds them there has them on the home shard no more.
+func (x *wide) lockOthers(sql string, taking []*branch, home int) (refusal *wire.Error, err error) {
+	for i, b := range taking {
+		if i == home {
+			continue
+		}
+		if err := b.send(wire.AppendQuery(nil, sql)); err != nil {
+			return nil, err
+		}
+	}
+	for i, b := range taking {
+		if i == home {
+			continue
+		}
+		if err := b.drain(x.s); err != nil {
+			return nil, err
+		}
+		if b.failed != nil {
+			return b.failed, nil
+		}
+	}
+	return nil, nil
+}
+
+// lockText is the statement that takes locks, in order. Its one row tells the isolation level.
+func lockText(locks []plan.Lock) string {
+	var text strings.Builder
+	text.WriteString("SELECT pg_catalog.current_setting('transaction_isolation')")
+	for _, l := range locks {
+		name := "pg_advisory_xact_lock"
+		if l.Shared {
+			name += "_shared"
+		}
+		fmt.Fprintf(&text, ", pg_catalog.%s(%d)", name, l.Key)
+	}
+	return text.String()
+}

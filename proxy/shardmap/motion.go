@@ -1,0 +1,66 @@
+package shardmap
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"pgtier/router/shard"
+)
+
+// Motion is what all proxies have to know of moves of buckets. The zero value: nothing moves, and nothing ever has. Its spans are as shard.SpansOf makes
+// them. Do not change one that has been given away.
+type Motion struct {
+	// Number is the higher the newer; every change has a number of its own, from 1.
+	Number int64
+	// Moving are the buckets whose rows may stand on two shards.
+	Moving []shard.Span
+	// Held are the buckets whose statements wait.
+	Held []shard.Span
+	// HeldReferences: writes of reference tables wait.
+	HeldReferences bool
+	// Frozen: changes of the schema are refused.
+	Frozen bool
+	// Near: proxies ask every few milliseconds.
+	Near bool
+}
+
+// Still reports whether nothing is in motion: nobody need know of it.
+func (m *Motion) Still() bool {
+	return len(m.Moving) == 0 && len(m.Held) == 0 && !m.HeldReferences && !m.Frozen && !m.Near
+}
+
+// Holds reports whether statements wait for something.
+func (m *Motion) Holds() bool { return len(m.Held) > 0 || m.HeldReferences }
+
+// equal reports whether both ask the same, at the same number.
+func (m *Motion) equal(o *Motion) bool {
+	return m.Number == o.Number && slices.Equal(m.Moving, o.Moving) && slices.Equal(m.Held, o.Held) && m.HeldReferences == o.HeldReferences && m.Frozen == o.Frozen && m.Near == o.Near
+}
+
+// movesMore reports whether a bucket moves in m that does not in o.
+func (m *Motion) movesMore(o *Motion) bool {
+	for _, span := range m.Moving {
+		for b := int(span.First); b <= int(span.Last); b++ {
+			if !shard.InSpans(o.Moving, shard.Bucket(b)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readMotion reads number, moving, held, held_references, frozen and near.
+func readMotion(buckets int, fields [][]byte) (m Motion, err error) {
+	if m.Number, err = strconv.ParseInt(string(fields[0]), 10, 64); err != nil {
+		return Motion{}, fmt.Errorf("read motion: %w", err)
+	}
+	if m.Moving, err = shard.ParseSpans(buckets, string(fields[1])); err == nil {
+		m.Held, err = shard.ParseSpans(buckets, string(fields[2]))
+	}
+	if err != nil {
+		return Motion{}, fmt.Errorf("read motion %d: %w", m.Number, err)
+	}
+	m.HeldReferences, m.Frozen, m.Near = fields[3][0] == 't', fields[4][0] == 't', fields[5][0] == 't'
+	return m, nil
+}

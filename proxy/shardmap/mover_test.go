@@ -1,0 +1,305 @@
+package shardmap
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pgtier/cmd/localpg/pgtest"
+	"pgtier/router/shard"
+)
+
+// mover makes one with connections of its own.
+func (r *rig) mover(change ...func(*Config)) *Mover {
+	r.t.Helper()
+	return NewMover(config(change...), r.connect(0, r.control, "", ""), map[shard.Name]Querier{"s0": r.connect(0, r.names[0], "", ""), "s1": r.connect(1, r.names[1], "", "")})
+}
+
+func (r *rig) read(m *Mover) *Current {
+	r.t.Helper()
+	now, err := m.Read(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return now
+}
+
+// change puts a motion in force behind from.
+func (r *rig) change(m *Mover, from *Current, motion Motion) *Current {
+	r.t.Helper()
+	now, err := m.Change(r.t.Context(), from, &Current{from.Map, from.Members, motion})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return now
+}
+
+// moved is what comes behind from where buckets are moved.
+func (r *rig) moved(from *Current, to shard.Name, buckets ...shard.Bucket) *Current {
+	r.t.Helper()
+	next, err := from.Map.Moved(from.Map.Version()+1, to, buckets...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &Current{next, from.Members, from.Motion}
+}
+
+// seen is what a shard knows of motion.
+func (r *rig) seen(server int) string {
+	r.t.Helper()
+	return pgtest.Value(r.t, r.servers[server], r.names[server], "SELECT last_value FROM pgtier.motion_seen")
+}
+
+func spans(buckets ...shard.Bucket) []shard.Span { return shard.SpansOf(buckets...) }
+
+func shortLease(c *Config) { c.Lease = 300 * time.Millisecond }
+
+func TestMotionReachesProxiesAndTheySaySo(t *testing.T) {
+	r := newRig(t)
+	one, other := r.watcher(), r.watcher()
+	r.holds(one)
+	r.holds(other)
+	r.run(one)
+	m := r.mover()
+	now := r.read(m)
+	if now.Motion.Number != 0 || !now.Motion.Still() || namesText(now.Members) != "s0,s1" {
+		t.Errorf("before any motion: %+v", now)
+	}
+	before := one.State()
+	want := Motion{Moving: spans(1, 2, 3, 9), Held: spans(2), HeldReferences: true, Frozen: true, Near: true}
+	now = r.change(m, now, want)
+	until(t, "the motion is in force", func() bool { return one.State().Motion.Number == 1 })
+	want.Number = 1
+	if got := one.State().Motion; !got.equal(&want) || got.Still() || !got.Holds() {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	select {
+	case <-before.Replaced():
+	default:
+		t.Error("the state before is not marked as replaced")
+	}
+	impatient := r.mover()
+	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := impatient.Await(short, 1); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), other.Name()) {
+		t.Errorf("a proxy has not heard yet: got %v, want that it names %s", err, other.Name())
+	}
+	if other.Name() == one.Name() {
+		t.Error("two proxies have one name")
+	}
+	r.holds(other)
+	if err := m.Await(t.Context(), 1); err != nil {
+		t.Error(err)
+	}
+	proxies, err := m.Proxies(t.Context())
+	if err != nil || len(proxies) != 2 {
+		t.Fatalf("got %+v, %v", proxies, err)
+	}
+	for _, p := range proxies {
+		if p.Number != 1 || p.Version != 1 || namesText(p.Shards) != "s0,s1" || p.Age < 0 || p.Age > deadline {
+			t.Errorf("got %+v", p)
+		}
+	}
+	if err := other.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = r.change(m, now, Motion{})
+	if err := m.Await(t.Context(), 2); err != nil {
+		t.Errorf("a proxy that has left is waited for: %v", err)
+	}
+	if r.read(m).Motion.Number != 2 || now.Motion.Number != 2 {
+		t.Error("the number is another")
+	}
+}
+
+// TestShardsHearBeforeProxiesDo checks that nothing moves unless every member's manager knows that something does.
+func TestShardsHearBeforeProxiesDo(t *testing.T) {
+	r := newRig(t)
+	r.holds(r.watcher())
+	m := r.mover()
+	first := r.read(m)
+	m.shards["s1"].(*connQuerier).set(true)
+	if _, err := m.Change(t.Context(), first, &Current{first.Map, first.Members, Motion{Moving: spans(1)}}); !errors.Is(err, errShut) {
+		t.Errorf("with a shard that is away: %v", err)
+	}
+	if now := r.read(m); now.Motion.Number != 0 {
+		t.Errorf("it is in force all the same: %+v", now)
+	}
+	m.shards["s1"].(*connQuerier).set(false)
+	now := r.change(m, first, Motion{Moving: spans(1)})
+	if r.seen(0) != "1" || r.seen(1) != "1" {
+		t.Errorf("shards know of %s and %s", r.seen(0), r.seen(1))
+	}
+	now = r.change(m, now, Motion{Moving: spans(1), Held: spans(1)}) // no more moves
+	if r.seen(0) != "1" {
+		t.Errorf("shards know of %s", r.seen(0))
+	}
+	now = r.change(m, now, Motion{Moving: spans(1, 2)})
+	if r.seen(0) != "3" || r.seen(1) != "3" {
+		t.Errorf("shards know of %s and %s", r.seen(0), r.seen(1))
+	}
+	now = r.change(m, now, Motion{})
+	if r.seen(0) != "3" {
+		t.Errorf("shards know of %s", r.seen(0))
+	}
+	r.change(m, now, Motion{Frozen: true})
+	if r.seen(0) != "5" || r.seen(1) != "5" {
+		t.Errorf("shards know of %s and %s", r.seen(0), r.seen(1))
+	}
+}
+
+// TestSilentProxyIsWaitedForTwiceItsLease cuts a proxy off from the control database: it knows that it may send nothing before anybody goes on without it.
+func TestSilentProxyIsWaitedForTwiceItsLease(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher(shortLease)
+	r.holds(w)
+	r.run(w)
+	if !w.Leased("s0") {
+		t.Error("no lease with a control database")
+	}
+	w.control.set(true)
+	m := r.mover(shortLease)
+	now := r.change(m, r.read(m), Motion{Moving: spans(1)})
+	if err := m.Await(t.Context(), now.Motion.Number); err != nil {
+		t.Fatal(err)
+	}
+	if w.Leased("s0") || w.Leased("s1") {
+		t.Error("the proxy still holds its lease")
+	}
+	if w.State().Motion.Number != 0 {
+		t.Error("it has heard of the motion")
+	}
+	w.control.set(false)
+	until(t, "it acts by the motion and has its lease", func() bool { return w.State().Motion.Number == 1 && w.Leased("s0") })
+}
+
+// TestManagersLetAProxyGoOn has the control database away while nothing moves: shards that answer are used, until one says that something moves.
+func TestManagersLetAProxyGoOn(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher(shortLease)
+	r.holds(w)
+	r.run(w)
+	w.control.set(true)
+	w.shards["s1"].(*connQuerier).set(true)
+	until(t, "the shard that is away has no lease", func() bool { return !w.Leased("s1") })
+	for end := time.Now().Add(2 * 300 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !w.Leased("s0") && w.Age() > 0 {
+			until(t, "the shard that answers has its lease again", func() bool { return w.Leased("s0") }) // a busy machine
+		}
+	}
+	w.shards["s1"].(*connQuerier).set(false)
+	until(t, "both have a lease", func() bool { return w.Leased("s0") && w.Leased("s1") })
+	r.sql(0, r.names[0], "SELECT setval('pgtier.motion_seen', 1)")
+	until(t, "the shard that knows of a motion has none", func() bool { return !w.Leased("s0") })
+	until(t, "the other one has", func() bool { return w.Leased("s1") })
+}
+
+func TestMotionUnderWayNeedsControl(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher(shortLease)
+	r.holds(w)
+	m := r.mover(shortLease)
+	r.change(m, r.read(m), Motion{Moving: spans(1)})
+	r.holds(w)
+	r.run(w)
+	w.control.set(true)
+	until(t, "the managers have answered", func() bool { return w.managers.of("s0") != nil && w.managers.of("s1") != nil })
+	until(t, "the lease has ended", func() bool { return !w.Leased("s0") })
+	asked := w.managers.of("s0").asked
+	until(t, "the manager has answered again", func() bool { return w.managers.of("s0").asked.After(asked) })
+	if w.Leased("s0") || w.Leased("s1") {
+		t.Error("a motion is under way, and the managers' word counts")
+	}
+}
+
+func TestMembers(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher()
+	r.holds(w)
+	m := r.mover()
+	first := r.read(m)
+	// s1 gives up all it has, stays a member, and leaves.
+	next := r.moved(first, "s0", first.Map.Buckets("s1")...)
+	now, err := m.Change(t.Context(), first, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := r.holds(w); namesText(s.Members) != "s0,s1" || s.Map.String() != "0-63:s0" {
+		t.Errorf("got %v, %s", s.Members, s.Map)
+	}
+	same, err := now.Map.Moved(3, "s0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err = m.Change(t.Context(), now, &Current{same, []shard.Name{"s0"}, now.Motion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := r.holds(w); namesText(s.Members) != "s0" || s.Map.Version() != 3 {
+		t.Errorf("got %v", s.Members)
+	}
+	// Misplaced and away, it is of no matter.
+	r.sql(1, r.names[1], "UPDATE pgtier.shard SET name = 's7'")
+	stranger := r.watcher()
+	if s := r.refresh(stranger); s.Refusal != nil || s.Unprepared["s1"] == nil || s.Unprepared["s0"] != nil {
+		t.Errorf("got %v, %v", s.Refusal, s.Unprepared)
+	}
+	r.sql(1, r.names[1], "UPDATE pgtier.shard SET name = 's1'")
+	// An owner or home that is none, and one that is not in the configuration.
+	for want, members := range map[string][]shard.Name{"is no member": {"s1"}, `"s2" is not in the configuration`: {"s0", "s2"}, "twice": {"s0", "s0"}} {
+		next, err := now.Map.Moved(4, "s0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Change(t.Context(), now, &Current{next, members, Motion{}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("members %v: got %v, want %q", members, err, want)
+		}
+	}
+	r.sql(0, r.control, "INSERT INTO pgtier.map (database, version, owners, members, made_by) VALUES ('app', 4, '0-63:s0', 's0,s9', 'somebody')")
+	r.refuses(w, `has shard "s9" as a member, which the configuration does not name`)
+	r.sql(0, r.control, "UPDATE pgtier.map SET members = 's1' WHERE version = 4")
+	r.refuses(w, `shard "s0" is none of its members s1`)
+	r.sql(0, r.control, "UPDATE pgtier.map SET members = '' WHERE version = 4")
+	if s := r.holds(w); namesText(s.Members) != "s0" {
+		t.Errorf("got %v", s.Members)
+	}
+}
+
+// TestObjectsOfAnEarlierVersionAreMadeWhole takes away what has been added.
+func TestObjectsOfAnEarlierVersionAreMadeWhole(t *testing.T) {
+	r := newRig(t)
+	r.holds(r.watcher())
+	r.sql(0, r.control, "DROP TABLE pgtier.motion, pgtier.proxy; ALTER TABLE pgtier.map DROP COLUMN members")
+	for i, name := range r.names {
+		r.sql(i, name, "DROP SEQUENCE pgtier.motion_seen")
+	}
+	w := r.watcher()
+	if m, found, err := Inspect(t.Context(), config(), w.control, w.shards); err != nil || len(found) > 0 || m.Map.Version() != 1 {
+		t.Errorf("Inspect: %v, %v, %v", m, found, err)
+	}
+	if s := r.holds(w); namesText(s.Members) != "s0,s1" {
+		t.Errorf("got %v", s.Members)
+	}
+	m := r.mover()
+	r.change(m, r.read(m), Motion{Moving: spans(1)})
+	if s := r.holds(w); s.Motion.Number != 1 || r.seen(1) != "1" {
+		t.Errorf("got %+v, seen %s", s.Motion, r.seen(1))
+	}
+}
+
+// TestMotionFromABackupIsRefused: what was held may be held no more, or the other way round.
+func TestMotionFromABackupIsRefused(t *testing.T) {
+	r := newRig(t)
+	w := r.watcher()
+	r.holds(w)
+	m := r.mover()
+	r.change(m, r.change(m, r.read(m), Motion{Moving: spans(1)}), Motion{})
+	r.holds(w)
+	r.sql(0, r.control, "UPDATE pgtier.motion SET number = 1, moving = '1'")
+	r.refuses(w, "went back from number 2 to 1")
+	if got := pgtest.Value(t, r.servers[0], r.control, "SELECT number FROM pgtier.proxy"); got != "1" {
+		t.Errorf("a proxy that sends nothing says that it acts by %s", got)
+	}
+}

@@ -1,0 +1,171 @@
+package resharder
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func (r *rig) pgx(name string, server int) *pgx.Conn {
+	r.t.Helper()
+	conn, err := pgx.Connect(r.ctx(), r.cluster.Shards[server].Manager.URL(r.dbs[r.names[server]], "", ""))
+	if err != nil {
+		r.t.Fatalf("%s: %v", name, err)
+	}
+	r.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// TestNothingIsGrantedBeforeTheTargetHasEveryWrite holds up the stream while a write that obeys nobody comes in the last moment before the fence.
+func TestNothingIsGrantedBeforeTheTargetHasEveryWrite(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 2)
+	account := 0
+	for r.bucket(account) < 32 {
+		account++
+	}
+	note := fmt.Sprintf("SELECT note FROM accounts WHERE id = %d", account)
+	holder, writer := r.pgx("holder", 0), r.pgx("writer", 1)
+	exec := func(conn *pgx.Conn, sql string) {
+		if _, err := conn.Exec(r.ctx(), sql); err != nil {
+			t.Error(err)
+		}
+	}
+	held, granted := false, false
+	seen := ""
+	looked := make(chan struct{}) // at what the first attempt has left; the next one waits for that
+	r.setPoint(func(ctx context.Context, name string) error {
+		switch {
+		case name == "held" && held:
+			select {
+			case <-looked:
+			case <-ctx.Done():
+			}
+		case name == "held":
+			held = true
+			exec(holder, fmt.Sprintf("BEGIN; SELECT FROM accounts WHERE id = %d FOR UPDATE", account))
+			exec(writer, fmt.Sprintf("UPDATE accounts SET note = 'the last' WHERE id = %d", account))
+		case name == "granted" && !granted:
+			granted = true
+			if err := r.server["s0"].Exec(r.ctx(), r.dbs["s0"], "SELECT 1"); err != nil {
+				t.Error(err)
+			}
+			seen, _ = r.server["s0"].Value(r.ctx(), r.dbs["s0"], note)
+		}
+		return nil
+	})
+	r.config.Options.Groups = 1
+	r.start(Goal{Drain: "s1"})
+	r.carry()
+	r.untilFollowing()
+	r.ask(WishCutover)
+	r.until("an attempt has come too late, or all is cut over", func(j *Job) bool { return j.Progress.Misses > 0 || j.Progress.GroupsDone > 0 })
+	if got := r.value("s1", "SELECT last_value & 3 FROM pgtier.register_1"); r.job().Progress.GroupsDone == 0 && got != fmt.Sprint(stateOwned) {
+		t.Errorf("the register of the source is %s after an attempt that was given up", got)
+	}
+	if r.job().Progress.GroupsDone == 0 {
+		exec(writer, fmt.Sprintf("UPDATE accounts SET balance = balance WHERE id = %d", account)) // the source takes writes again
+	}
+	close(looked)
+	exec(holder, "ROLLBACK")
+	r.until("all is cut over", func(j *Job) bool { return j.Progress.GroupsDone == j.Progress.Groups })
+	if seen != "the last" {
+		t.Errorf("the target had note %q when it was granted", seen)
+	}
+	r.finish()
+	r.leftovers()
+}
+
+func TestReferenceTablesAreFencedWhileAShardJoins(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 1)
+	var mu sync.Mutex
+	states := map[string]string{}
+	r.setPoint(func(_ context.Context, name string) error {
+		if name != "references copied" && name != "references fenced" && name != "admitted" && name != "step follow" {
+			return nil
+		}
+		err := r.server["s0"].Exec(r.ctx(), r.dbs["s0"], fmt.Sprintf("INSERT INTO countries VALUES ('%s', 'stray')", name))
+		mu.Lock()
+		defer mu.Unlock()
+		states[name] = sqlState(err)
+		return nil
+	})
+	r.start(Goal{Add: "s1"})
+	r.carry()
+	r.untilFollowing()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // the step is written down before its point
+		mu.Lock()
+		_, ok := states["step follow"]
+		mu.Unlock()
+		if ok || time.Now().After(end) {
+			break
+		}
+	}
+	for name, want := range map[string]string{"references copied": "", "references fenced": CodeFenced, "admitted": CodeFenced, "step follow": ""} {
+		mu.Lock()
+		if got, ok := states[name]; !ok || got != want {
+			t.Errorf("a write that obeys nobody at point %q heard %q (%v), want %q", name, got, ok, want)
+		}
+		mu.Unlock()
+	}
+	if got := r.value("s1", "SELECT count(*) FROM countries WHERE code = 'references copied'"); got != "1" {
+		t.Error("a write before the fence is not on the new shard")
+	}
+	r.cancel()
+	r.leftovers()
+}
+
+// TestWritesThatWaitForAReferenceTableAreNotLost has a write wait for the table's lock, behind which it would come to the guard: a shard does not join before
+// it is through.
+func TestWritesThatWaitForAReferenceTableAreNotLost(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 1)
+	holder, writer := r.link("s0"), r.link("s0")
+	const fence = "query ~ 'SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_xact_lock'"
+	waits := func(condition string) bool {
+		return r.value("s0", "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' AND "+condition) != "0"
+	}
+	var once sync.Once
+	begun, written, admitted := make(chan struct{}), make(chan error, 1), make(chan struct{}, 1)
+	r.setPoint(func(_ context.Context, name string) error {
+		switch name {
+		case "foreign keys": // the guard is there, and nothing is fenced yet
+			once.Do(func() {
+				r.try(holder.run(r.ctx(), "BEGIN"))
+				r.try(holder.run(r.ctx(), "LOCK TABLE public.countries IN SHARE MODE"))
+				go func() { written <- writer.run(r.ctx(), "UPDATE public.countries SET name = 'late' WHERE code = 'c7'") }() // ends behind holder
+				for !waits("query ~ '^UPDATE public.countries'") {
+					time.Sleep(time.Millisecond)
+				}
+				close(begun)
+			})
+		case "admitted":
+			admitted <- struct{}{}
+		}
+		return nil
+	})
+	r.start(Goal{Add: "s1"})
+	r.carry()
+	<-begun
+	for waited := false; !waited; {
+		select {
+		case <-admitted: // and the write is still to come
+			waited = true
+		case <-time.After(time.Millisecond):
+			waited = waits(fence)
+		}
+	}
+	r.try(holder.run(r.ctx(), "COMMIT"))
+	if err := <-written; err != nil && sqlState(err) != CodeFenced { // which a proxy sends again, for both shards
+		t.Error(err)
+	} else if err == nil {
+		r.untilFollowing()
+		if got := r.value("s1", "SELECT name FROM countries WHERE code = 'c7'"); got != "late" {
+			t.Errorf("the new shard has %q, and the write was acknowledged", got)
+		}
+	}
+	r.cancel()
+	r.leftovers()
+}
