@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 )
@@ -191,6 +193,154 @@ func TestHeldBeginWhoseConnectionIsLostBefore(t *testing.T) {
 			}
 			if err == nil && c.PgConn().TxStatus() != 'T' {
 				t.Errorf("in state %c after %s", c.PgConn().TxStatus(), first)
+			}
+		})
+	}
+}
+
+// TestHeldBeginThatItsServerRefuses: BEGIN fails on the server, as by a cancel that strikes just it. What comes behind it must not
+// run by itself, and the client is in a failed transaction.
+func TestHeldBeginThatItsServerRefuses(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE t (v int)")
+	forwarder := &tripwire{to: fmt.Sprintf("127.0.0.1:%d", r.manager.Port), word: "BEGIN ISOLATION LEVEL REPEATABLE READ", instead: "BEGIN ISOLATION LEVEL UNHEARD OF     "}
+	port := forwarder.port(t)
+	p := r.serve(t, func(cfg *proxy.Config) {
+		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
+		behind.Port = port
+		r.setURL(cfg, behind)
+	})
+	for name, tc := range map[string]struct {
+		before   []byte
+		requests []byte
+		answers  string // the messages, and the state in each ReadyForQuery
+	}{
+		"Query":              {nil, wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), "EZE"},
+		"Query that commits": {nil, wire.AppendQuery(nil, "INSERT INTO t VALUES (1); COMMIT"), "EZE"},
+		"extended":           {nil, inOneTurn("INSERT INTO t VALUES (1)"), "EZE"},
+		"behind settings":    {wire.AppendQuery(nil, "SET application_name = 'told with BEGIN'"), wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), "EZE"},
+		"two Queries":        {nil, wire.AppendQuery(wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), "INSERT INTO t VALUES (2)"), "EZEEZE"},
+		"behind a Sync":      {nil, append(inOneTurn("INSERT INTO t VALUES (1)"), inOneTurn("INSERT INTO t VALUES (1)")...), "EZEEZE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := p.rawDial(t, wire.Protocol30)
+			if tc.before != nil {
+				if err := raw.round(tc.before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := raw.round(wire.AppendQuery(nil, "BEGIN ISOLATION LEVEL REPEATABLE READ")); err != nil {
+				t.Fatal(err)
+			}
+			forwarder.tripped.Store(false)
+			if got := raw.kinds(t, tc.requests, len(tc.answers), "42601", "25P02"); got != tc.answers {
+				t.Errorf("got %q, want %q", got, tc.answers)
+			}
+			if !forwarder.tripped.Load() {
+				t.Error("the server got the BEGIN as it was: the test proves nothing")
+			}
+			if err := raw.round(wire.AppendQuery(nil, "ROLLBACK")); err != nil {
+				t.Fatal(err)
+			}
+			if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM t"); n != "0" {
+				t.Errorf("%s rows were written outside the transaction", n)
+			}
+			if err := raw.round(wire.AppendQuery(nil, "SELECT 1")); err != nil {
+				t.Errorf("the session does not go on: %v", err)
+			}
+		})
+	}
+}
+
+// inOneTurn is sql as messages of the extended protocol.
+func inOneTurn(sql string) []byte {
+	b := wire.AppendParse(nil, "", []byte(sql), nil)
+	return wire.AppendSync(wire.AppendExecute(wire.AppendBindText(b, "", nil)))
+}
+
+// kinds sends requests and returns the types of n messages that answer, with the state behind each ReadyForQuery. Errors
+// must be of one of these states.
+func (c *rawClient) kinds(t testing.TB, requests []byte, n int, states ...string) (got string) {
+	t.Helper()
+	if _, err := c.nc.Write(requests); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(limit))
+	for len(got) < n {
+		kind, body, err := c.message()
+		if err != nil {
+			t.Fatalf("after %q: %v", got, err)
+		}
+		got += string(kind)
+		switch kind {
+		case wire.MsgReadyForQuery:
+			got += string(body)
+		case wire.MsgErrorResponse:
+			if e := wire.ParseError(body); !slices.Contains(states, e.Code) || e.Severity != "ERROR" {
+				t.Errorf("got %+v, want an error of %v", e, states)
+			}
+		}
+	}
+	return got
+}
+
+// TestSettingsThatAServerRefuses: the replay of a session's settings fails on a connection that others have used, as by a cancel
+// that strikes just it. What comes behind it must not run under the others' settings.
+func TestSettingsThatAServerRefuses(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE SCHEMA mine; CREATE TABLE mine.t (v int); CREATE TABLE public.t (v int)")
+	forwarder := &tripwire{to: fmt.Sprintf("127.0.0.1:%d", r.manager.Port), word: "set_config($", instead: "sat_config($"}
+	forwarder.tripped.Store(true)
+	port := forwarder.port(t)
+	p := r.serve(t, func(cfg *proxy.Config) {
+		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
+		behind.Port, cfg.Pool.Size = port, 1
+		r.setURL(cfg, behind)
+	})
+	const insert = "INSERT INTO t VALUES (1)"
+	for name, tc := range map[string]struct {
+		requests []byte
+		answers  string
+	}{
+		"Query":                {wire.AppendQuery(nil, insert), "EZI"},
+		"extended":             {inOneTurn(insert), "EZI"},
+		"a transaction":        {wire.AppendQuery(nil, "BEGIN; "+insert+"; COMMIT"), "EZI"},
+		"PREPARE":              {wire.AppendQuery(nil, "PREPARE one AS "+insert), "EZI"},
+		"several Syncs":        {append(inOneTurn(insert), inOneTurn(insert)...), "EZIEZI"},
+		"a held BEGIN":         {wire.AppendQuery(nil, insert), "EZE"},
+		"what is only watched": {wire.AppendQuery(nil, "SET search_path = public; "+insert), "EZI"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, other := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
+			for _, one := range []struct {
+				c   *rawClient
+				sql string
+			}{{raw, "SET search_path = mine"}, {raw, "SELECT * FROM t"}, {other, "SET search_path = public"}, {other, "SELECT * FROM t"}} {
+				if err := one.c.round(wire.AppendQuery(nil, one.sql)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if strings.HasSuffix(tc.answers, "E") {
+				if err := raw.round(wire.AppendQuery(nil, "BEGIN")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			forwarder.tripped.Store(false)
+			if got := raw.kinds(t, tc.requests, len(tc.answers), "42883"); got != tc.answers {
+				t.Errorf("got %q, want %q", got, tc.answers)
+			}
+			if !forwarder.tripped.Load() {
+				t.Error("the server got the replay as it was: the test proves nothing")
+			}
+			_ = raw.round(wire.AppendQuery(nil, "ROLLBACK"))
+			if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM (TABLE mine.t UNION ALL TABLE public.t) t"); n != "0" {
+				t.Errorf("%s rows were written", n)
+			}
+			if err := raw.round(wire.AppendQuery(nil, insert)); err != nil {
+				t.Errorf("the session does not go on: %v", err)
+			}
+			if n := pgtest.Value(t, r.manager, r.database, "WITH d AS (DELETE FROM mine.t RETURNING v) SELECT count(*) FROM d"); n != "1" {
+				t.Errorf("%s rows were written where they belong, want 1", n)
 			}
 		})
 	}

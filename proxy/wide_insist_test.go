@@ -19,6 +19,7 @@ import (
 // tripwire is a TCP forwarder that cuts the connection which brings a word, before the server has it, and lets nobody through for a while then.
 type tripwire struct {
 	to, word string
+	instead  string // if not empty, as long as word: the connection is not cut, the server gets this in word's place
 	shut     time.Duration
 	tripped  atomic.Bool
 	opens    atomic.Int64 // when, in nanoseconds since 1970
@@ -63,8 +64,11 @@ func (w *tripwire) watch(in, out net.Conn) {
 	for {
 		n, err := in.Read(buf)
 		if bytes.Contains(buf[:n], []byte(w.word)) && w.tripped.CompareAndSwap(false, true) {
-			w.opens.Store(time.Now().Add(w.shut).UnixNano())
-			return
+			if w.instead == "" {
+				w.opens.Store(time.Now().Add(w.shut).UnixNano())
+				return
+			}
+			copy(buf, bytes.Replace(buf[:n], []byte(w.word), []byte(w.instead), 1))
 		}
 		if _, failed := out.Write(buf[:n]); err != nil || failed != nil {
 			return

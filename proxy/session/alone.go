@@ -69,7 +69,7 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	}
 	if s.server != nil {
 		if err := s.learnReading(s.server); err != nil {
-			s.relay.begin(s.server, false, 1)
+			s.relay.begin(s.server, 1)
 			return true, s.lost(s.server, err)
 		}
 	}
@@ -89,7 +89,8 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	if c.HasPrepared(shared) {
 		if err := s.replayNow(c, &replay); err != nil {
 			s.forget(shared)
-			return true, s.lost(c, err)
+			s.dropServer()
+			return true, s.refuseAll(asError(err))
 		}
 		s.setName(cmd.Name, shared)
 		ok := s.answer("PREPARE")
@@ -101,18 +102,23 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 	s.enter(StateActive)
 	c.SetUnnamed(nil)
 	s.setUnnamed(nil)
+	if err := s.replayNow(c, &replay); err != nil {
+		s.forget(shared)
+		s.dropServer()
+		return true, s.refuseAll(asError(err))
+	}
 	if err := s.makeRoom(c, shared, &replay); err != nil {
 		s.forget(shared)
 		return true, s.lost(c, err)
 	}
 	s.setName(cmd.Name, shared)
-	s.relay.begin(c, replay != nil, 1)
+	s.relay.begin(c, 1)
 	s.relay.rename = renamed(text, cmd.NameStart, cmd.NameEnd, shared.Name)
 	s.relay.expect.add(expectation{kind: expectParse, st: shared, name: cmd.Name})
 	s.relay.expect.add(expectation{kind: expectQueryEnd})
 	s.relay.watchPrepare = true
 	began := s.since.Load()
-	err = s.exchange(c, backend.AppendSQLPrepare(replay, shared, shared.Name))
+	err = s.exchange(c, backend.AppendSQLPrepare(nil, shared, shared.Name))
 	s.relay.watchPrepare = false
 	ok = s.settle(c, err)
 	s.account(began, 1)
@@ -151,6 +157,9 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	}
 	s.tells = false
 	s.routed()
+	if err := s.replayNow(c, &replay); err != nil {
+		return s.notReady(err, tries)
+	}
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
 			return s.notPrepared(c, err), false
@@ -159,11 +168,11 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	sent := s.enter(StateActive)
 	s.setUnnamed(nil)
 	c.SetUnnamed(nil)
-	out, at := wire.Begin(replay, wire.MsgQuery)
+	out, at := wire.Begin(nil, wire.MsgQuery)
 	query, _ := queryText(req)
 	out = append(append(append(out, query[:cmd.NameStart]...), st.Name...), query[cmd.NameEnd:]...)
 	out = wire.End(append(out, 0), at)
-	s.relay.begin(c, replay != nil, 1)
+	s.relay.begin(c, 1)
 	s.relay.rename = renamed(query, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.effects, s.restores = s.items[0].st.Effects, s.items[0].st.Restores()
 	s.relay.watch = s.watching()
@@ -183,7 +192,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 func (s *Session) notPrepared(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || c.Spoiled() != "" || s.tx != wire.TxIdle && s.ends() > 1 {
-		s.relay.begin(c, false, s.ends())
+		s.relay.begin(c, s.ends())
 		return s.lost(c, err)
 	}
 	if s.tx == wire.TxIdle {
@@ -237,6 +246,7 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 	}
 	s.turnTime = 0
 	if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
+		c.Spoil("settings replay failed") // it is noted as done
 		return err
 	}
 	*replay = nil

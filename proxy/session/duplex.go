@@ -66,7 +66,7 @@ func (s *Session) startDuplex() bool {
 		return s.fatal(asError(err))
 	}
 	s.txn.reads.begin()
-	s.relay.begin(c, false, 0)
+	s.relay.begin(c, 0)
 	err = s.replayNow(c, &replay)
 	if err == nil {
 		err = s.beginHeld(c, &replay)

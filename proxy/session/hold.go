@@ -371,6 +371,33 @@ func (s *Session) beginHeld(c *backend.Conn, replay *[]byte) error {
 	return err
 }
 
+// notReady gives up the connection on which replayNow or beginHeld has failed. again: it was lost with nothing of the client's, which may go to
+// another.
+func (s *Session) notReady(err error, tries int) (ok, again bool) {
+	again = gone(err) && tries < maxTries && !s.killedNow()
+	if f := s.at.Fleet.Load(); f != nil && again {
+		f.Lost(s.pool.Key().Server, err)
+	}
+	s.dropServer()
+	if again {
+		s.db.Stats.Repeated.Add(1)
+		return false, true
+	}
+	return s.refuseAll(asError(err)), false
+}
+
+// unready answers a turn whose server has refused what was in front of it, the session's settings or BEGIN, and so has skipped
+// the turn. As the client knows it, BEGIN was done, and the transaction has failed now.
+func (s *Session) unready(c *backend.Conn) bool {
+	r := &s.relay
+	r.takeBack()
+	c.Spoil("what was sent in front of the requests was refused") // the server may skip to a Sync
+	s.opening, s.opened, s.begun = s.opened, nil, false
+	r.free()
+	s.release(c)
+	return s.refuseAll(r.own)
+}
+
 // told is the transaction state that the client knows of.
 func (s *Session) told() byte {
 	switch {

@@ -153,16 +153,22 @@ const maxAdoptTries = 5
 // tellParams sends the client what its server connection reports differently
 // from what the client was told last.
 func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
+	if s.toldParams(c) {
+		return
+	}
 	now := c.Params()
-	if now == s.params {
-		return
-	}
-	if now.Equal(s.params) {
-		c.ShareParams(s.params)
-		return
-	}
 	write(now.AppendChanges(nil, s.params))
 	s.params = now
+}
+
+// toldParams reports whether the client knows all that c reports.
+func (s *Session) toldParams(c *backend.Conn) bool {
+	now := c.Params()
+	if now != s.params && now.Equal(s.params) {
+		c.ShareParams(s.params)
+		return true
+	}
+	return now == s.params
 }
 
 // release gives the server connection back for the next session.

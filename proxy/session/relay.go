@@ -19,7 +19,9 @@ type relay struct {
 	c  *backend.Conn
 	in wire.Input
 
-	skip         int  // ReadyForQuery still to come for our own messages; all before it is dropped
+	ahead        int  // messages in front of the requests that are still to be completed; what comes until then is dropped
+	unready      bool // one of them was refused, so that the server skips the requests; own says why
+	adopts       bool // they bring the connection into the session's settings, of which the client knows
 	owed         int  // ReadyForQuery still to come for the client
 	watch        bool // look at command tags
 	quiet        bool // a RESET is being mended: what the client hears of settings comes afterwards
@@ -65,19 +67,15 @@ type relay struct {
 	out          int // end of what is kept of the buffer's unread part, after drops
 }
 
-// begin readies the relay for owed answers of the client's, behind that of a
-// settings replay if one was sent.
-func (r *relay) begin(c *backend.Conn, replayed bool, owed int) {
-	r.c, r.skip, r.owed = c, 0, owed
-	if replayed {
-		r.skip = 1
-	}
+// begin readies the relay for owed answers of the client's.
+func (r *relay) begin(c *backend.Conn, owed int) {
+	r.c, r.ahead, r.owed = c, 0, owed
 	r.drain, r.large, r.hold, r.unended, r.quiet = false, false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
 	r.copyExtended, r.ignored, r.toSync = false, 0, false
 	r.counts, r.done, r.failedAt, r.total, r.errors = false, 0, 0, 0, 0
-	r.unbegun = false
+	r.unbegun, r.unready, r.adopts = false, false, false
 	r.wrote, r.heard, r.farewell, r.again, r.fenced, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, false, nil
 	c.Resume(&r.in)
 	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
@@ -160,6 +158,19 @@ func (r *relay) step() bool {
 			break
 		}
 		whole := len(b)-pos >= size
+		if r.ahead > 0 && completes[b[pos]] {
+			if !whole && size <= maxInspect {
+				r.need = size
+				break
+			}
+			if !whole {
+				r.err = fmt.Errorf("%w: type %q, %d bytes", errGarbage, b[pos], size)
+				return false
+			}
+			r.ahead--
+			pos += size
+			continue
+		}
 		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
 				r.need = size
@@ -168,7 +179,7 @@ func (r *relay) step() bool {
 			if whole {
 				frame := b[pos : pos+size]
 				r.count(frame[0])
-				ours := r.skip > 0 // an answer to what the proxy put in front
+				ours := r.ours()
 				keep, stop := r.inspect(frame)
 				r.heard = r.heard || !ours
 				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
@@ -189,7 +200,7 @@ func (r *relay) step() bool {
 		if b[pos] == wire.MsgNoticeResponse {
 			r.s.keep.saves = false
 		}
-		r.heard = r.heard || r.skip == 0
+		r.heard = r.heard || !r.ours()
 		n := min(size, len(b)-pos)
 		r.keep(b, pos, n)
 		r.remain = size - n
@@ -197,6 +208,9 @@ func (r *relay) step() bool {
 	}
 	return r.forward(b, pos)
 }
+
+// ours reports whether what comes answers what the proxy put in front of the requests.
+func (r *relay) ours() bool { return r.ahead > 0 }
 
 // count follows which message the server has come to.
 func (r *relay) count(typ byte) {
@@ -208,7 +222,7 @@ func (r *relay) count(typ byte) {
 // keep leaves n bytes at pos in what will be forwarded, moving them down over
 // what was dropped before them.
 func (r *relay) keep(b []byte, pos, n int) {
-	if r.skip > 0 || r.drain {
+	if r.ours() || r.drain {
 		return
 	}
 	r.total += n
@@ -282,11 +296,11 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgReadyForQuery:
 		return r.ready(frame)
 	case wire.MsgErrorResponse:
-		return r.failure(frame), r.toSync
+		return r.failure(frame), r.toSync || r.unready
 	case wire.MsgParameterStatus:
 		return r.parameter(frame), false
 	case wire.MsgParseComplete, wire.MsgCloseComplete:
-		r.discarded, r.acknowledged = false, r.acknowledged || r.skip == 0
+		r.discarded, r.acknowledged = false, true
 		return r.expect.acknowledge(r, frame), false
 	case wire.MsgNotification:
 		// The shared listener delivers it, unless it does not listen yet.
@@ -296,7 +310,7 @@ func (r *relay) inspect(frame []byte) (keep, stop bool) {
 	case wire.MsgNoticeResponse:
 		r.shrunk = r.rename.position(frame)
 	case wire.MsgCopyInResponse:
-		return true, r.skip == 0 && r.copyStarts()
+		return true, !r.ours() && r.copyStarts()
 	}
 	return true, false
 }
@@ -322,16 +336,13 @@ func (r *relay) ready(frame []byte) (keep, stop bool) {
 		r.err = fmt.Errorf("%w: ReadyForQuery", errGarbage)
 		return false, true
 	}
+	if r.ours() {
+		r.err = fmt.Errorf("%w: ReadyForQuery that nothing asked for", errGarbage)
+		return false, true
+	}
 	r.tx = frame[5]
 	r.failed = false
 	r.done = 0
-	if r.skip > 0 {
-		r.skip--
-		if r.skip == 0 {
-			r.replayed()
-		}
-		return false, false
-	}
 	r.expect.synced(r)
 	r.owed--
 	if r.s.txn.wrote.any {
@@ -349,21 +360,14 @@ func (r *relay) ready(frame []byte) (keep, stop bool) {
 	return true, r.owed <= 0
 }
 
-// replayed runs when our own settings replay has been answered: the client hears
-// of reported values that now differ from what it knows.
-func (r *relay) replayed() {
-	if r.own == nil {
-		r.s.tellParams(r.c, r.write)
-	}
-}
-
 func (r *relay) failure(frame []byte) (keep bool) {
 	r.failed = true
 	r.errors++
 	r.s.keep.saves = false
 	r.failedAt = r.done
-	if r.skip > 0 {
+	if r.ours() {
 		r.own = wire.ParseError(frame[wire.HeaderBytes:])
+		r.unready = r.own.Severity != "FATAL" && r.own.Severity != "PANIC"
 		r.unbegun = r.own.Code == wire.CodeAdminShutdown && !r.heard && r.s.dx == nil
 		r.farewell = r.unbegun
 		return false
@@ -474,20 +478,26 @@ func (r *relay) parameter(frame []byte) (keep bool) {
 		return true
 	}
 	r.c.SetParam(p)
-	if r.skip > 0 || r.quiet {
+	switch {
+	case r.ours() || r.quiet:
 		return false
+	case !r.adopts:
+		r.s.params = r.c.Params()
+	case r.s.params.Value(p.Name) == p.Value:
+		return false
+	default: // the others may not have come yet
+		r.s.params = r.s.params.With(p.Name, p.Value)
 	}
-	r.s.params = r.c.Params()
 	r.s.keep.saves = false
 	return true
 }
 
 func (r *relay) command(frame []byte) {
-	if r.watchPrepare && r.skip == 0 {
+	if r.watchPrepare {
 		r.expect.acknowledge(r, []byte{wire.MsgParseComplete})
 	}
 	r.discarded = false // what came after it is the session's again
-	if tag := frame[wire.HeaderBytes : len(frame)-1]; r.skip == 0 && bytes.HasPrefix(tag, []byte("COMMIT")) {
+	if tag := frame[wire.HeaderBytes : len(frame)-1]; bytes.HasPrefix(tag, []byte("COMMIT")) {
 		r.s.acknowledged()
 	}
 	switch tag := frame[wire.HeaderBytes : len(frame)-1]; string(tag) {

@@ -27,7 +27,7 @@ func relayAll(answer []byte, step int) (sent []byte, err error) {
 	s := &Session{env: env, client: wire.NewConn(client), db: db, at: db, tx: wire.TxIdle, work: &work{}}
 	r := &s.relay
 	r.s = s
-	r.begin(&backend.Conn{}, false, 1)
+	r.begin(&backend.Conn{}, 1)
 	for len(answer) > 0 {
 		n := min(step, len(answer))
 		room := r.in.Space(env.Bufs, max(wire.SmallBuffer, r.need, r.in.Len()+n))

@@ -20,6 +20,7 @@ type translator struct {
 	simple bool // a Query came last that may start a COPY, not an Execute
 	counts bool // the relay must tell which message of several failed
 	plain  bool // the requests are a plain turn as it was inspected: what their names mean is known
+	ahead  int  // messages in front of the requests
 }
 
 // absent is a prepared statement name that no session and no server has; closing
@@ -30,11 +31,8 @@ const absent = "pgtier_absent"
 // ReadyForQuery they will bring.
 func (t *translator) requests(replay []byte) (out []byte, owed int) {
 	if replay != nil || t.s.opening != nil {
-		t.open(len(replay) + len(t.s.opening) + len(t.req))
-		t.out = append(append(t.out, replay...), t.s.opening...)
-	}
-	if t.s.opening != nil {
-		t.c.SetUnnamed(nil) // as any Query does
+		t.open(len(replay) + len(t.s.opening) + aheadBytes + len(t.req))
+		t.goAhead(replay)
 	}
 	for i := range t.s.items {
 		it := &t.s.items[i]
@@ -47,6 +45,39 @@ func (t *translator) requests(replay []byte) (out []byte, owed int) {
 		return t.req, owed
 	}
 	return append(t.out, t.req[t.from:]...), owed
+}
+
+// aheadBytes is how much longer what goes ahead of the requests gets, at most.
+const aheadBytes = 256
+
+// goAhead adds what the requests need in front of them, a pending replay and the held BEGIN, as messages of the extended
+// protocol without Sync: where one fails, and be it by a cancel or a statement_timeout that was meant for the requests, the
+// server skips those too. Behind a Query or a Sync they would run: by themselves, or under somebody else's settings. The replay
+// is a transaction of its own, so that it outlasts the requests' failure.
+func (t *translator) goAhead(replay []byte) {
+	if replay != nil {
+		t.out = appendUnsynced(t.out, []byte("BEGIN ISOLATION LEVEL READ COMMITTED"))
+		t.out = append(t.out, replay[:len(replay)-wire.HeaderBytes]...) // without its Sync
+		t.out = appendUnsynced(t.out, []byte("COMMIT"))
+	}
+	if t.s.opening != nil {
+		text, _ := queryText(t.s.opening)
+		t.out = appendUnsynced(t.out, text)
+		if t.s.items[0].typ != wire.MsgQuery { // which drops both itself
+			t.out = wire.AppendCloseStatement(wire.AppendClosePortal(t.out, ""), "")
+		}
+		t.c.SetUnnamed(nil)
+	}
+	for rest := t.out; len(rest) > 0; t.ahead++ { // each is completed by a message of its own
+		size, _ := wire.FrameSize(rest)
+		rest = rest[size:]
+	}
+}
+
+// appendUnsynced adds messages that run sql, which returns no rows.
+func appendUnsynced(dst, sql []byte) []byte {
+	dst = wire.AppendParse(dst, "", sql, nil)
+	return wire.AppendExecute(wire.AppendBindText(dst, "", nil))
 }
 
 // open starts copying.

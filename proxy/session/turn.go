@@ -135,6 +135,15 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 			return ok, false
 		}
 	}
+	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
+		err := s.replayNow(c, &replay)
+		if err == nil {
+			err = s.beginHeld(c, &replay)
+		}
+		if err != nil {
+			return s.notReady(err, tries)
+		}
+	}
 	if s.at.Fleet.Load() != nil {
 		s.routed()
 	}
@@ -148,9 +157,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	s.enterAt(StateActive, sent)
 	t := translator{s: s, c: c, req: req, plain: s.plain && pin == ""}
 	out, owed := t.requests(replay)
-	s.relay.begin(c, replay != nil, owed)
+	s.relay.begin(c, owed)
+	s.relay.ahead, s.relay.adopts = t.ahead, replay != nil
 	if s.opening != nil {
-		s.relay.skip++
 		s.opened, s.opening, s.begun = s.opening, nil, true
 	}
 	s.relay.watch, s.relay.counts = (!t.plain || s.watchesPlain()) && s.watching(), t.counts
@@ -161,6 +170,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	t.free()
 	if s.replica != "" {
 		s.observe(sent)
+	}
+	if s.relay.unready && err == nil && s.relay.err == nil {
+		return s.unready(c), false
 	}
 	if s.relay.fenced && err == nil && s.relay.err == nil {
 		if refusal := s.fenced(c); refusal != nil {
@@ -195,7 +207,7 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 		err = s.tellOwn(c, replay)
 	}
 	if err != nil {
-		s.relay.begin(c, false, s.ends())
+		s.relay.begin(c, s.ends())
 		return s.lost(c, err), true
 	}
 	if err := s.prepareBefore(c, req, replay); err != nil {
@@ -222,7 +234,7 @@ func (s *Session) follows(c *backend.Conn) {
 func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || s.tx != wire.TxIdle {
-		s.relay.begin(c, false, s.ends())
+		s.relay.begin(c, s.ends())
 		return s.lost(c, err)
 	}
 	s.txn.clear()
@@ -251,13 +263,13 @@ func (s *Session) exchange(c *backend.Conn, out []byte) error {
 // the transaction is over, and only then sends the last of the answer.
 func (s *Session) settle(c *backend.Conn, err error) bool {
 	r := &s.relay
-	if s.begun && err == nil && r.err == nil && (r.copyIn || r.toSync) && r.own == nil {
+	if s.begun && err == nil && r.err == nil && (r.copyIn || r.toSync) {
 		s.tx = wire.TxActive // the rest of the turn is one within the transaction
 	}
 	if r.copyIn && err == nil && r.err == nil {
 		return s.duplexForCopy(c) // what came behind the CopyInResponse is still in the relay
 	}
-	if r.toSync && err == nil && r.err == nil && !r.clientGone && r.own == nil {
+	if r.toSync && err == nil && r.err == nil && !r.clientGone {
 		return s.duplexToSync(c)
 	}
 	defer r.free()
@@ -268,10 +280,6 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		return false
 	case err != nil || r.err != nil:
 		return s.lost(c, errors.Join(err, r.err))
-	case r.own != nil:
-		c.Spoil("settings replay failed")
-		return s.fatal(&wire.Error{Code: wire.CodeConnectionFailure, Message: "session settings could not be restored on another server connection",
-			Detail: r.own.Message})
 	}
 	rolledBack := s.keep.write.Any() && s.rollsBack()
 	s.tx = r.tx
@@ -287,7 +295,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	switch alone := s.tx == wire.TxIdle && !s.raw && s.resetAlone(); {
 	case r.quiet && alone, r.discarded && !c.Own:
 		s.tellReset(c, s.beforeReady)
-	case r.quiet || r.reset: // a changed value is reported behind the answer's complete frames
+	case r.quiet || r.reset || r.adopts && !s.toldParams(c): // a changed value is reported behind the answer's complete frames
 		s.beforeReady(func() { s.tellParams(c, s.send) })
 	}
 	if s.tx == wire.TxIdle {

@@ -74,9 +74,14 @@ func AppendBindText(dst []byte, statement string, params []*string) []byte {
 func AppendExecute(dst []byte) []byte { return append(dst, MsgExecute, 0, 0, 0, 9, 0, 0, 0, 0, 0) }
 
 // AppendCloseStatement adds a Close of a prepared statement.
-func AppendCloseStatement(dst []byte, name string) []byte {
+func AppendCloseStatement(dst []byte, name string) []byte { return appendClose(dst, 'S', name) }
+
+// AppendClosePortal adds a Close of a portal.
+func AppendClosePortal(dst []byte, name string) []byte { return appendClose(dst, 'P', name) }
+
+func appendClose(dst []byte, kind byte, name string) []byte {
 	dst, at := Begin(dst, MsgClose)
-	return End(AppendString(append(dst, 'S'), name), at)
+	return End(AppendString(append(dst, kind), name), at)
 }
 
 // AppendSync adds a Sync.
