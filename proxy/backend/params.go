@@ -3,6 +3,7 @@ package backend
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"pgtier/proxy/wire"
 )
@@ -34,13 +35,14 @@ func (p *Params) Value(name string) string {
 	return p.m[name]
 }
 
-// All returns the set in order of name.
+// All returns the set in the order in which servers report it: by name, in whatever case.
 func (p *Params) All() []wire.Param {
 	if p == nil {
 		return nil
 	}
 	var out []wire.Param
-	for _, name := range slices.Sorted(maps.Keys(p.m)) {
+	byName := func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }
+	for _, name := range slices.SortedFunc(maps.Keys(p.m), byName) {
 		out = append(out, wire.Param{Name: name, Value: p.m[name]})
 	}
 	return out

@@ -479,7 +479,7 @@ func (r *relay) parameter(frame []byte) (keep bool) {
 	}
 	r.c.SetParam(p)
 	switch {
-	case r.ours() || r.quiet:
+	case r.ours() || r.quiet || r.adopts && r.s.dx == nil: // what the client does not know it is told at the end
 		return false
 	case !r.adopts:
 		r.s.params = r.c.Params()
