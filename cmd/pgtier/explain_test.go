@@ -34,6 +34,8 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 		"one never kept":      {[]string{"--config", caches, "--database", "app", "SELECT nextval('s')"}, 0, []string{"cache        not kept ("}},
 		"a shard": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"shards       s", "(one: key orders.user_id)",
 			"cache        not kept (answers of sharded databases are not kept: the cache follows the changes of one server)"}},
+		"a shard that nobody knows yet": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1"}, 0,
+			[]string{"shards       one (by its parameters; give them behind the statement)"}},
 		"all shards": {[]string{"--config", sharded, "--database", "app", "SELECT count(*), max(id) FROM orders ORDER BY 1 LIMIT 3"}, 0,
 			[]string{"shards       s0, s1 (scatter: partial aggregates of all shards)", "sends        SELECT count(*), max(id) FROM orders", "merge        2 aggregates and keys of groups made of parts, in order, limited"}},
 		"no shard":        {[]string{"--config", sharded, "--database", "app", "SELECT count(*) + 1 FROM orders"}, 0, []string{"shards       none (refused with 0A000: expression over aggregates", "hint         Return the aggregates"}},

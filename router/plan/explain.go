@@ -11,13 +11,13 @@ import (
 // Fact is one line of an explanation: what was asked, the answer, and why; Reason may be "".
 type Fact struct{ Item, Value, Reason string }
 
-// Explain says which shards a text goes to with these parameters, given as text, and what makes one answer of theirs. nil stands for parameters that are
-// not known.
+// Explain says which shards a text goes to with these parameters, given as text, and what makes one answer of theirs. None stands for parameters that
+// are not known.
 func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fact {
 	if len(st.Commands) == 0 && !st.Unparsed {
 		return nil
 	}
-	values := Values{SQL: sql, Known: params != nil}
+	values := Values{SQL: sql, Known: len(params) > 0}
 	for _, p := range params {
 		values.Params = append(values.Params, Param{Value: []byte(p)})
 	}
