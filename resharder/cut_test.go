@@ -3,11 +3,14 @@ package resharder
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"pgtier/router/shard"
 )
 
 func (r *rig) pgx(name string, server int) *pgx.Conn {
@@ -168,4 +171,52 @@ func TestWritesThatWaitForAReferenceTableAreNotLost(t *testing.T) {
 	}
 	r.cancel()
 	r.leftovers()
+}
+
+// TestAWishDuringARollbackComesBehindIt has people want something else while a rollback cannot come through.
+func TestAWishDuringARollbackComesBehindIt(t *testing.T) {
+	for _, c := range []struct {
+		wish Wish
+		back bool // all is rolled back in the end
+	}{{WishVerify, true}, {WishCutover, false}} {
+		t.Run(string(c.wish), func(t *testing.T) {
+			r := newRig(t, servers.Cluster(t), 1)
+			r.start(Goal{Add: "s1"})
+			r.carry()
+			r.untilFollowing()
+			before := r.cutover()
+			first := before.Moves[0].Groups[0].Spans
+			id := 0
+			for ; !slices.ContainsFunc(first, func(s shard.Span) bool { return s.First <= r.bucket(id) && r.bucket(id) <= s.Last }); id++ {
+			}
+			writer := r.link("s1")
+			r.try(writer.run(r.ctx(), "BEGIN"))
+			r.try(writer.run(r.ctx(), fmt.Sprintf("UPDATE public.accounts SET note = 'open' WHERE id = %d", id)))
+			r.ask(WishRollback)
+			misses := func(more int) {
+				t.Helper()
+				from := r.job().Progress.Misses
+				r.until("attempts are taken back", func(j *Job) bool { return j.Progress.Misses >= from+more })
+			}
+			misses(1)
+			r.ask(c.wish)
+			misses(2) // so that the mover has heard of it
+			r.try(writer.run(r.ctx(), "COMMIT"))
+			after := r.until("both wishes have come true", func(j *Job) bool {
+				return j.Answered() && j.Progress.Doing == "" && (j.Wish == WishStart && j.Progress.GroupsDone == 0 || j.Wish == WishCutover && j.Progress.GroupsDone == j.Progress.Groups)
+			})
+			if (after.Progress.GroupsDone == 0) != c.back {
+				t.Errorf("%d of %d groups are cut over", after.Progress.GroupsDone, after.Progress.Groups)
+			}
+			if c.wish == WishVerify && !after.Progress.Verified.After(*before.Progress.Verified) {
+				t.Error("rows were not compared")
+			}
+			if after.Wish == WishCutover {
+				r.ask(WishRollback)
+				r.until("all is rolled back", func(j *Job) bool { return j.Wish == WishStart && j.Progress.GroupsDone == 0 })
+			}
+			r.cancel()
+			r.leftovers()
+		})
+	}
 }

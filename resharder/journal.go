@@ -239,6 +239,9 @@ WHERE database = %s AND number = %d AND step = %s RETURNING number`, literal(str
 	return job, nil
 }
 
+// Answered reports whether the mover has counted the groups of Progress since it heard of the last wish. Before, it may cut over or roll back still for the one before.
+func (job *Job) Answered() bool { return job.Progress.Asked == job.asked }
+
 // groups is how many groups of buckets the job has.
 func (job *Job) groups() (n int) {
 	for i := range job.Moves {

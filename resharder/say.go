@@ -174,7 +174,7 @@ func (m *mover) count(s *standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known := m.note.Moves
-	m.note.Moves, m.note.Groups, m.note.GroupsDone = nil, 0, 0
+	m.note.Moves, m.note.Groups, m.note.GroupsDone, m.note.Asked = nil, 0, 0, m.job.asked
 	for i := range m.job.Moves {
 		move := &m.job.Moves[i]
 		p := MoveProgress{}

@@ -202,9 +202,11 @@ func (m *mover) rollback(ctx context.Context, s *standing) error {
 	if err := m.far(ctx, false); err != nil {
 		return err
 	}
-	m.job.Auto = false
-	if err := m.fulfil(ctx, WishStart); err != nil {
-		return err
+	if m.job.Wish == WishRollback { // else people want something besides by now, which comes next
+		m.job.Auto = false
+		if err := m.fulfil(ctx, WishStart); err != nil {
+			return err
+		}
 	}
 	return m.at(ctx, "rolled back")
 }

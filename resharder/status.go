@@ -17,6 +17,8 @@ type Progress struct {
 	// Groups of buckets in all moves, and those that the targets own.
 	Groups     int `json:"groups"`
 	GroupsDone int `json:"groups_done"`
+	// Asked is how often people had asked for something when the mover counted the groups last.
+	Asked int64 `json:"asked,omitempty"`
 	// Verified is when both sides were found equal last, since the copy.
 	Verified *time.Time `json:"verified,omitempty"`
 	// Cuts are those that were granted, rollbacks too.

@@ -268,7 +268,9 @@ func cutOver(s *resharder.Status) bool {
 }
 
 func (r *reshardRun) cutover(ctx context.Context) error {
-	err := r.wish(ctx, resharder.WishCutover, func(s *resharder.Status) bool { return s.Step == resharder.StepFollow && cutOver(s) }, saidCutOver)
+	err := r.wish(ctx, resharder.WishCutover, func(s *resharder.Status) bool {
+		return s.Step == resharder.StepFollow && cutOver(s) && s.Answered() && s.Wish != resharder.WishRollback
+	}, saidCutOver)
 	if err == nil {
 		if s, err := r.control.Status(ctx); err == nil {
 			r.printHeld(s)
@@ -278,9 +280,16 @@ func (r *reshardRun) cutover(ctx context.Context) error {
 }
 
 func (r *reshardRun) rollback(ctx context.Context) error {
-	return r.wish(ctx, resharder.WishRollback, func(s *resharder.Status) bool {
-		return (s.Step == resharder.StepFollow || s.Step == resharder.StepCopy) && s.Progress.Groups > 0 && s.Progress.GroupsDone == 0 && s.Wish != resharder.WishCutover
-	}, "the old owners serve; changes follow as before the cutover")
+	return r.wish(ctx, resharder.WishRollback, rolledBack, "the old owners serve; changes follow as before the cutover")
+}
+
+// rolledBack reports whether the old owners serve all groups, and go on to. That no group is cut over is not enough: what the mover said last may be older than its last cut, and a
+// cutover that is under way goes on until the mover hears of another wish. While rows are copied nothing is cut over.
+func rolledBack(s *resharder.Status) bool {
+	if s.Progress.Groups == 0 || s.Progress.GroupsDone > 0 || s.Auto || s.Wish == resharder.WishCutover {
+		return false
+	}
+	return s.Step == resharder.StepCopy || s.Step == resharder.StepFollow && s.Wish != resharder.WishRollback && s.Answered()
 }
 
 func (r *reshardRun) finish(ctx context.Context) error {

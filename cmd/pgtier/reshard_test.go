@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"strings"
@@ -132,6 +133,73 @@ func TestReshardCommandsCarryAJobThemselvesWhereNobodyServes(t *testing.T) {
 	if rows != 500 {
 		t.Errorf("there are %d users", rows)
 	}
+}
+
+// TestRollbackIsDoneWhenTheMoverHasHeardOfIt asks for a rollback while the first group is granted to its new owner and the journal does not have that yet.
+func TestRollbackIsDoneWhenTheMoverHasHeardOfIt(t *testing.T) {
+	r := newReshardRig(t)
+	s := startServe(t, serveFlags{config: r.file}, "app")
+	conn := asRole(t, s.url)
+	if _, err := conn.Exec(t.Context(), "SELECT FROM users"); err != nil { // the map is there
+		t.Fatal(err)
+	}
+	conn.Close(t.Context())
+	s.signals <- syscall.SIGTERM
+	s.end(t)
+	r.widen()
+	r.untilPossible()
+	command, err := newReshardRun(reshardFlags{config: r.file, database: "app"}, io.Discard, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer command.close()
+	granted, goOn := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(granted) })
+	config := command.config
+	config.Point = func(ctx context.Context, name string) error {
+		if name == "committed" {
+			once()
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var carrying sync.WaitGroup
+	defer carrying.Wait()
+	defer stop()
+	carrying.Go(func() { resharder.Run(ctx, config) }) // ends by stop
+	r.run(0, "start", "--to", "s0,s1,s2")
+	ask := func(wish resharder.Wish) {
+		t.Helper()
+		if _, err := command.control.Journal().Ask(t.Context(), wish, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(resharder.WishCutover)
+	select {
+	case <-granted:
+	case <-time.After(3 * time.Minute):
+		t.Fatal("no group is granted")
+	}
+	ask(resharder.WishRollback)
+	status, err := command.control.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rolledBack(status) {
+		t.Error("rollback is done, and a group has its new owner")
+	}
+	close(goOn)
+	says(t, r.run(0, "rollback"), "the old owners serve")
+	for i, s := range r.cluster.Shards[1:] {
+		if got := pgtest.Value(t, s.Manager, r.names[1+i], "SELECT string_agg(granted::text, ' ') FROM pgtier.move"); got != "{}" {
+			t.Errorf("after the rollback s%d owns groups %s", 1+i, got)
+		}
+	}
+	says(t, r.run(0, "cancel"), "everything is taken back")
 }
 
 // asRole connects as the servers' own role.
