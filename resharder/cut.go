@@ -141,17 +141,17 @@ func (c *crossing) gate(ctx context.Context) error {
 	if !c.stream.Status().Attached {
 		return &miss{fmt.Errorf("the stream to %s is not attached", c.to)}
 	}
-	began := time.Now()
 	limited, stop := context.WithTimeout(ctx, awaitLimit)
 	defer stop()
-	if err := c.stream.Barrier(limited); err != nil {
+	took, err := c.stream.Lag(limited)
+	if err != nil {
 		return &miss{fmt.Errorf("the stream to %s: %w", c.to, err)}
 	}
-	if took := time.Since(began); took > c.c.lagLimit() {
+	if took > c.c.lagLimit() {
 		return &miss{fmt.Errorf("the stream to %s is %s behind, more than %s", c.to, took.Round(time.Millisecond), c.c.lagLimit())}
 	}
 	old := ""
-	err := c.links[c.from].Query(ctx, c.writing(oldWriter), func(fields [][]byte) error {
+	err = c.links[c.from].Query(ctx, c.writing(oldWriter), func(fields [][]byte) error {
 		old = string(fields[0])
 		return nil
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/router/shard"
 )
@@ -219,4 +220,21 @@ func TestAWishDuringARollbackComesBehindIt(t *testing.T) {
 			r.leftovers()
 		})
 	}
+}
+
+// TestSlowLoginsAreNoLag has every login take longer than a stream may be behind when a group is cut over.
+func TestSlowLoginsAreNoLag(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 1)
+	for name, dial := range r.config.Servers.Shards {
+		r.config.Servers.Shards[name] = func(ctx context.Context, parameters map[string]string) (*pgconn.PgConn, error) {
+			time.Sleep(r.config.lagLimit() + 50*time.Millisecond)
+			return dial(ctx, parameters)
+		}
+	}
+	r.start(Goal{Add: "s1"})
+	r.carry()
+	r.untilFollowing()
+	r.cutover()
+	r.finish()
+	r.leftovers()
 }

@@ -101,25 +101,35 @@ func (a *Applier) Await(ctx context.Context, marker string) error {
 
 // Barrier returns nil when all that was committed at the source before the call is committed at the target. It emits markers until one arrives.
 func (a *Applier) Barrier(ctx context.Context) error {
+	_, err := a.Lag(ctx)
+	return err
+}
+
+// Lag is Barrier, and returns how long the marker that arrived was under way: from before it was written at the source until it was on the target's disk. What it takes to log in to the
+// source for that is no lag.
+func (a *Applier) Lag(ctx context.Context) (time.Duration, error) {
 	for {
-		err := a.barrier(ctx)
+		took, err := a.lag(ctx)
 		if err != ErrDetached { //nolint:errorlint // Await returns it as it is
-			return err
+			return took, err
 		}
 	}
 }
 
-func (a *Applier) barrier(ctx context.Context) error {
+func (a *Applier) lag(ctx context.Context) (time.Duration, error) {
 	conn, err := a.config.Source.connect(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer hangUp(conn)
-	marker := NewMarker()
+	marker, began := NewMarker(), time.Now()
 	if err := Emit(ctx, conn, marker); err != nil {
-		return err
+		return 0, err
 	}
-	return a.Await(ctx, marker)
+	if err := a.Await(ctx, marker); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
 }
 
 // wake tells all who wait that something has changed. mu must be held.
