@@ -185,7 +185,7 @@ func (c *client) connected(ctx context.Context) bool {
 	began := time.Now()
 	if c.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		c.conn = nil
-		if code := stateOf(err); c.stopped() || c.breaks && (c.proxy.fell(began) || code != "" && passing(code)) {
+		if code := stateOf(err); c.stopped() || c.breaks && (c.proxy.away(began) || code != "" && passing(code)) {
 			time.Sleep(20 * time.Millisecond)
 			return false
 		}

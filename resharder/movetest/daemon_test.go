@@ -29,7 +29,15 @@ type daemon struct {
 
 	mu     sync.Mutex
 	killed time.Time // guarded by mu; when that was last
+	up     time.Time // guarded by mu; since when it is known to listen again
 	down   bool      // guarded by mu
+}
+
+// away reports whether the daemon was down at any moment since, or may have been: who has tried to connect to it since may have been refused.
+func (d *daemon) away(since time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.down || d.up.After(since)
 }
 
 // fell reports whether the daemon is down, or has been killed since.
@@ -44,6 +52,8 @@ func (d *daemon) mark(down bool) {
 	defer d.mu.Unlock()
 	if d.down = down; down {
 		d.killed = time.Now()
+	} else {
+		d.up = time.Now()
 	}
 }
 
