@@ -24,13 +24,16 @@ type load struct {
 	// fixed
 	t       testing.TB
 	r       *rig
-	breaks  bool // proxies and servers are killed
+	breaks  bool            // proxies and servers are killed
+	ctx     context.Context // of all operations
+	cancel  context.CancelFunc
 	stop    chan struct{}
 	began   time.Time
 	work    sync.WaitGroup
 	regs    *registers
 	account [accounts]counter // of what is added to accounts.n
 	done    atomic.Int64      // operations that were acknowledged
+	heard   atomic.Int64      // the last of them, by now
 
 	mu     sync.Mutex
 	tokens map[string]map[string]bool // guarded by mu, as what follows; table → name of a row that was written → whether that was acknowledged
@@ -45,8 +48,15 @@ type load struct {
 type counter struct{ started, acked atomic.Int64 }
 
 func newLoad(r *rig, breaks bool) *load {
-	l := &load{t: r.t, r: r, breaks: breaks, stop: make(chan struct{}), began: time.Now(), regs: &registers{}, tokens: map[string]map[string]bool{}, ids: map[string]bool{}, seqs: map[string]bool{}, errors: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{ctx: ctx, cancel: cancel, t: r.t, r: r, breaks: breaks, stop: make(chan struct{}), began: time.Now(), regs: &registers{}, tokens: map[string]map[string]bool{}, ids: map[string]bool{}, seqs: map[string]bool{}, errors: map[string]int{}}
+	r.t.also(l.state)
 	return l
+}
+
+// state is how far clients are.
+func (l *load) state() string {
+	return fmt.Sprintf("clients: %d operations acknowledged in %.1f s, the last %.1f s ago", l.done.Load(), time.Since(l.began).Seconds(), time.Duration(l.now()-l.heard.Load()).Seconds())
 }
 
 // start has clients work through every proxy, until end.
@@ -77,21 +87,25 @@ func (l *load) stopped() bool {
 	}
 }
 
-// end stops the clients.
+// end stops the clients. Those of a test that has failed are not waited for until they have what they wait for.
 func (l *load) end() {
+	if l.t.Failed() {
+		l.cancel()
+	}
 	l.mu.Lock()
 	if !l.stopped() {
 		close(l.stop)
 	}
 	l.mu.Unlock()
 	l.work.Wait()
+	l.cancel()
 }
 
 // more waits until so many more operations were acknowledged.
 func (l *load) more(n int64) {
 	l.t.Helper()
 	from := l.done.Load()
-	eventually(l.t, patience, func() string {
+	eventually(l.t, l.r.patience, func() string {
 		if done := l.done.Load() - from; done < n {
 			return fmt.Sprintf("%d operations of %d", done, n)
 		}
@@ -101,6 +115,9 @@ func (l *load) more(n int64) {
 
 // wrong says that a client was told something wrong. Not more often than people read.
 func (l *load) wrong(format string, args ...any) {
+	if l.ctx.Err() != nil {
+		return
+	}
 	l.mu.Lock()
 	l.failed++
 	n := l.failed
@@ -214,6 +231,7 @@ func passing(code string) bool {
 func (c *client) judge(what string, err error, conflicts bool) fate {
 	if err == nil {
 		c.done.Add(1)
+		c.heard.Store(c.now())
 		return happened
 	}
 	code := stateOf(err)
@@ -245,7 +263,7 @@ func (c *client) judge(what string, err error, conflicts bool) fate {
 
 // bank does one thing that an application does.
 func (c *client) bank() {
-	ctx, stop := context.WithTimeout(context.Background(), operationLimit)
+	ctx, stop := context.WithTimeout(c.ctx, operationLimit)
 	defer stop()
 	if !c.connected(ctx) {
 		return

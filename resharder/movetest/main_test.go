@@ -2,6 +2,7 @@ package movetest
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -63,9 +64,11 @@ func number(t testing.TB, name string, otherwise int64) int64 {
 }
 
 // randomly is a source of random choices that PGTIER_MOVES_SEED repeats.
-func randomly(t testing.TB) func() *rand.Rand {
-	seed := number(t, "PGTIER_MOVES_SEED", time.Now().UnixNano()%1_000_000_000)
-	t.Logf("PGTIER_MOVES_SEED=%d", seed)
+func (r *rig) randomly() func() *rand.Rand {
+	seed := number(r.t, "PGTIER_MOVES_SEED", time.Now().UnixNano()%1_000_000_000)
+	said := fmt.Sprintf("PGTIER_MOVES_SEED=%d", seed)
+	r.t.Log(said)
+	r.t.also(func() string { return said })
 	stream := uint64(0)
 	return func() *rand.Rand {
 		stream++

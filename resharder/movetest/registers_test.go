@@ -58,7 +58,7 @@ func (g *registers) note(f fate, key, client int, a access, out, began, ended in
 
 // register writes or reads a register or several.
 func (c *client) register() {
-	ctx, stop := context.WithTimeout(context.Background(), operationLimit)
+	ctx, stop := context.WithTimeout(c.ctx, operationLimit)
 	defer stop()
 	if !c.connected(ctx) {
 		return

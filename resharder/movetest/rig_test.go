@@ -40,18 +40,21 @@ INSERT INTO countries SELECT 'c' || i, 'name ' || i FROM generate_series(1, 20) 
 
 // rig is a database that has one shard and three more servers, and two proxies.
 type rig struct {
-	t       testing.TB
+	t       *witness
 	cluster *localpg.Cluster
 	names   []string // of the shards' databases
 	control string   // the control database, on the last server
 	file    string
 	proxies []*daemon
+	// patience bounds every wait for something that nobody breaks.
+	patience time.Duration
+	end      time.Time // of the test of kills at the latest
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{t: t}
+	r := &rig{t: &witness{TB: t, began: time.Now()}, patience: patience}
 	build(t)
-	r.cluster = pgtest.Start(t, localpg.Options{Shards: 4, Auth: "trust"})
+	r.cluster = pgtest.Start(r.t, localpg.Options{Shards: 4, Auth: "trust"})
 	for _, s := range r.cluster.Shards {
 		r.names = append(r.names, pgtest.Database(t, s.Manager))
 	}
@@ -68,7 +71,7 @@ func newRig(t testing.TB) *rig {
 			}
 		}
 	})
-	r.control = pgtest.Database(t, r.cluster.Shards[3].Manager)
+	r.control = pgtest.Database(t, r.controlServer())
 	pgtest.Exec(t, r.cluster.Shards[0].Manager, r.names[0], schemaSQL)
 	r.file = filepath.Join(t.TempDir(), "pgtier.yaml")
 	addresses := []string{pgtest.FreeAddress(t), pgtest.FreeAddress(t)}
@@ -77,7 +80,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r.configure(1)
 	for i, address := range addresses {
-		r.proxies = append(r.proxies, newDaemon(t, fmt.Sprintf("proxy %d", i), address, r.file))
+		r.proxies = append(r.proxies, newDaemon(r.t, fmt.Sprintf("proxy %d", i), address, r.file))
 	}
 	for _, d := range r.proxies {
 		r.try(d.start(r.ctx()))
@@ -85,6 +88,7 @@ func newRig(t testing.TB) *rig {
 		_, err := conn.Exec(r.ctx(), "SELECT") // the map is there
 		r.try(err)
 	}
+	r.t.also(r.report)
 	return r
 }
 
@@ -110,7 +114,7 @@ databases:
       reference: [countries]
       reshard: {groups: 2}
 `
-	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.cluster.Shards[3].Manager.URL(r.control, "", ""), strings.Join(list, ", "), buckets), 0o600))
+	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.controlURL(), strings.Join(list, ", "), buckets), 0o600))
 }
 
 // widen tells the proxies of all servers.
@@ -123,7 +127,7 @@ func (r *rig) widen() {
 }
 
 func (r *rig) ctx() context.Context {
-	ctx, stop := context.WithTimeout(context.Background(), patience)
+	ctx, stop := context.WithTimeout(context.Background(), r.patience)
 	r.t.Cleanup(stop)
 	return ctx
 }
@@ -170,7 +174,7 @@ func (r *rig) reshard(args ...string) string {
 // untilPossible waits until nothing is in the way of a goal.
 func (r *rig) untilPossible(goal ...string) {
 	r.t.Helper()
-	eventually(r.t, patience, func() string {
+	eventually(r.t, r.patience, func() string {
 		status, out := r.command(r.ctx(), append([]string{"reshard", "plan"}, goal...)...)
 		if status == 0 {
 			return ""

@@ -14,7 +14,7 @@ func TestRegistersHaveAnOrderThereAndBack(t *testing.T) {
 	}
 	r := newRig(t)
 	l := newLoad(r, false)
-	l.start(randomly(t), 2, 8)
+	l.start(r.randomly(), 2, 8)
 	l.more(100)
 	r.widen()
 	r.untilPossible("--to", "s1,s2")

@@ -14,7 +14,7 @@ func TestOneServerBecomesManyWhileClientsWork(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	l := newLoad(r, false)
-	random := randomly(t)
+	random := r.randomly()
 	l.start(random, 4, 4)
 	fenced := l.goPast(random())
 	l.more(100)
@@ -53,7 +53,7 @@ func TestOneServerBecomesManyWhileClientsWork(t *testing.T) {
 func (r *rig) spreads(members ...string) {
 	r.t.Helper()
 	for _, d := range r.proxies {
-		eventually(r.t, patience, func() string {
+		eventually(r.t, r.patience, func() string {
 			got, odd := r.shards(d)
 			if odd != "" {
 				return odd
@@ -78,7 +78,7 @@ func (r *rig) spreads(members ...string) {
 func (r *rig) owns(want map[string]string) {
 	r.t.Helper()
 	for _, d := range r.proxies {
-		eventually(r.t, patience, func() string {
+		eventually(r.t, r.patience, func() string {
 			got, odd := r.shards(d)
 			if odd == "" && !maps.Equal(got, want) {
 				odd = d.name + " shows other owners"
