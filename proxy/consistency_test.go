@@ -58,7 +58,7 @@ func violations(history []op, stale time.Duration) (found []string) {
 			continue
 		}
 		if o.level != router.Eventual && known && o.value < before.value {
-			found = append(found, fmt.Sprintf("%v is older than its own %v", o, before))
+			found = append(found, fmt.Sprintf("%v is older than its own %v%s", o, before, between(inOrder, before, o)))
 		}
 		limit := o.start
 		switch o.level {
@@ -72,6 +72,16 @@ func violations(history []op, stale time.Duration) (found []string) {
 		}
 	}
 	return found
+}
+
+// between tells what the session did from one op to another.
+func between(inOrder []op, from, to op) (told string) {
+	for _, o := range inOrder {
+		if o.session == to.session && o.start > from.start && o.start < to.start {
+			told += fmt.Sprintf("\n\tbetween them: %v", o)
+		}
+	}
+	return told
 }
 
 // newestAcknowledged returns a function that finds the highest write of a key that was acknowledged before a moment.

@@ -7,6 +7,7 @@ import (
 	"pgtier/proxy/cache"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
+	"pgtier/router"
 	"pgtier/router/balance"
 )
 
@@ -15,6 +16,7 @@ type pipedTo struct {
 	pool    *pool.Pool[*backend.Conn]
 	fleet   *fleet.Fleet // nil: the database has no replicas
 	replica string       // "" for the manager
+	level   router.Level // that the replica was chosen for
 	// replayed is what the replica has, at least.
 	replayed balance.LSN
 	before   time.Time // only a connection made before then is known to be to the server that was chosen; zero: any is
@@ -40,7 +42,7 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 		return to, false
 	}
 	s.aim.why = why
-	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, replayed: s.hosts[i].Replayed, before: v.Hosts[i].Asked}
+	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, level: s.aim.level, replayed: s.hosts[i].Replayed, before: v.Hosts[i].Asked}
 	if why == balance.Sticky {
 		to.before = s.seenAt
 	}
@@ -49,7 +51,7 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 
 // pipedGoes notes where the turn goes, once it does.
 func (s *Session) pipedGoes(to *pipedTo, e *entry) {
-	if e.fleet, e.replica = to.fleet, to.replica; to.fleet == nil {
+	if e.fleet, e.replica, e.level = to.fleet, to.replica, to.level; to.fleet == nil {
 		return
 	}
 	s.pool, s.tells = to.pool, false
@@ -72,7 +74,7 @@ func (s *Session) pipedSaw(e *entry) {
 	switch {
 	case !e.shown:
 	case e.replica != "":
-		s.seen, s.seenOn, s.seenAt = e.ticket, e.replica, s.env.Epoch.Add(time.Duration(e.answered))
+		s.saw(e.replica, e.level, e.ticket, s.env.Epoch.Add(time.Duration(e.answered)))
 	default:
 		s.ticket = e.ticket
 	}

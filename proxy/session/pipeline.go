@@ -16,6 +16,7 @@ import (
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 )
 
 // A pipeline is one server connection that reads of several clients share: their requests travel back to back, each with
@@ -91,6 +92,7 @@ type entry struct {
 	// Written before it is submitted, read by the pipeline.
 	fleet   *fleet.Fleet // nil: the database has no replicas
 	replica string       // that answers; "" for the manager
+	level   router.Level // that it was chosen for
 	own     [8]bool      // which of the first ParseComplete and CloseComplete are ours to drop
 	n       int          // of them
 	// Owned by the pipeline until the entry is done.

@@ -7,6 +7,7 @@ import (
 
 	"pgtier/parser"
 	"pgtier/proxy/fleet"
+	"pgtier/router"
 	"pgtier/router/catalog"
 )
 
@@ -165,7 +166,7 @@ func (s *Session) seeing(w *written) {
 	}
 	switch {
 	case s.replica != "":
-		s.seen, s.seenOn, s.seenAt = f.Now(), s.replica, time.Now()
+		s.saw(s.replica, s.inside, f.Now(), time.Now())
 	case w.any:
 		s.ticket = f.Committed()
 		s.at.Writes.note(w.tables, w.all, s.ticket)
@@ -173,4 +174,15 @@ func (s *Session) seeing(w *written) {
 		s.ticket = f.Now()
 	}
 	*w = written{}
+}
+
+// saw raises what the session must see from now on to what a replica has shown by the time of t, at. The replica was chosen for
+// level.
+func (s *Session) saw(replica string, level router.Level, t fleet.Ticket, at time.Time) {
+	if level == router.Eventual {
+		// It may be behind what the session has seen before, on another replica or, before a crash, on the same one. So whoever is
+		// asked next has to have that, this replica too.
+		s.ticket = max(s.ticket, s.seen)
+	}
+	s.seen, s.seenOn, s.seenAt = t, replica, at
 }
