@@ -1,15 +1,21 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/wire"
 	"pgtier/router"
 	"pgtier/router/balance"
 )
@@ -146,4 +152,117 @@ func TestAnEventualReadOfACrashedReplicaForgetsNothing(t *testing.T) {
 	c.fallsBack(t, p)
 	wantValue(t, reader, readEventual, "0")
 	wantValue(t, reader, readSession, "1")
+}
+
+// keeper is a TCP forwarder that keeps back what the server sends over the connection which brings a word, until it is let go:
+// beyond the end of the server, too.
+type keeper struct {
+	to, word string
+	answered chan struct{} // closed when there is something kept back
+	letGo    chan struct{} // closed by the test
+	once     sync.Once
+}
+
+// port starts it and returns the port to connect to.
+func (k *keeper) port(t testing.TB) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with the listener
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", k.to)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			var keeps atomic.Bool
+			go k.forth(in, out, &keeps) // ends with the client
+			go k.back(in, out, &keeps)  // ends with the server
+		}
+	}()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+func (k *keeper) forth(in, out net.Conn, keeps *atomic.Bool) {
+	defer out.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(buf)
+		if bytes.Contains(buf[:n], []byte(k.word)) {
+			keeps.Store(true)
+		}
+		if _, failed := out.Write(buf[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+func (k *keeper) back(in, out net.Conn, keeps *atomic.Bool) {
+	defer in.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := out.Read(buf)
+		if keeps.Load() {
+			k.once.Do(func() { close(k.answered) })
+			<-k.letGo
+		}
+		if _, failed := in.Write(buf[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+// TestALateAnswerSaysNothingOfNow: a replica's answer comes to the proxy after the replica has crashed and come back with an
+// older state. A connection that was made in between is to the older state, and must not be taken for the one before.
+func TestALateAnswerSaysNothingOfNow(t *testing.T) {
+	for way, piped := range map[string]bool{"by itself": false, "in a pipeline": true} {
+		t.Run(way, func(t *testing.T) {
+			c := newCrew(t, 1, nil)
+			pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+			k := &keeper{to: c.shard.Replicas[0].Address(), word: "kept back", answered: make(chan struct{}), letGo: make(chan struct{})}
+			port := k.port(t)
+			p := c.start(t, c.config(t, func(d *proxy.Database) {
+				d.Shards[0].Replicas[0].URL.Port, d.Reads.MaxLag = port, 0
+				d.Pool.Pipeline.Enabled, d.Pool.Pipeline.Slow = piped, time.Hour
+			}), proxy.WithEagerPipelines())
+			c.settle(t, p)
+			c.replayedTo(t)
+			var reader *rawClient
+			eventually(t, "the session has read from the replica", func() bool { // a pipeline takes who has heard of that
+				reader = p.rawDial(t, wire.Protocol30)
+				reader.write(t, wire.AppendQuery(nil, "SELECT 1"))
+				heard, _ := reader.told(limit)
+				return heard == "S:in_hot_standby=on T D:1 C Z"
+			})
+			mustValue(t, p.client(t), "UPDATE t SET v = 1")
+			if err := c.shard.CatchUp(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			ask := wire.AppendQuery(nil, "SELECT v FROM t /* kept back */")
+			if piped {
+				reader.travels(t, p)
+				reader.pipes(t, p, ask)
+			} else {
+				reader.write(t, ask)
+			}
+			select {
+			case <-k.answered:
+			case <-time.After(limit):
+				t.Fatal("the read did not go to the replica")
+			}
+			c.fallsBack(t, p)
+			eventually(t, "there is a connection to the older state", func() bool { return mustValue(t, p.client(t), readEventual) == "0" })
+			close(k.letGo)
+			reader.wantTold(t, "T D:1 C Z")
+			reader.write(t, wire.AppendQuery(nil, "SELECT v FROM t"))
+			reader.wantTold(t, "S:in_hot_standby=off T D:1 C Z")
+		})
+	}
 }

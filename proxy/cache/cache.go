@@ -85,7 +85,7 @@ type Answer struct {
 type Shown struct {
 	Ticket  uint64
 	Replica string
-	At      int64 // clock when it came
+	At      int64 // clock, from which on the replica had not crashed when it answered
 }
 
 // answerOverhead is about what Go and the Store need for one answer beside its bytes and key, in bytes.

@@ -19,7 +19,7 @@ type pipedTo struct {
 	level   router.Level // that the replica was chosen for
 	// replayed is what the replica has, at least.
 	replayed balance.LSN
-	before   time.Time // only a connection made before then is known to be to the server that was chosen; zero: any is
+	before   time.Time // of a replica, only a connection made before then is known to be to the server that was chosen
 }
 
 // pipedTarget chooses the server for the turn as acquire would, but waits for nothing: ok is false where that may be
@@ -42,10 +42,7 @@ func (s *Session) pipedTarget() (to pipedTo, ok bool) {
 		return to, false
 	}
 	s.aim.why = why
-	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, level: s.aim.level, replayed: s.hosts[i].Replayed, before: v.Hosts[i].Asked}
-	if why == balance.Sticky {
-		to.before = s.seenAt
-	}
+	to = pipedTo{pool: s.poolOf(s.hosts[i].Name), fleet: f, replica: s.hosts[i].Name, level: s.aim.level, replayed: s.hosts[i].Replayed, before: s.aliveSince(&v.Hosts[i], why)}
 	return to, true
 }
 
@@ -66,7 +63,7 @@ func (s *Session) pipedGoes(to *pipedTo, e *entry) {
 
 // shows is where a session stands that has seen the answer to e.
 func (e *entry) shows() cache.Shown {
-	return cache.Shown{Ticket: uint64(e.ticket), Replica: e.replica, At: e.answered}
+	return cache.Shown{Ticket: uint64(e.ticket), Replica: e.replica, At: e.began}
 }
 
 // pipedSaw raises what the session must see from now on to what the answer to e has shown.
@@ -74,7 +71,7 @@ func (s *Session) pipedSaw(e *entry) {
 	switch {
 	case !e.shown:
 	case e.replica != "":
-		s.saw(e.replica, e.level, e.ticket, s.env.Epoch.Add(time.Duration(e.answered)))
+		s.saw(e.replica, e.level, e.ticket, s.env.Epoch.Add(time.Duration(e.began)))
 	default:
 		s.ticket = e.ticket
 	}

@@ -204,7 +204,7 @@ func (l *pipeline) takes(s *Session, to *pipedTo, depth int, slow time.Duration)
 	if !l.open || l.c == nil || l.len() >= depth || l.bytes+maxPiped > maxUnderWay || !l.settings.Equal(s.settings) {
 		return false
 	}
-	if !to.before.IsZero() && !l.c.CreatedAt().Before(to.before) {
+	if to.replica != "" && !l.c.CreatedAt().Before(to.before) {
 		return false
 	}
 	if l.params != s.params {

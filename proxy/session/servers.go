@@ -31,6 +31,7 @@ type servers struct {
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
 	inside  router.Level                         // level that the replica was chosen for
+	chosen  time.Time                            // when it was; it has not crashed from then until its last answer
 	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
 	token   balance.LSN                          // what SHOW pgtier.lsn tells
@@ -94,8 +95,8 @@ const replicaWait = 500 * time.Millisecond
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	want.Limit = replicaWait
-	v := f.View()
-	s.hosts = f.Hosts(v, s.hosts, time.Now())
+	v, began := f.View(), time.Now()
+	s.hosts = f.Hosts(v, s.hosts, began)
 	for range s.hosts {
 		i, why := s.choose(f)
 		if why == balance.AllBehind {
@@ -116,7 +117,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		}
 		if err == nil {
 			s.pool, s.replica, s.fleet = p, name, f
-			s.aim.why, s.behind, s.inside = why, 0, s.aim.level
+			s.aim.why, s.behind, s.inside, s.chosen = why, 0, s.aim.level, began
 			s.keep.replayed = s.hosts[i].Replayed
 			f.Begin(name)
 			return c, nil
@@ -166,19 +167,16 @@ const proveWait = 2 * time.Second
 // it has shown, and what is known of it may be from before. A connection that was there when it said where it was proves
 // that it has not crashed since; a newer one has to ask.
 func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why balance.Why) bool {
-	need, since := host.Replayed, host.Asked
-	if why == balance.Sticky {
-		since = s.seenAt
-	}
-	if c.CreatedAt().Before(since) {
+	if c.CreatedAt().Before(s.aliveSince(host, why)) {
 		return true
 	}
+	need := host.Replayed
 	if why == balance.Sticky {
 		at, known := f.Position(s.seen)
 		if !known {
 			return false
 		}
-		need = at
+		need = max(need, at)
 	}
 	var at balance.LSN
 	c.SetUnnamed(nil)
@@ -191,6 +189,15 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 		}
 	})
 	return err == nil && at >= need
+}
+
+// aliveSince is when the server was alive in the state that it was chosen for: when it said where it is and, of one that is
+// chosen because the session has read there, also when it was asked then.
+func (s *Session) aliveSince(host *fleet.Host, why balance.Why) time.Time {
+	if why == balance.Sticky && s.seenAt.Before(host.Asked) {
+		return s.seenAt
+	}
+	return host.Asked
 }
 
 // choose returns the index in s.hosts of the replica for the turn, -1 if there is none.

@@ -50,7 +50,7 @@ type Session struct {
 	ticket          fleet.Ticket // what the manager showed or took last
 	seen            fleet.Ticket // what the replica seenOn showed last
 	seenOn          string
-	seenAt          time.Time   // when it did
+	seenAt          time.Time   // it has not crashed from then until it did; zero: that is not known
 	behind          int         // reads in a row for which every replica was behind
 	floor           balance.LSN // what pgtier.lsn asked for
 	floorDue        bool        // the manager is not known to show it

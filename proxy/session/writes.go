@@ -166,7 +166,11 @@ func (s *Session) seeing(w *written) {
 	}
 	switch {
 	case s.replica != "":
-		s.saw(s.replica, s.inside, f.Now(), time.Now())
+		alive := s.chosen
+		if s.server == nil || s.server.Spoiled() != "" {
+			alive = time.Time{} // it may have crashed before it answered anything
+		}
+		s.saw(s.replica, s.inside, f.Now(), alive)
 	case w.any:
 		s.ticket = f.Committed()
 		s.at.Writes.note(w.tables, w.all, s.ticket)
@@ -176,13 +180,13 @@ func (s *Session) seeing(w *written) {
 	*w = written{}
 }
 
-// saw raises what the session must see from now on to what a replica has shown by the time of t, at. The replica was chosen for
-// level.
-func (s *Session) saw(replica string, level router.Level, t fleet.Ticket, at time.Time) {
+// saw raises what the session must see from now on to what a replica has shown by the time of t. The replica was chosen for
+// level, and has not crashed between alive and its answer; zero: nothing is known of that.
+func (s *Session) saw(replica string, level router.Level, t fleet.Ticket, alive time.Time) {
 	if level == router.Eventual {
 		// It may be behind what the session has seen before, on another replica or, before a crash, on the same one. So whoever is
 		// asked next has to have that, this replica too.
 		s.ticket = max(s.ticket, s.seen)
 	}
-	s.seen, s.seenOn, s.seenAt = t, replica, at
+	s.seen, s.seenOn, s.seenAt = t, replica, alive
 }
