@@ -41,8 +41,6 @@ func (d *database) configureFleet(p *Proxy, part *part) {
 	}, d.log)
 	if part.lastFleet != nil {
 		f.Continue(part.lastFleet) // sessions and Writes hold its tickets
-	} else if d.conf.Load().Sharded() { // the shard may have won buckets that its replicas do not have yet
-		part.shared.Floor.Store(session.NewFloor(f))
 	}
 	part.lastFleet = f
 	ctx, stop := context.WithCancel(d.ctx)
@@ -51,7 +49,13 @@ func (d *database) configureFleet(p *Proxy, part *part) {
 		d.fleets.Go(func() { f.Run(ctx) })                // ends with ctx; close waits
 		d.fleets.Go(func() { p.follow(ctx, d, part, f) }) // ends with ctx; close waits
 	})
-	part.shared.Fleet.Store(f)
+	unwatched := part.shared.Fleet.Swap(f) == nil
+	if unwatched && d.conf.Load().Sharded() { // the shard may have won buckets that its replicas do not have yet
+		part.shared.Floor.Store(session.NewFloor(f))
+	}
+	if unwatched && d.served {
+		part.shared.Inherit(f)
+	}
 	if d.served {
 		part.startOnce()
 	}

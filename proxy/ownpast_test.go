@@ -266,3 +266,63 @@ func TestALateAnswerSaysNothingOfNow(t *testing.T) {
 		})
 	}
 }
+
+// TestReplicasThatAReloadBringsHaveTheirManagersPast: sessions have written and read while the database had no replica. One
+// that a reload brings, and that has not come as far, shows them nothing older.
+func TestReplicasThatAReloadBringsHaveTheirManagersPast(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	lags := func(d *proxy.Database) { d.Reads.MaxLag = 0 }
+	alone := func(d *proxy.Database) { lags(d); d.Shards[0].Replicas = nil }
+	replica := c.shard.Replicas[0]
+	for name, had := range map[string]bool{"the first": false, "one once more": true} {
+		t.Run(name, func(t *testing.T) {
+			p := c.start(t, c.config(t, alone))
+			reload := func(edit func(*proxy.Database)) {
+				t.Helper()
+				if err := p.Reload(c.config(t, edit)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if had {
+				reload(lags)
+				c.settle(t, p)
+				reload(alone)
+			}
+			if err := c.shard.CatchUp(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_pause()")
+			defer pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_resume()")
+			writer, reader, later := p.client(t), p.client(t), p.client(t)
+			fresh := mustValue(t, writer, "UPDATE t SET v = v + 1 RETURNING v")
+			wantValue(t, reader, "SELECT v FROM t", fresh)
+			reload(lags)
+			eventually(t, "the replica serves an eventual read", func() bool { return mustValue(t, p.client(t), readEventual) != fresh })
+			wantValue(t, writer, readSession, fresh)
+			wantValue(t, reader, readSession, fresh)
+			wantValue(t, later, readStrong, fresh)
+		})
+	}
+}
+
+// TestATransactionThatAReloadFindsOpenIsNoted: it wrote while the database had no replica, and commits when it has one.
+func TestATransactionThatAReloadFindsOpenIsNoted(t *testing.T) {
+	c := newCrew(t, 1, nil)
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
+	lags := func(d *proxy.Database) { d.Reads.MaxLag = 0 }
+	p := c.start(t, c.config(t, func(d *proxy.Database) { lags(d); d.Shards[0].Replicas = nil }))
+	mustValue(t, p.client(t), "DO 'BEGIN END'") // the catalog is read: until it is, reads count as writes
+	open := p.client(t)
+	mustValue(t, open, "BEGIN")
+	mustValue(t, open, "UPDATE t SET v = 1")
+	if err := p.Reload(c.config(t, lags)); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE beside ()") // flushes what the open transaction has written
+	c.settle(t, p)
+	p.readsOnReplica(t, "0")
+	pgtest.Exec(t, c.shard.Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	mustValue(t, open, "COMMIT")
+	wantValue(t, p.client(t), readStrong, "1")
+}

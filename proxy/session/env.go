@@ -91,6 +91,7 @@ type Database struct {
 	Floor atomic.Pointer[Floor]
 	// Writes remembers what was written when.
 	Writes     Writes
+	unwatched  atomic.Uint64 // ticket of all that was written and read while Fleet was nil
 	turns      atomic.Uint64 // choices between replicas
 	distrust   atomic.Int32  // size of distrustOf, about
 	distrustOf sync.Map      // statements that a replica has refused as writes

@@ -179,7 +179,7 @@ func (s *Session) learnToken() *wire.Error {
 		if f == nil {
 			return nil
 		}
-		at, known := f.Position(max(s.ticket, s.seen))
+		at, known := f.Position(max(s.past(), s.seen))
 		now := time.Now()
 		var e *wire.Error
 		switch {

@@ -250,7 +250,7 @@ func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
 
 // needed is the position that a replica must have replayed for the turn; not known yet means the manager.
 func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
-	ticket := s.ticket
+	ticket := s.past()
 	if s.aim.level == router.Strong {
 		ticket = max(ticket, s.written())
 	}

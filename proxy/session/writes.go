@@ -75,6 +75,8 @@ type written struct {
 	tables []string
 	all    bool
 	any    bool
+	// unnoted: something ran while there was no Fleet, so the rest does not tell of it. There may be one when it commits.
+	unnoted bool
 }
 
 // note adds what one statement may change.
@@ -109,18 +111,33 @@ func (d *Database) Wrote(tables []string, all bool) {
 	}
 }
 
+// Inherit makes what sessions wrote and read until now bind their reads: there was no Fleet, so nobody has drawn tickets for it.
+// f is the Fleet by now and does not run yet. Whoever has found none had the server's answer by then.
+func (d *Database) Inherit(f *fleet.Fleet) {
+	t := f.Now()
+	d.unwatched.Store(uint64(t))
+	d.Writes.note(nil, true, t)
+}
+
+// past is the ticket of what the manager has shown the session or taken from it.
+func (s *Session) past() fleet.Ticket { return max(s.ticket, fleet.Ticket(s.at.unwatched.Load())) }
+
 // noteWrites follows what a statement may change.
 func (s *Session) noteWrites(st *parser.Statement) {
-	if s.at.Fleet.Load() != nil || s.wide != nil {
-		s.txn.wrote.note(s.db.Hazards, st)
+	if s.at.Fleet.Load() == nil && s.wide == nil {
+		s.txn.wrote.unnoted = true
+		return
 	}
+	s.txn.wrote.note(s.db.Hazards, st)
 }
 
 // mayWriteAll notes that what runs is not known.
 func (s *Session) mayWriteAll() {
-	if s.at.Fleet.Load() != nil {
-		s.txn.wrote.all, s.txn.wrote.any = true, true
+	if s.at.Fleet.Load() == nil {
+		s.txn.wrote.unnoted = true
+		return
 	}
+	s.txn.wrote.all, s.txn.wrote.any = true, true
 }
 
 // acknowledged makes known to others what the client hears is committed before the turn is over. It may also do so for
@@ -171,9 +188,9 @@ func (s *Session) seeing(w *written) {
 			alive = time.Time{} // it may have crashed before it answered anything
 		}
 		s.saw(s.replica, s.inside, f.Now(), alive)
-	case w.any:
+	case w.any || w.unnoted:
 		s.ticket = f.Committed()
-		s.at.Writes.note(w.tables, w.all, s.ticket)
+		s.at.Writes.note(w.tables, w.all || w.unnoted, s.ticket)
 	default:
 		s.ticket = f.Now()
 	}
