@@ -155,7 +155,8 @@ func (f *feed) Changed(c *follow.Commit) {
 // Resumed implements follow.Sink.
 func (f *feed) Resumed(t *follow.Tables) {
 	f.tables.Store(t)
-	f.k.cache.Flush() // of tables that were not followed until now
+	f.d.shared.Wrote(nil, true) // what nobody told is visible on the manager, and may not be on replicas whose answers are to be kept
+	f.k.cache.Flush()           // of tables that were not followed until now
 	f.k.cache.StandAside(cache.Unfollowed, false)
 }
 
