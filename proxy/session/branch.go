@@ -27,7 +27,7 @@ type branch struct {
 	replica string
 	fleet   *fleet.Fleet
 	inside  router.Level
-	chosen  time.Time
+	lentAt  time.Time
 
 	in     wire.Input
 	tx     byte        // as of the last ReadyForQuery
@@ -58,7 +58,7 @@ type field struct {
 
 // suspend takes the session's server connection over into a branch.
 func (s *Session) suspend(index int) *branch {
-	b := &branch{of: s, index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, chosen: s.chosen, tx: s.tx}
+	b := &branch{of: s, index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, lentAt: s.lentAt, tx: s.tx}
 	s.mu.Lock()
 	b.c, s.server = s.server, nil
 	s.branches = append(s.branches, b)
@@ -70,7 +70,7 @@ func (s *Session) suspend(index int) *branch {
 // resume gives a branch's connection back to the session, for all that works on the one that it has leased.
 func (s *Session) resume(b *branch) {
 	s.moveTo(b.db)
-	s.pool, s.replica, s.fleet, s.inside, s.chosen, s.tx = b.pool, b.replica, b.fleet, b.inside, b.chosen, b.tx
+	s.pool, s.replica, s.fleet, s.inside, s.lentAt, s.tx = b.pool, b.replica, b.fleet, b.inside, b.lentAt, b.tx
 	s.mu.Lock()
 	s.server, s.lentBy = b.c, b.pool
 	for i, other := range s.branches {

@@ -31,7 +31,7 @@ type servers struct {
 	pool    *pool.Pool[*backend.Conn]            // that the leased connection belongs to
 	replica string                               // name of the replica that it is a connection of; "" for the manager
 	inside  router.Level                         // level that the replica was chosen for
-	chosen  time.Time                            // when it was; it has not crashed from then until its last answer
+	lentAt  time.Time                            // when the connection was; the replica has not crashed from then until its last answer
 	fleet   *fleet.Fleet                         // that the replica was chosen of
 	hosts   []balance.Host                       // reused
 	token   balance.LSN                          // what SHOW pgtier.lsn tells
@@ -95,8 +95,8 @@ const replicaWait = 500 * time.Millisecond
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
 	want.Limit = replicaWait
-	v, began := f.View(), time.Now()
-	s.hosts = f.Hosts(v, s.hosts, began)
+	v := f.View()
+	s.hosts = f.Hosts(v, s.hosts, time.Now())
 	for range s.hosts {
 		i, why := s.choose(f)
 		if why == balance.AllBehind {
@@ -117,7 +117,7 @@ func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		}
 		if err == nil {
 			s.pool, s.replica, s.fleet = p, name, f
-			s.aim.why, s.behind, s.inside, s.chosen = why, 0, s.aim.level, began
+			s.aim.why, s.behind, s.inside, s.lentAt = why, 0, s.aim.level, time.Now()
 			s.keep.replayed = s.hosts[i].Replayed
 			f.Begin(name)
 			return c, nil
@@ -171,7 +171,7 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 		return true
 	}
 	need := host.Replayed
-	if why == balance.Sticky {
+	if why == balance.Sticky && !c.CreatedAt().Before(s.seenAt) {
 		at, known := f.Position(s.seen)
 		if !known {
 			return false

@@ -183,7 +183,7 @@ func (s *Session) seeing(w *written) {
 	}
 	switch {
 	case s.replica != "":
-		alive := s.chosen
+		alive := s.lentAt
 		if s.server == nil || s.server.Spoiled() != "" {
 			alive = time.Time{} // it may have crashed before it answered anything
 		}
