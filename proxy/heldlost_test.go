@@ -346,6 +346,44 @@ func TestSettingsThatAServerRefuses(t *testing.T) {
 	}
 }
 
+// TestReadsOutliveConnections cuts connections as they bring a read. It has changed nothing, so it goes to another, also where
+// the connection was only made ready for it, and where connections go on being lost for a moment.
+func TestReadsOutliveConnections(t *testing.T) {
+	forwarder := &tripwire{word: "/* cut here */"}
+	forwarder.tripped.Store(true)
+	_, p := settledCrew(t, 1, "", func(d *proxy.Database) {
+		_, forwarder.to = d.Shards[0].Manager.Address()
+		d.Shards[0].Manager.Port = forwarder.port(t)
+	})
+	for name, tc := range map[string]struct {
+		before, sql string
+		lasts       time.Duration
+	}{
+		"a connection":                    {"SELECT 1", "SELECT 42 /* cut here */", 0},
+		"those of a moment":               {"SELECT 1", "SELECT 42 /* cut here */", 150 * time.Millisecond},
+		"one that EXECUTE makes ready":    {"PREPARE r AS SELECT 42 /* cut here */", "EXECUTE r", 0},
+		"those that EXECUTE makes ready":  {"PREPARE r AS SELECT 42 /* and on */ /* cut here */", "EXECUTE r", 150 * time.Millisecond},
+		"one that a held BEGIN goes to":   {"BEGIN", "SELECT 42 /* cut here */", 0},
+		"those that a held BEGIN goes to": {"BEGIN", "SELECT 42 /* cut here */", 150 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, other := p.client(t), p.client(t)
+			mustValue(t, c, "SET pgtier.consistency = 'manager'")
+			mustValue(t, c, tc.before)
+			end := hold(t, other) // the connection on which r was prepared
+			defer end()
+			forwarder.lasts.Store(int64(tc.lasts))
+			forwarder.tripped.Store(false)
+			if got := mustValue(t, c, tc.sql); got != "42" {
+				t.Errorf("got %q", got)
+			}
+			if !forwarder.tripped.Load() {
+				t.Error("no connection was cut: the test proves nothing")
+			}
+		})
+	}
+}
+
 // TestHeldBeginAndItsEndAhead sends a transaction's statement and its COMMIT at once while there is no connection. What comes behind the
 // COMMIT must not be refused as if the transaction were still there.
 func TestHeldBeginAndItsEndAhead(t *testing.T) {

@@ -21,6 +21,8 @@ type tripwire struct {
 	to, word string
 	instead  string // if not empty, as long as word: the connection is not cut, the server gets this in word's place
 	shut     time.Duration
+	lasts    atomic.Int64 // nanoseconds: for so long after the first it cuts others that bring the word
+	cuts     atomic.Int64 // until then, in nanoseconds since 1970
 	tripped  atomic.Bool
 	opens    atomic.Int64 // when, in nanoseconds since 1970
 }
@@ -63,7 +65,12 @@ func (w *tripwire) watch(in, out net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := in.Read(buf)
-		if bytes.Contains(buf[:n], []byte(w.word)) && w.tripped.CompareAndSwap(false, true) {
+		brings := bytes.Contains(buf[:n], []byte(w.word))
+		if brings && time.Now().UnixNano() < w.cuts.Load() {
+			return
+		}
+		if brings && w.tripped.CompareAndSwap(false, true) {
+			w.cuts.Store(time.Now().UnixNano() + w.lasts.Load())
 			if w.instead == "" {
 				w.opens.Store(time.Now().Add(w.shut).UnixNano())
 				return

@@ -2,6 +2,8 @@ package session
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -17,6 +19,25 @@ import (
 
 // maxTries bounds how often a turn is sent.
 const maxTries = 4
+
+// pauses are before the third try and the fourth: the processes of a server that was killed outlive it for a moment, and
+// each would lose the statement once more.
+var pauses = [maxTries + 1]time.Duration{2: 50 * time.Millisecond, 3: 200 * time.Millisecond}
+
+// pause waits before a turn that was tried so often is tried again. A refusal ends the turn instead.
+func (s *Session) pause(tries int) (refusal *wire.Error) {
+	if tries >= len(pauses) || pauses[tries] == 0 {
+		return nil
+	}
+	ctx, done := s.stoppable(time.Now().Add(pauses[tries]))
+	defer done()
+	s.enter(StateWaiting)
+	if !s.killedNow() {
+		<-ctx.Done()
+	}
+	errors.As(context.Cause(ctx), &refusal)
+	return refusal
+}
 
 // repeatable reports whether the turn may be sent again if its server fails: all of it is proved to read only or is only
 // prepared, and nothing in it names what an answer has made true.

@@ -146,6 +146,9 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 		if !again {
 			return true, ok
 		}
+		if refusal := s.pause(tries); refusal != nil {
+			return true, s.refuseAll(refusal)
+		}
 	}
 }
 
@@ -162,7 +165,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	}
 	if !c.HasPrepared(st) {
 		if err := s.prepareNow(c, st, false, &replay); err != nil {
-			return s.notPrepared(c, err), false
+			return s.notPrepared(c, err, tries)
 		}
 	}
 	sent := s.enter(StateActive)
@@ -189,20 +192,29 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 
 // notPrepared answers a request whose statement could not be made to exist on c:
 // where the server refused it, as it would have refused to run it.
-func (s *Session) notPrepared(c *backend.Conn, err error) bool {
+func (s *Session) notPrepared(c *backend.Conn, err error, tries int) (ok, again bool) {
+	if s.lostUnused(err) {
+		return s.notReady(err, tries)
+	}
 	var refusal *wire.Error
 	if !errors.As(err, &refusal) || c.Spoiled() != "" || s.tx != wire.TxIdle && s.ends() > 1 {
 		s.relay.begin(c, s.ends())
-		return s.lost(c, err)
+		return s.lost(c, err), false
 	}
 	if s.tx == wire.TxIdle {
 		s.txn.clear()
 		s.release(c)
-		return s.refuseAll(refusal)
+		return s.refuseAll(refusal), false
 	}
 	s.tx = wire.TxFailed
 	s.rest()
-	return s.send(wire.AppendReady(refusal.Append(nil), s.tx))
+	return s.send(wire.AppendReady(refusal.Append(nil), s.tx)), false
+}
+
+// lostUnused reports whether err is the loss of a connection on which nothing of the client's was sent: outside a transaction,
+// and not the session's own.
+func (s *Session) lostUnused(err error) bool {
+	return gone(err) && s.tx == wire.TxIdle && !s.raw && s.pin == ""
 }
 
 // ends is the number of ReadyForQuery that the requests under way bring.

@@ -378,6 +378,9 @@ func (s *Session) notReady(err error, tries int) (ok, again bool) {
 	if f := s.at.Fleet.Load(); f != nil && again {
 		f.Lost(s.pool.Key().Server, err)
 	}
+	if gone(err) {
+		s.server.Spoil("lost")
+	}
 	s.dropServer()
 	if again {
 		s.db.Stats.Repeated.Add(1)

@@ -101,6 +101,10 @@ func (s *Session) turn(req []byte) bool {
 			s.fencing.end()
 			return ok
 		}
+		if refusal := s.pause(tries); refusal != nil {
+			s.fencing.end()
+			return s.refuseAll(refusal)
+		}
 	}
 }
 
@@ -131,8 +135,8 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	}
 	s.tells = false
 	if !s.plain || pin != "" {
-		if ok, done := s.readyFor(c, req, pin, &replay); done {
-			return ok, false
+		if ok, again, done := s.readyFor(c, req, pin, &replay, tries); done {
+			return ok, again
 		}
 	}
 	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
@@ -194,26 +198,31 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 }
 
 // readyFor makes on c what the requests need there, in round trips of its own. done tells that the client has been
-// answered.
-func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]byte) (ok, done bool) {
+// answered, or that the turn is to be tried again.
+func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]byte, tries int) (ok, again, done bool) {
 	if pin != "" {
 		s.turnTime = 0
 		if err := s.pinTo(c, pin, replay); err != nil {
-			return s.pinFailed(c, err), true
+			return s.pinFailed(c, err), false, true
 		}
 	}
 	err := s.learnReading(c)
 	if err == nil {
 		err = s.tellOwn(c, replay)
 	}
-	if err != nil {
+	switch {
+	case err != nil && s.lostUnused(err):
+		ok, again = s.notReady(err, tries)
+		return ok, again, true
+	case err != nil:
 		s.relay.begin(c, s.ends())
-		return s.lost(c, err), true
+		return s.lost(c, err), false, true
 	}
 	if err := s.prepareBefore(c, req, replay); err != nil {
-		return s.notPrepared(c, err), true
+		ok, again = s.notPrepared(c, err, tries)
+		return ok, again, true
 	}
-	return true, false
+	return true, false, false
 }
 
 // follows notes on c what the requests may leave there.
@@ -352,6 +361,9 @@ func (s *Session) ownNotifications() {
 func (s *Session) beforeReady(send func()) {
 	r := &s.relay
 	if rest := len(r.Tail()) - readyBytes; rest > 0 {
+		if s.keep.saves {
+			s.saveAnswer(r.Tail()[:rest])
+		}
 		s.send(r.Tail()[:rest])
 		r.in.Skip(rest)
 		r.out -= rest
