@@ -3,6 +3,7 @@ package shardmap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -273,7 +274,7 @@ func TestObjectsOfAnEarlierVersionAreMadeWhole(t *testing.T) {
 	r.holds(r.watcher())
 	r.sql(0, r.control, "DROP TABLE pgtier.motion, pgtier.proxy; ALTER TABLE pgtier.map DROP COLUMN members")
 	for i, name := range r.names {
-		r.sql(i, name, "DROP SEQUENCE pgtier.motion_seen")
+		r.sql(i, name, "DROP SEQUENCE pgtier.motion_seen, pgtier.references_since; DROP FUNCTION pgtier.planned")
 	}
 	w := r.watcher()
 	if m, found, err := Inspect(t.Context(), config(), w.control, w.shards); err != nil || len(found) > 0 || m.Map.Version() != 1 {
@@ -286,6 +287,51 @@ func TestObjectsOfAnEarlierVersionAreMadeWhole(t *testing.T) {
 	r.change(m, r.read(m), Motion{Moving: spans(1)})
 	if s := r.holds(w); s.Motion.Number != 1 || r.seen(1) != "1" {
 		t.Errorf("got %+v, seen %s", s.Motion, r.seen(1))
+	}
+}
+
+// TestHomeRefusesWritesOfReferenceTablesPlannedBefore: to whoever has asked already the outdating waits, who asks afterwards is refused, by whatever snapshot.
+func TestHomeRefusesWritesOfReferenceTablesPlannedBefore(t *testing.T) {
+	r := newRig(t)
+	r.holds(r.watcher())
+	mover, first, late := r.connect(0, r.names[0], "", ""), r.connect(0, r.names[0], "", ""), r.connect(0, r.names[0], "", "")
+	run := func(q Querier, sql string) error { return q.Query(t.Context(), sql, nothing) }
+	must := func(q Querier, sql string) {
+		t.Helper()
+		if err := run(q, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	planned := func(q Querier, number int64) error { return run(q, "SELECT "+PlannedSQL(number)) }
+	outdate := func(number int64) error {
+		return run(mover, fmt.Sprintf("SET LOCAL lock_timeout = 50; SELECT pg_advisory_xact_lock(%d, 0); %s", GuardClass, OutdateSQL(number)))
+	}
+	must(first, "SET ROLE pg_monitor; BEGIN") // that has no right on anything of ours
+	if err := planned(first, 0); err != nil {
+		t.Fatal(err)
+	}
+	must(late, "SET ROLE pg_monitor; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
+	if err := outdate(5); sqlState(err) != "55P03" {
+		t.Errorf("the outdating has not waited: %v", err)
+	}
+	if err := planned(first, 0); err != nil {
+		t.Errorf("a second time, and others wait: %v", err)
+	}
+	must(first, "COMMIT")
+	if err := outdate(5); err != nil {
+		t.Fatal(err)
+	}
+	if err := planned(late, 4); sqlState(err) != "PT001" {
+		t.Errorf("planned before, got %v", err)
+	}
+	must(late, "ROLLBACK")
+	if err := outdate(3); err != nil { // what is refused once stays so
+		t.Fatal(err)
+	}
+	for number, want := range map[int64]string{0: "PT001", 3: "PT001", 4: "PT001", 5: "", 6: ""} {
+		if err := planned(late, number); sqlState(err) != want {
+			t.Errorf("planned by motion %d: %v", number, err)
+		}
 	}
 }
 

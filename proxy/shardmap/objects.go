@@ -12,6 +12,23 @@ import (
 // "pgtier" in ASCII.
 const creating = 0x706774696572
 
+// GuardClass is the first number of the advisory locks that writes share and moves take alone, "pgtg" in ASCII. The second is the group of buckets that is
+// written to, 0 for the reference tables.
+const GuardClass = 0x70677467
+
+// referenceLock is that of the reference tables, in SQL.
+const referenceLock = "1885828199, 0"
+
+// PlannedSQL is an expression that a transaction evaluates at home before it writes reference tables there: it has planned the write by the motion of that number.
+// The server raises PT001 where a shard has joined since, or is about to. Until the transaction ends none joins.
+func PlannedSQL(number int64) string { return "pgtier.planned(" + strconv.FormatInt(number, 10) + ")" }
+
+// OutdateSQL has home refuse writes of reference tables that were planned by motions before that of the number. Whoever runs it has the lock of GuardClass and 0
+// alone, which waits for those that home has let through before. What is refused once stays so, be the transaction undone.
+func OutdateSQL(number int64) string {
+	return fmt.Sprintf("SELECT pg_catalog.setval('pgtier.references_since', %d) FROM pgtier.references_since WHERE last_value < %[1]d", number)
+}
+
 // ControlSQL creates the objects of a control database. It can be run by hand, by any role that may create a schema, and again.
 //
 //   - pgtier.sharding: what is fixed for the life of a database. id tells one database's maps from those made anew, secret proves decisions (see Seal).
@@ -50,6 +67,7 @@ REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier
 //   - pgtier.decide, pgtier.settle: the only way for other roles than the owner to write one.
 //   - pgtier.motion_seen: the number of the last motion that began with nothing in motion: a proxy that cannot ask the control database learns here that
 //     it has to. A sequence, because no snapshot is in its way.
+//   - pgtier.references_since, pgtier.planned: see PlannedSQL and OutdateSQL. A sequence for the same reason.
 //   - pgtier.next_id: a number that no shard gives twice, and no two shards give: the proxy has pgtier.ids step by shard.
 const ShardSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.shard (
@@ -83,9 +101,18 @@ CREATE OR REPLACE FUNCTION pgtier.next_id() RETURNS bigint LANGUAGE sql VOLATILE
 	SELECT nextval('pgtier.ids')
 $pgtier$;
 CREATE SEQUENCE IF NOT EXISTS pgtier.motion_seen MINVALUE 0 START 0;
-REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen FROM PUBLIC;
+CREATE SEQUENCE IF NOT EXISTS pgtier.references_since MINVALUE 0 START 0;
+CREATE OR REPLACE FUNCTION pgtier.planned(motion bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
+BEGIN
+	PERFORM pg_advisory_xact_lock_shared(` + referenceLock + `);
+	IF planned.motion < pg_sequence_last_value('pgtier.references_since') THEN
+		RAISE EXCEPTION 'a shard has joined since this write of reference tables was planned' USING ERRCODE = 'PT001',
+			DETAIL = 'motion ' || planned.motion, HINT = 'Write through pgtier, which plans it again.';
+	END IF;
+END $pgtier$;
+REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen, pgtier.references_since FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgtier TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id(), pgtier.planned(bigint) TO PUBLIC;
 `
 
 // Whether the objects are there. Those made by an earlier version lack the ones that came later, and are made whole.
@@ -93,7 +120,7 @@ const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
 	controlWhole = `SELECT pg_catalog.to_regclass('pgtier.proxy') IS NOT NULL`
 	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
-AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL`
+AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.planned(bigint)') IS NOT NULL`
 	markThere = `SELECT pg_catalog.to_regclass('pgtier.shard') IS NOT NULL`
 )
 
