@@ -176,7 +176,7 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 		case err != nil || refusal == nil:
 			return refusal, err
 		case errors.Is(refusal.Cause, errStale): // nothing of it was sent
-		case errors.Is(refusal.Cause, errFenced) && alone && !x.told && j.plan.Kind != plan.CopyIn:
+		case errors.Is(refusal.Cause, errFenced) && alone && !x.told: // of COPY FROM STDIN no row has been asked for
 			if refusal, err = x.fenced(&h); refusal != nil || err != nil {
 				return refusal, err
 			}
