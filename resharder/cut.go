@@ -107,7 +107,7 @@ func (c *crossing) attempt(ctx context.Context) error {
 	marker := stream.NewMarker()
 	fencing := time.Now()
 	if err := c.fence(holding, epoch, marker); err != nil {
-		return c.giveUp(ctx, epoch, false, fmt.Errorf("fence at %s: %w%s", c.from, err, c.writers(ctx)))
+		return c.giveUp(ctx, epoch, false, fmt.Errorf("fence at %s: %w%s", c.from, err, c.writers(ctx, c.from, c.group.Number)))
 	}
 	c.Fence = time.Since(fencing)
 	if err := c.at(ctx, "fenced"); err != nil {
@@ -150,8 +150,13 @@ func (c *crossing) gate(ctx context.Context) error {
 	if took > c.c.lagLimit() {
 		return &miss{fmt.Errorf("the stream to %s is %s behind, more than %s", c.to, took.Round(time.Millisecond), c.c.lagLimit())}
 	}
+	return c.oldWriter(ctx, c.from, c.group.Number)
+}
+
+// oldWriter returns a *miss where a transaction has written to a group for so long that a fence would wait for it in vain.
+func (m *mover) oldWriter(ctx context.Context, name shard.Name, group int) error {
 	old := ""
-	err = c.links[c.from].Query(ctx, c.writing(oldWriter), func(fields [][]byte) error {
+	err := m.links[name].Query(ctx, writing(group, oldWriter)+" LIMIT 1", func(fields [][]byte) error {
 		old = string(fields[0])
 		return nil
 	})
@@ -159,23 +164,27 @@ func (c *crossing) gate(ctx context.Context) error {
 		return &miss{err}
 	}
 	if old != "" {
-		return &miss{fmt.Errorf("%s has written to the buckets and is still in its transaction", old)}
+		what := "the buckets"
+		if group == referenceGroup {
+			what = "reference tables"
+		}
+		return &miss{fmt.Errorf("%s has written to %s and is still in its transaction", old, what)}
 	}
 	return nil
 }
 
-// writing is SQL for who has written to the group in a transaction that is older than so, as text.
-func (c *crossing) writing(age time.Duration) string {
+// writing is SQL for who has written to a group in a transaction that is older than so, as text.
+func writing(group int, age time.Duration) string {
 	return fmt.Sprintf(`SELECT coalesce('process ' || l.pid || ' (' || coalesce(nullif(a.application_name, ''), 'no name') || ', ' || a.state || ', for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::int || ' s)', 'a prepared transaction')
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.classid = %d AND l.objid = %d AND l.objsubid = 2 AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid()
-AND (a.pid IS NULL OR a.xact_start < clock_timestamp() - interval '%d ms') ORDER BY a.xact_start NULLS FIRST LIMIT 1`, guardClass, c.group.Number, age.Milliseconds())
+AND (a.pid IS NULL OR a.xact_start < clock_timestamp() - interval '%d ms') ORDER BY a.xact_start NULLS FIRST`, guardClass, group, age.Milliseconds())
 }
 
-// writers names who was in the way of the fence, for people.
-func (c *crossing) writers(ctx context.Context) string {
+// writers names who was in the way of a fence, for people.
+func (m *mover) writers(ctx context.Context, name shard.Name, group int) string {
 	var who []string
-	err := c.links[c.from].Query(ctx, c.writing(0), func(fields [][]byte) error {
+	err := m.links[name].Query(ctx, writing(group, 0)+" LIMIT 5", func(fields [][]byte) error {
 		who = append(who, string(fields[0]))
 		return nil
 	})

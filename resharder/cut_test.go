@@ -127,7 +127,7 @@ func TestReferenceTablesAreFencedWhileAShardJoins(t *testing.T) {
 func TestWritesThatWaitForAReferenceTableAreNotLost(t *testing.T) {
 	r := newRig(t, servers.Cluster(t), 1)
 	holder, writer := r.link("s0"), r.link("s0")
-	const fence = "query ~ 'SHARE ROW EXCLUSIVE MODE; SELECT pg_advisory_xact_lock'"
+	const fence = "query ~ 'IN SHARE ROW EXCLUSIVE MODE; SELECT pgtier.turn'"
 	waits := func(condition string) bool {
 		return r.value("s0", "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' AND "+condition) != "0"
 	}

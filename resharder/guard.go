@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"pgtier/proxy/shardmap"
 	"pgtier/resharder/stream"
 	"pgtier/router/shard"
 )
@@ -20,8 +21,8 @@ const (
 )
 
 const (
-	// guardClass is the first number of the advisory locks of groups, "pgtg" in ASCII; the second is the group.
-	guardClass = 0x70677467
+	// guardClass is the first number of the advisory locks of groups; the second is the group.
+	guardClass = shardmap.GuardClass
 	// turnLock is the lock under which registers change: its class is the one behind guardClass.
 	turnLock = "1885828200, 0"
 	// guardPrefix is that of triggers: BEFORE triggers fire by name, and the guard has to see the row as it will be stored.

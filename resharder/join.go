@@ -77,6 +77,7 @@ func (m *mover) joinShard(ctx context.Context, name shard.Name) error {
 		err := m.admitFenced(ctx, name, applier, tables)
 		var missed *miss
 		if !errors.As(err, &missed) {
+			m.trouble("")
 			return err
 		}
 		m.missed(err)
@@ -280,6 +281,9 @@ func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *strea
 		}
 		return &miss{err}
 	}
+	if err := m.oldWriter(ctx, home, referenceGroup); err != nil {
+		return err
+	}
 	holding, stop := context.WithTimeout(ctx, m.c.holdLimit())
 	defer stop()
 	held := func(is bool) error {
@@ -307,9 +311,11 @@ func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *strea
 		return errors.Join(held(false), &miss{err})
 	}
 	marker := stream.NewMarker()
-	if err := m.links[home].run(holding, fmt.Sprintf("SET LOCAL lock_timeout = %d; SET LOCAL synchronous_commit = on; %s; SELECT pg_advisory_xact_lock(%d, %d); %s; %s",
-		fenceLimit.Milliseconds(), m.lockSQL(tables), guardClass, referenceGroup, m.turnSQL(referenceGroup, epoch*4+stateFenced, stateOwned, stateFenced), stream.EmitSQL(marker))); err != nil {
-		return giveUp(fmt.Errorf("fence the reference tables: %w", err))
+	// Whatever the outcome, the next motion is the one behind the hold, and nobody writes by the hold any more.
+	outdate := shardmap.OutdateSQL(m.cur.Motion.Number + 1)
+	if err := m.links[home].run(holding, fmt.Sprintf("SET LOCAL lock_timeout = %d; SET LOCAL synchronous_commit = on; SELECT pg_advisory_xact_lock(%d, %d); %s; %s; %s; %s",
+		fenceLimit.Milliseconds(), guardClass, referenceGroup, m.lockSQL(tables), m.turnSQL(referenceGroup, epoch*4+stateFenced, stateOwned, stateFenced), outdate, stream.EmitSQL(marker))); err != nil {
+		return giveUp(fmt.Errorf("fence the reference tables: %w%s", err, m.writers(ctx, home, referenceGroup)))
 	}
 	if err := m.at(ctx, "references fenced"); err != nil {
 		return err
@@ -330,8 +336,8 @@ func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *strea
 	return held(false)
 }
 
-// lockSQL waits for those who write to tables, or wait to. A write that waits for a table's lock has not come to the guard yet: it would come there
-// when the fence is lifted again, for the shards that were members when it was planned.
+// lockSQL waits for those who write to tables past pgtier, or wait to. A write that waits for a table's lock has not come to the guard yet, and would come there
+// when the fence is lifted again. Those of pgtier have the group's lock already (shardmap.PlannedSQL), so it is taken first: none of them waits for this one.
 func (m *mover) lockSQL(tables []*stream.Table) string {
 	names := make([]string, len(tables))
 	for i, t := range tables {

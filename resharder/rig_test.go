@@ -501,7 +501,11 @@ func (l *load) refer(who string) {
 			if conns[name] == nil {
 				conns[name] = l.r.link(name)
 			}
-			err := conns[name].run(context.Background(), fmt.Sprintf("INSERT INTO public.countries VALUES ('%s', 'written')", code))
+			asked := ""
+			if name == l.r.config.Map.Home {
+				asked = "SELECT " + shardmap.PlannedSQL(s.Motion.Number) + "; "
+			}
+			err := conns[name].run(context.Background(), fmt.Sprintf("%sINSERT INTO public.countries VALUES ('%s', 'written')", asked, code))
 			if refused = sqlState(err) == CodeFenced; refused {
 				break
 			}
