@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"pgtier/proxy/shardmap"
 	"pgtier/proxy/wire"
@@ -114,6 +117,47 @@ func TestSnapshotsOlderThanAMove(t *testing.T) {
 	if heard, err := piped.told(limit); !strings.Contains(heard, serialized) {
 		t.Errorf("in a pipeline: heard %s, %v", heard, err)
 	}
+}
+
+// TestImportedSnapshotsOlderThanAMove has transactions import a snapshot that is older than a move: before it, and they are told to begin again when they come to what has moved, and after it,
+// which is refused.
+func TestImportedSnapshotsOlderThanAMove(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	m := s.moving(t, s.config(t), 0)
+	a, b := s.apart(t) // on s0 and on s1
+	balance := func(id int) string { return fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", id) }
+	exporter, err := pgx.Connect(bounded(t), s.cluster.Shards[1].Manager.URL(s.database, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = exporter.Close(context.Background()) })
+	mustExec(t, exporter, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	var snapshot string
+	if err := exporter.QueryRow(bounded(t), "SELECT pg_export_snapshot()").Scan(&snapshot); err != nil {
+		t.Fatal(err)
+	}
+	set := "SET TRANSACTION SNAPSHOT '" + snapshot + "'"
+	before, after, text := p.client(t), p.client(t), p.client(t)
+	for _, c := range []*pgx.Conn{before, after} {
+		mustExec(t, c, "SET pgtier.shard = 's1'")
+		wantValue(t, c, balance(b), "100") // a snapshot is one server's
+	}
+	mustExec(t, before, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	mustExec(t, before, set)
+	wantValue(t, before, balance(b), "100")
+	m.moves(a, 0, 1)
+	_, err = before.Exec(bounded(t), balance(a))
+	wantError(t, err, "40001", "rows of this transaction have moved to another shard")
+	mustExec(t, before, "ROLLBACK")
+
+	mustExec(t, after, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	_, err = after.Exec(bounded(t), set)
+	wantError(t, err, "0A000", "SET TRANSACTION SNAPSHOT is not supported once buckets have moved")
+	mustExec(t, after, "ROLLBACK")
+	_, err = text.Exec(bounded(t), "BEGIN ISOLATION LEVEL REPEATABLE READ; "+set+"; "+balance(a)+"; COMMIT", pgx.QueryExecModeSimpleProtocol)
+	wantError(t, err, "0A000", "SET TRANSACTION SNAPSHOT is not supported once buckets have moved")
+	wantValue(t, text, balance(a), "100")
 }
 
 // moves moves the bucket of an account, with its rows.

@@ -89,6 +89,13 @@ func (x *wide) agedWide(p *plan.Plan) (refusal *wire.Error, err error) {
 	return nil, nil
 }
 
+// importedSnapshot refuses another transaction's snapshot where buckets may have moved since it was taken, which nobody knows. Before the second map none
+// has, and those that move after the import are older than sinceLayout as with any snapshot.
+func importedSnapshot() *wire.Error {
+	return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "SET TRANSACTION SNAPSHOT is not supported once buckets have moved between shards",
+		Detail: "Rows that have come to a shard since the snapshot was taken would be missing from it.", Hint: "Connect to the shard's own server to share a snapshot."}
+}
+
 // movedBefore is movedAway where no fence has said so, and nothing can be sent again.
 func movedBefore() *wire.Error {
 	e := movedAway()

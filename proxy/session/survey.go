@@ -332,6 +332,9 @@ func (s *Session) surveyOwn(l *Layout, st *parser.Statement) *wire.Error {
 		}
 	}
 	for i := range st.Commands {
+		if st.Commands[i].Transaction.Snapshot && l.Schema.Version() > 1 {
+			return importedSnapshot()
+		}
 		a := &st.Commands[i].Assigned
 		if a.Name != router.SettingShard && a.Name != router.SettingShardingKey {
 			continue
