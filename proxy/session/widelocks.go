@@ -18,7 +18,7 @@ import (
 //
 // The home shard says too whether a shard has joined since j was planned, and lets none join until the transaction ends: be it the only shard, it is asked.
 func (x *wide) lockCopies(j *job, taking []*branch) (refusal *wire.Error, err error) {
-	if len(j.plan.Locks) == 0 && !j.plan.References {
+	if !j.plan.Write || len(j.plan.Locks) == 0 && !j.plan.References { // EXPLAIN writes nothing, and may be at a replica
 		return nil, nil
 	}
 	sql := lockText(j.plan.Locks)
