@@ -20,13 +20,20 @@ func TestLateWritesOfReferenceTablesArePlannedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, p := newSpreadWith(t, edit)
-			cfg := s.config(t)
-			if edit != nil {
-				edit(&cfg)
+			extra := func(d *proxy.Database) { d.Sharding.Reference = append(d.Sharding.Reference, "extras") }
+			change := func(cfg *proxy.Config) {
+				onDatabase(extra)(cfg)
+				if edit != nil {
+					edit(cfg)
+				}
 			}
+			s, p := newSpreadWith(t, change)
+			cfg := s.config(t)
+			change(&cfg)
 			m := s.moving(t, cfg, 0)
 			setup := p.client(t)
+			mustExec(t, setup, "CREATE TABLE extras (name text PRIMARY KEY)")
+			mustExec(t, setup, "INSERT INTO extras VALUES ('x')")
 			mustExec(t, setup, "INSERT INTO rates VALUES ('a', 0), ('b', 0)")
 			begun, asked := p.client(t), p.client(t)
 			mustExec(t, begun, "BEGIN")
@@ -48,6 +55,8 @@ func TestLateWritesOfReferenceTablesArePlannedAgain(t *testing.T) {
 				"UPDATE rates SET rate = rate + 1 WHERE name = 'a'",
 				"UPDATE rates SET rate = rate + 1 WHERE name = 'b'",
 				"INSERT INTO taxes VALUES ('c', 1); INSERT INTO taxes VALUES ('d', 1)",
+				"CREATE INDEX ON taxes (rate)",
+				"TRUNCATE extras",
 			} {
 				waiting[sql] = p.starts(t, sql)
 			}
@@ -86,6 +95,7 @@ func TestLateWritesOfReferenceTablesArePlannedAgain(t *testing.T) {
 					t.Errorf("shard %d has %s, want %s", i, got, want)
 				}
 			}
+			wantValue(t, setup, "SELECT count(*) FROM extras", "0")
 			wantValue(t, setup, "SELECT balance FROM accounts WHERE id = 1", "100")
 		})
 	}
