@@ -364,7 +364,7 @@ func (s *Session) beginHeld(c *backend.Conn, replay *[]byte) error {
 		return err
 	}
 	c.SetUnnamed(nil)
-	tx, err := c.ExecTx(s.opening, adoptTimeout, nil)
+	tx, err := c.ExecTx(wire.AppendSync(s.appendOpening(nil, false)), adoptTimeout, nil)
 	if err == nil {
 		s.opening, s.tx = nil, tx
 	}

@@ -47,7 +47,7 @@ func (t *translator) requests(replay []byte) (out []byte, owed int) {
 	return append(t.out, t.req[t.from:]...), owed
 }
 
-// aheadBytes is how much longer what goes ahead of the requests gets, at most.
+// aheadBytes is how much longer what goes ahead of the requests gets, at most, but for a statement that appendOpening makes.
 const aheadBytes = 256
 
 // goAhead adds what the requests need in front of them, a pending replay and the held BEGIN, as messages of the extended
@@ -61,17 +61,27 @@ func (t *translator) goAhead(replay []byte) {
 		t.out = appendUnsynced(t.out, []byte("COMMIT"))
 	}
 	if t.s.opening != nil {
-		text, _ := queryText(t.s.opening)
-		t.out = appendUnsynced(t.out, text)
-		if t.s.items[0].typ != wire.MsgQuery { // which drops both itself
-			t.out = wire.AppendCloseStatement(wire.AppendClosePortal(t.out, ""), "")
-		}
+		t.out = t.s.appendOpening(t.out, t.s.items[0].typ == wire.MsgQuery)
 		t.c.SetUnnamed(nil)
 	}
 	for rest := t.out; len(rest) > 0; t.ahead++ { // each is completed by a message of its own
 		size, _ := wire.FrameSize(rest)
 		rest = rest[size:]
 	}
+}
+
+// appendOpening adds the held BEGIN as such messages. Unless a Query follows, which drops both, the unnamed portal and statement
+// are behind it what they are for the client.
+func (s *Session) appendOpening(dst []byte, query bool) []byte {
+	text, _ := queryText(s.opening)
+	dst = appendUnsynced(dst, text)
+	switch {
+	case query:
+		return dst
+	case s.raw && s.unnamed != nil: // nobody makes it later
+		return wire.AppendParse(wire.AppendClosePortal(dst, ""), "", s.unnamed.Text, s.unnamed.Types)
+	}
+	return wire.AppendCloseStatement(wire.AppendClosePortal(dst, ""), "")
 }
 
 // appendUnsynced adds messages that run sql, which returns no rows.
