@@ -16,6 +16,7 @@ import (
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/proxy/pool"
+	"pgtier/proxy/session"
 	"pgtier/proxy/wire"
 )
 
@@ -309,6 +310,9 @@ func TestSettingsThatAServerRefuses(t *testing.T) {
 		"several Syncs":        {append(inOneTurn(insert), inOneTurn(insert)...), "EZIEZI"},
 		"a held BEGIN":         {wire.AppendQuery(nil, insert), "EZE"},
 		"what is only watched": {wire.AppendQuery(nil, "SET search_path = public; "+insert), "EZI"},
+		"what pins":            {wire.AppendQuery(nil, "CREATE TEMP TABLE x ()"), "EZI"},
+		"what the proxy tells": {wire.AppendQuery(nil, "SHOW pgtier.last_route"), "EZI"},
+		"it in a held BEGIN":   {wire.AppendQuery(nil, "SHOW pgtier.last_route"), "EZE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw, other := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
@@ -331,6 +335,12 @@ func TestSettingsThatAServerRefuses(t *testing.T) {
 			}
 			if !forwarder.tripped.Load() {
 				t.Error("the server got the replay as it was: the test proves nothing")
+			}
+			if slices.ContainsFunc(p.Sessions(), func(s *session.Session) bool {
+				i := s.Info()
+				return i.State == session.StateActive || i.State == session.StateWaiting
+			}) {
+				t.Error("a session that rests is said to be at work")
 			}
 			_ = raw.round(wire.AppendQuery(nil, "ROLLBACK"))
 			if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM (TABLE mine.t UNION ALL TABLE public.t) t"); n != "0" {

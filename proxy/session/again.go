@@ -32,6 +32,7 @@ func (s *Session) pause(tries int) (refusal *wire.Error) {
 	ctx, done := s.stoppable(time.Now().Add(pauses[tries]))
 	defer done()
 	s.enter(StateWaiting)
+	s.turnTime = 0
 	if !s.killedNow() {
 		<-ctx.Done()
 	}

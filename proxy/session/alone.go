@@ -193,7 +193,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 // notPrepared answers a request whose statement could not be made to exist on c:
 // where the server refused it, as it would have refused to run it.
 func (s *Session) notPrepared(c *backend.Conn, err error, tries int) (ok, again bool) {
-	if s.lostUnused(err) {
+	if s.unused() && (gone(err) || c.Spoiled() != "") {
 		return s.notReady(err, tries)
 	}
 	var refusal *wire.Error
@@ -211,11 +211,9 @@ func (s *Session) notPrepared(c *backend.Conn, err error, tries int) (ok, again 
 	return s.send(wire.AppendReady(refusal.Append(nil), s.tx)), false
 }
 
-// lostUnused reports whether err is the loss of a connection on which nothing of the client's was sent: outside a transaction,
-// and not the session's own.
-func (s *Session) lostUnused(err error) bool {
-	return gone(err) && s.tx == wire.TxIdle && !s.raw && s.pin == ""
-}
+// unused reports whether nothing of the client's has been sent on the session's connection: it is outside a transaction, and
+// the connection not its own.
+func (s *Session) unused() bool { return s.tx == wire.TxIdle && !s.raw && s.pin == "" }
 
 // ends is the number of ReadyForQuery that the requests under way bring.
 func (s *Session) ends() (n int) {

@@ -371,16 +371,14 @@ func (s *Session) beginHeld(c *backend.Conn, replay *[]byte) error {
 	return err
 }
 
-// notReady gives up the connection on which replayNow or beginHeld has failed. again: it was lost with nothing of the client's, which may go to
+// notReady gives up the connection, on which what has to be done before the requests has failed. again: it was lost with nothing of the client's, which may go to
 // another.
 func (s *Session) notReady(err error, tries int) (ok, again bool) {
 	again = gone(err) && tries < maxTries && !s.killedNow()
 	if f := s.at.Fleet.Load(); f != nil && again {
 		f.Lost(s.pool.Key().Server, err)
 	}
-	if gone(err) {
-		s.server.Spoil("lost")
-	}
+	s.server.Spoil("could not be made ready")
 	s.dropServer()
 	if again {
 		s.db.Stats.Repeated.Add(1)

@@ -23,12 +23,8 @@ func (s *Session) pinned() string {
 // statements are put there under the client's own names, and from here on
 // frames pass untouched. A pending replay is sent first.
 func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
-	if *replay != nil {
-		if err := c.Exec(*replay, adoptTimeout, nil); err != nil {
-			return err
-		}
-		*replay = nil
-		s.tellParams(c, s.send)
+	if err := s.replayNow(c, replay); err != nil {
+		return err
 	}
 	if why == router.PinSequences {
 		if err := s.keepSequences(c); err != nil {

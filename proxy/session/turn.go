@@ -211,7 +211,7 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 		err = s.tellOwn(c, replay)
 	}
 	switch {
-	case err != nil && s.lostUnused(err):
+	case err != nil && s.unused():
 		ok, again = s.notReady(err, tries)
 		return ok, again, true
 	case err != nil:
@@ -425,8 +425,8 @@ func (s *Session) refuseAll(e *wire.Error) bool {
 	s.changed(true)       // what was sent before, and could not be sent again
 	if s.opening != nil { // the transaction fails without a server having seen it
 		s.opening, s.openingFailed = nil, true
-		s.rest()
 	}
+	s.rest()
 	plain := *e
 	plain.Severity, e = "", &plain
 	var out []byte
