@@ -356,6 +356,29 @@ func TestSettingsThatAServerRefuses(t *testing.T) {
 	}
 }
 
+// TestSettingsBehindACopyAreTold: the server has no reason to report a value that it has reported to the session before, where
+// a COPY comes first and its end is followed by SET.
+func TestSettingsBehindACopyAreTold(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE t (v int)")
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 1 }))
+	raw, other := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
+	for _, one := range []struct {
+		c    *rawClient
+		name string
+	}{{raw, "mine"}, {other, "others"}} {
+		for _, sql := range []string{"SET application_name = '" + one.name + "'", "SELECT 1"} {
+			if err := one.c.round(wire.AppendQuery(nil, sql)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	copies := wire.AppendQuery(nil, "COPY t FROM STDIN; SET application_name = 'others'")
+	if got := raw.kinds(t, append(copies, 'c', 0, 0, 0, 4), len("GCCSZI")); got != "GCCSZI" {
+		t.Errorf("got %q, want COPY, SET, the setting's report and the end", got)
+	}
+}
+
 // TestReadsOutliveConnections cuts connections as they bring a read. It has changed nothing, so it goes to another, also where
 // the connection was only made ready for it, and where connections go on being lost for a moment.
 func TestReadsOutliveConnections(t *testing.T) {

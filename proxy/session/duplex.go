@@ -586,9 +586,13 @@ func (s *Session) joinDuplex() error {
 	return nil
 }
 
-// mendDuplex puts back what RESETs have taken of the login's settings, and tells the client of it.
+// mendDuplex puts back what RESETs have taken of the login's settings, and tells the client of it, and of what the server has
+// not reported because the session before had the same.
 func (s *Session) mendDuplex(c *backend.Conn) error {
 	if len(s.items) == 0 {
+		if s.relay.adopts {
+			s.tellParams(c, s.send)
+		}
 		return nil
 	}
 	if err := s.restoreStartup(c); err != nil {

@@ -19,7 +19,10 @@ func (s *sink) Write(b []byte) (int, error) { return s.got.Write(b) }
 
 // relayAll feeds answer to a relay in pieces of at most step bytes and returns
 // what the client was sent, the rest included.
-func relayAll(answer []byte, step int) (sent []byte, err error) {
+func relayAll(answer []byte, step int) (sent []byte, err error) { return relayBehind(0, answer, step) }
+
+// relayBehind is relayAll where so many messages of the proxy's are completed first.
+func relayBehind(ahead int, answer []byte, step int) (sent []byte, err error) {
 	client := &sink{}
 	env := &Env{Bufs: wire.NewBuffers()}
 	env.Limits.Store(&Limits{MaxMessage: 1 << 30, MaxQuery: 1 << 20, SessionMemory: 1 << 20})
@@ -28,6 +31,7 @@ func relayAll(answer []byte, step int) (sent []byte, err error) {
 	r := &s.relay
 	r.s = s
 	r.begin(&backend.Conn{}, 1)
+	r.ahead, r.adopts = ahead, ahead > 0
 	for len(answer) > 0 {
 		n := min(step, len(answer))
 		room := r.in.Space(env.Bufs, max(wire.SmallBuffer, r.need, r.in.Len()+n))
@@ -57,6 +61,32 @@ func TestRelayForwardsTheSameHoweverItIsCut(t *testing.T) {
 	want := answer()
 	for step := 1; step <= len(want); step++ {
 		got, err := relayAll(want, step)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("in pieces of %d: got %q, %v; want %q", step, got, err, want)
+		}
+	}
+}
+
+// ahead is what a server answers to the n messages of a settings replay, a value reported and notices among it.
+func ahead() (b []byte, n int) {
+	row, at := wire.Begin(nil, wire.MsgDataRow)
+	row = wire.End(append(row, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c'), at)
+	for _, tag := range []string{"BEGIN", "SELECT 1", "COMMIT"} {
+		b = wire.AppendEmpty(wire.AppendEmpty(b, wire.MsgParseComplete), wire.MsgBindComplete)
+		if tag == "SELECT 1" {
+			b = wire.AppendParameterStatus(append(b, row...), "TimeZone", "UTC") // as servers before 14 do
+		}
+		b = (&wire.Error{Severity: "NOTICE", Code: "00000", Message: "ours"}).AppendNotice(b)
+		b = wire.AppendCommandComplete(b, tag)
+	}
+	return b, 9
+}
+
+func TestRelayDropsWhatAnswersTheProxyHoweverItIsCut(t *testing.T) {
+	before, n := ahead()
+	want := answer()
+	for step := 1; step <= len(before)+len(want); step++ {
+		got, err := relayBehind(n, append(before[:len(before):len(before)], want...), step)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("in pieces of %d: got %q, %v; want %q", step, got, err, want)
 		}
