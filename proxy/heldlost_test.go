@@ -220,6 +220,8 @@ func TestHeldBeginThatItsServerRefuses(t *testing.T) {
 		"Query that commits": {nil, wire.AppendQuery(nil, "INSERT INTO t VALUES (1); COMMIT"), "EZE"},
 		"extended":           {nil, inOneTurn("INSERT INTO t VALUES (1)"), "EZE"},
 		"behind settings":    {wire.AppendQuery(nil, "SET application_name = 'told with BEGIN'"), wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), "EZE"},
+		"what pins":          {nil, inOneTurn("CREATE TEMPORARY TABLE x ()"), "EZE"},
+		"more that pins":     {nil, append(inOneTurn("CREATE TEMPORARY TABLE x ()"), inOneTurn("SELECT 1")...), "EZEEZE"},
 		"two Queries":        {nil, wire.AppendQuery(wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), "INSERT INTO t VALUES (2)"), "EZEEZE"},
 		"behind a Sync":      {nil, append(inOneTurn("INSERT INTO t VALUES (1)"), inOneTurn("INSERT INTO t VALUES (1)")...), "EZEEZE"},
 	} {
@@ -229,6 +231,9 @@ func TestHeldBeginThatItsServerRefuses(t *testing.T) {
 				if err := raw.round(tc.before); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if err := raw.round(wire.AppendSync(wire.AppendParse(nil, "kept", []byte("SELECT 1"), nil))); err != nil {
+				t.Fatal(err)
 			}
 			if err := raw.round(wire.AppendQuery(nil, "BEGIN ISOLATION LEVEL REPEATABLE READ")); err != nil {
 				t.Fatal(err)
@@ -245,6 +250,9 @@ func TestHeldBeginThatItsServerRefuses(t *testing.T) {
 			}
 			if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM t"); n != "0" {
 				t.Errorf("%s rows were written outside the transaction", n)
+			}
+			if got := raw.kinds(t, wire.AppendSync(wire.AppendExecute(wire.AppendBindText(nil, "kept", nil))), len("2DCZI")); got != "2DCZI" {
+				t.Errorf("got %q of what the session has prepared", got)
 			}
 			if err := raw.round(wire.AppendQuery(nil, "SELECT 1")); err != nil {
 				t.Errorf("the session does not go on: %v", err)

@@ -380,6 +380,7 @@ func (s *Session) notReady(err error, tries int) (ok, again bool) {
 	}
 	s.server.Spoil("could not be made ready")
 	s.dropServer()
+	s.losesOwn()
 	if again {
 		s.db.Stats.Repeated.Add(1)
 		return false, true
@@ -396,6 +397,7 @@ func (s *Session) unready(c *backend.Conn) bool {
 	s.opening, s.opened, s.begun = s.opened, nil, false
 	r.free()
 	s.release(c)
+	s.losesOwn()
 	return s.refuseAll(r.own)
 }
 

@@ -61,6 +61,14 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	return nil
 }
 
+// losesOwn has a session that pinTo has given a connection go without it again, before anything of the client's has run there. It
+// still keeps the next one, where pinTo makes again what it has made here.
+func (s *Session) losesOwn() {
+	if s.pinned() != "" {
+		s.raw = false
+	}
+}
+
 // listenHere makes pg_listening_channels() tell the truth on a connection that
 // becomes the session's own. Notifications keep coming by the shared listener.
 func (s *Session) listenHere(c *backend.Conn) error {
