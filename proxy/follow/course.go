@@ -45,6 +45,7 @@ type course struct {
 	lastPulse time.Time // when the last was sent
 	lastProof time.Time // when the last was sent that became a target
 	surveyAt  time.Time
+	surveying uint64 // the calls of Refresh that the survey under way comes behind
 	mendAt    time.Time
 	settle    time.Duration // to the next question whether commits are visible
 	mends     repeats
@@ -221,6 +222,8 @@ func (c *course) next(now time.Time) time.Duration {
 	}
 	if q == askPulse {
 		c.lastPulse = now
+	} else {
+		c.surveying = c.f.wanted.Load() // first: it looks at what is there from here on
 	}
 	c.put(q)
 	return time.Hour
@@ -295,7 +298,12 @@ func (c *course) hear(ctx context.Context, a answer) error {
 		}
 		// A thousand proxies of large databases must not look all the time.
 		c.surveyAt = time.Now().Add(max(c.f.cfg.Survey, surveyRest*a.took))
-		return c.surveyed(ctx, a.survey)
+		if c.surveying != c.f.wanted.Load() { // asked for meanwhile
+			c.surveyAt = time.Now()
+		}
+		err := c.surveyed(ctx, a.survey)
+		c.f.looked.Store(c.surveying) // behind Resumed
+		return err
 	}
 	if a.err != nil {
 		return a.err
@@ -446,10 +454,10 @@ func (c *course) publish(t *Tables) {
 
 // keep are those of t that have the same place in now, with what now says of others.
 func (t *Tables) keep(now *Tables) *Tables {
-	kept := &Tables{followed: make(map[uint32]string, len(t.followed)), left: now.left}
-	for oid, key := range t.followed {
-		if now.followed[oid] == key {
-			kept.followed[oid] = key
+	kept := &Tables{followed: make(map[uint32]place, len(t.followed)), left: now.left}
+	for oid, at := range t.followed {
+		if now.followed[oid] == at {
+			kept.followed[oid] = at
 		}
 	}
 	return kept

@@ -107,6 +107,14 @@ CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child () INHERITS (parent
 	}
 	good, keyless := oid("good"), oid("keyless")
 	until(t, "keyless is followed and good is not", func() bool { return r.Tables().Has(keyless) && !r.Tables().Has(good) })
+	if !r.Tables().Names("public.keyless") || r.Tables().Names("public.good") || r.Tables().Names("keyless") {
+		t.Error("the names are not those of the tables that are followed")
+	}
+	r.Refresh()
+	if r.Looked() {
+		t.Error("it has looked before it could")
+	}
+	until(t, "it has looked since", r.Looked)
 	until(t, "good is out of the publication", func() bool {
 		return pgtest.Value(t, server, database, "SELECT count(*) FROM pg_publication_tables WHERE pubname = 'pgtier_cache' AND tablename = 'good'") == "0"
 	})

@@ -25,6 +25,8 @@ type Follower struct {
 	tables   atomic.Pointer[Tables]
 	trouble  atomic.Pointer[trouble] // nil while writes are followed
 	counters counters
+	wanted   atomic.Uint64 // calls of Refresh
+	looked   atomic.Uint64 // those that the last survey came behind
 
 	wake    chan struct{} // holds one: somebody reads Fresh again
 	refresh chan struct{} // holds one: tables may have come or gone
@@ -100,7 +102,13 @@ func (f *Follower) lastFresh() time.Time {
 func (f *Follower) Tables() *Tables { return f.tables.Load() }
 
 // Refresh makes the Follower look for new tables at once. It does not block.
-func (f *Follower) Refresh() { poke(f.refresh) }
+func (f *Follower) Refresh() {
+	f.wanted.Add(1)
+	poke(f.refresh)
+}
+
+// Looked reports whether Tables and the last call of Resumed have what there was at the last call of Refresh.
+func (f *Follower) Looked() bool { return f.looked.Load() == f.wanted.Load() }
 
 // Reset makes the Follower begin anew, with another manager for example: the sink is told Lost, and dial is called again. It
 // does not block.

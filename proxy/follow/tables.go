@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // Publication is the name of the publication that lists the tables that are followed. All proxies of a database share it.
@@ -16,8 +17,16 @@ const SlotPrefix = "pgtier_cache_"
 // Tables are those of whose every change a Sink is told. It is immutable. Partitioned tables count among them if all of
 // their partitions do, and those that will be made.
 type Tables struct {
-	followed map[uint32]string // the key of each one's place in the publication
+	followed map[uint32]place
 	left     []Left
+	named    sync.Once
+	names    map[string]bool // made by named
+}
+
+// place is a table that is followed.
+type place struct {
+	key  string // of its place in the publication
+	name string // "schema.name"
 }
 
 // Left is a table that is not followed.
@@ -30,6 +39,17 @@ type Left struct {
 func (t *Tables) Has(oid uint32) bool {
 	_, found := t.followed[oid]
 	return found
+}
+
+// Names reports whether a table of that name, "schema.name", is followed.
+func (t *Tables) Names(name string) bool {
+	t.named.Do(func() {
+		t.names = make(map[string]bool, len(t.followed))
+		for _, at := range t.followed {
+			t.names[at.name] = true
+		}
+	})
+	return t.names[name]
 }
 
 // Len is how many are followed.
@@ -119,7 +139,7 @@ type verdict struct {
 
 // judge decides which tables can be followed, which are, and what the publication lacks.
 func (s *survey) judge() verdict {
-	v := verdict{tables: &Tables{followed: map[uint32]string{}}}
+	v := verdict{tables: &Tables{followed: map[uint32]place{}}}
 	p := &s.publication
 	if p.key != "" && !p.whole && p.ours {
 		v.mend = append(v.mend, "ALTER PUBLICATION "+Publication+" SET ("+publishes+")")
@@ -166,7 +186,7 @@ func (s *survey) judgeTree(v *verdict, rootOID uint32, tree []*surveyed) {
 	case p.all || listed:
 		key := p.key + "/" + root.member
 		for _, r := range tree {
-			v.tables.followed[r.oid] = key
+			v.tables.followed[r.oid] = place{key, r.schema + "." + r.name}
 		}
 		return
 	case !p.ours:
