@@ -17,11 +17,7 @@ func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fa
 	if len(st.Commands) == 0 && !st.Unparsed {
 		return nil
 	}
-	values := Values{SQL: sql, Known: len(params) > 0}
-	for _, p := range params {
-		values.Params = append(values.Params, Param{Value: []byte(p)})
-	}
-	p := s.Statement(st, sql).Route(&values, nil)
+	p := s.Statement(st, sql).Route(explained(sql, params), nil)
 	if st.Unparsed && p.Kind == Refused && p.Refusal.Code == notSupported {
 		return []Fact{{"shards", "none", "shard " + string(s.config.Shards[s.config.Home]) + " is asked to parse it, and says the error; if it takes it, it is refused"},
 			{"hint", p.Refusal.Hint, ""}}
@@ -53,6 +49,15 @@ func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fa
 		facts = append(facts, Fact{"key", fmt.Sprintf("%d of %s", p.Needs.Count, p.Needs.Sequence), "the next numbers of the home shard's sequence decide"})
 	}
 	return facts
+}
+
+// explained are the values of a text with parameters in text format.
+func explained(sql []byte, params []string) *Values {
+	values := &Values{SQL: sql, Known: len(params) > 0}
+	for _, p := range params {
+		values.Params = append(values.Params, Param{Value: []byte(p)})
+	}
+	return values
 }
 
 // where names the shards of a plan.

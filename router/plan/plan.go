@@ -42,6 +42,8 @@ type Plan struct {
 	Needs *Numbers
 	// Locks are to be taken on every shard, in this order and by a statement of their own, before the statement is sent: it writes reference tables.
 	Locks []Lock
+	// Hinted: a hint or a setting has chosen the shard.
+	Hinted bool
 	// Touches says of which buckets it may touch rows; of an Open plan nothing, because it is routed again before it is carried out.
 	Touches Touches
 	// References: it may write reference tables, or change their schema.

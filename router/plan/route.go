@@ -24,6 +24,7 @@ func (p *Statement) route(v *Values, c *Circumstances, numbers []int64) Plan {
 	}
 	if p.shardHint != "" || p.keyHint != "" || c.Shard != "" || c.ShardingKey != "" {
 		if plan, ok := p.hintedPlan(v, c); ok {
+			plan.Hinted = true
 			return plan
 		}
 	}
