@@ -47,6 +47,10 @@ var cacheRaces = []struct {
 	{"a trigger made in the middle of a transaction", cache.GuardOrder, raceOrder(false)},
 	{"a trigger made while its maker and others are under way", cache.GuardOrder, raceOrder(true)},
 	{"a commit bound before it runs", cache.GuardUnsent, raceUnsent},
+	{"a transaction over shards", cache.GuardBranch, raceBranch},
+	{"a part that is prepared on a shard", cache.GuardPrepared, racePrepared},
+	{"a bucket that goes and comes back", cache.GuardLayout, raceLayout},
+	{"a trigger made on one shard", cache.GuardApart, raceApart},
 }
 
 // TestCacheRaces runs the races: nothing may be wrong.

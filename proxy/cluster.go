@@ -38,6 +38,7 @@ type cluster struct {
 
 	mu       sync.Mutex                 // held to make a layout, and to configure
 	started  bool                       // guarded by mu
+	epoch    uint64                     // guarded by mu; of the last layout planned anew
 	numbered map[string]uint32          // guarded by mu; the table of each sequence that gives no number on two shards
 	queriers map[string]*catalogQuerier // guarded by mu; by server name
 }
@@ -81,7 +82,11 @@ func (c *cluster) configure() {
 		}
 		return
 	}
-	c.d.catalog.Want(catalog.Relations)
+	if conf.Cache.Enabled {
+		c.d.catalog.Want(catalog.Relations, catalog.Answers)
+	} else {
+		c.d.catalog.Want(catalog.Relations)
+	}
 	c.watch(conf)
 	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Touch: c.touch, Finish: c.settler.insist, Unsettled: c.settler.Nudge, Stuck: c.breaker.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
 	c.start()
@@ -314,7 +319,8 @@ func (c *cluster) plan(m, old *madeLayout) error {
 		}
 	}
 	unnumbered := map[string]error{}
-	m.Layout = &session.Layout{Schema: schema, Home: config.Home, Shapes: new(session.Shapes), Fault: func(i int) error { return c.fault(config.Shards[i]) },
+	c.epoch++
+	m.Layout = &session.Layout{Schema: schema, Epoch: c.epoch, Home: config.Home, Shapes: new(session.Shapes), Fault: func(i int) error { return c.fault(config.Shards[i]) },
 		Fits: func(ctx context.Context, home catalog.Querier, all []catalog.Querier) error {
 			after, err := fits(ctx, home, config, placement, findings)
 			if err != nil {

@@ -240,11 +240,6 @@ func (p *problems) below(path string, err error) {
 	}
 }
 
-// notServed reports a value that asks for what only a later version does.
-func (p *problems) notServed(path, what, instead string) {
-	p.add(path, "%s: not served by this version; %s", what, instead)
-}
-
 // Validate returns everything that is wrong as one joined error, or nil. Each part begins with the key's path and
 // ends with what to do. It touches no file and no network.
 func (c *Config) Validate() error {
@@ -364,9 +359,6 @@ func (d *Database) validate(p *problems, name string, inherited error) {
 	}
 	d.Reads.validate(p, path+".reads")
 	d.Cache.validate(p, path+".cache")
-	if d.Cache.Enabled && d.Sharded() {
-		p.notServed(path+".cache.enabled", "caching answers of a sharded database", "set it to false")
-	}
 	d.validateSharding(p, name, path)
 	if d.Failover.Wait < 0 {
 		p.add(path+".failover.wait", "%s is negative; use 0 not to wait", d.Failover.Wait)

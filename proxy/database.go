@@ -35,8 +35,8 @@ type database struct {
 	inDoubt  atomic.Int64 // transactions over several shards that were prepared when somebody last looked
 	// oldestInDoubt is how long, in nanoseconds, the oldest of those had been prepared then; 0 if there was none.
 	oldestInDoubt atomic.Int64
-	cluster       *cluster               // what its shards share
-	keeper        atomic.Pointer[keeper] // of its cache; nil before there was one
+	cluster       *cluster              // what its shards share
+	index         atomic.Pointer[index] // of the catalog, for its caches
 
 	mu       sync.Mutex
 	creds    map[string]auth.Credential // by role: what its last login proved
@@ -101,7 +101,7 @@ func (d *database) newShared(p *Proxy, statements *backend.Statements) *session.
 		Statements: statements,
 		Hazards:    d.catalog,
 		Config:     func() *pool.Config { return &d.conf.Load().Pool },
-		OnDDL:      d.catalog.Touch,
+		OnDDL:      d.changedCatalog,
 		Redial:     p.redial,
 		Reads:      func() *session.Reads { return d.reads.Load() },
 		Stats:      &d.stats,

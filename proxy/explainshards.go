@@ -15,8 +15,13 @@ func ShardFacts(facts []router.Fact, schema *plan.Schema, st *parser.Statement, 
 		switch facts[i].Item {
 		case "parameter":
 			facts[i].Reason = ""
-		case "cache": // Config.Validate refuses it there
-			facts[i].Value, facts[i].Reason = "not kept", "answers of sharded databases are not kept: the cache follows the changes of one server"
+		case "cache":
+			if facts[i].Value != "kept" {
+				continue
+			}
+			if why := schema.UnkeptText(st, []byte(sql), params); why != "" {
+				facts[i].Value, facts[i].Reason = "not kept", why
+			}
 		}
 	}
 	for _, f := range schema.Explain(st, []byte(sql), params) {

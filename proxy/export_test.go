@@ -6,6 +6,7 @@ import (
 
 	"pgtier/proxy/admin"
 	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
 	"pgtier/proxy/fleet"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/session"
@@ -19,6 +20,18 @@ func (p *Proxy) SharedOf(name string) *session.Database {
 		return nil
 	}
 	return d.shared
+}
+
+// CachesOf are those of a database's shards, in their order.
+func (p *Proxy) CachesOf(name string) (list []*cache.Cache) {
+	d, err := p.find(name)
+	if err != nil {
+		return nil
+	}
+	for _, k := range d.keepers() {
+		list = append(list, k.cache)
+	}
+	return list
 }
 
 // WithLease has a proxy go on for so long without its control database.

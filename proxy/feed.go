@@ -14,7 +14,7 @@ import (
 	"pgtier/router/tags"
 )
 
-// feed tells a database's cache what is written to its manager past the proxy.
+// feed tells a shard's cache what is written to its manager past the proxy.
 type feed struct {
 	k        *keeper
 	d        *database
@@ -35,14 +35,7 @@ func (d *database) startFeed(p *Proxy, k *keeper) *feed {
 	f.tables.Store(&follow.Tables{})
 	k.cache.StandAside(cache.Unfollowed, true)
 	f.follower = follow.New(follow.DefaultConfig(), func(ctx context.Context, params []wire.Param) (*wire.Conn, error) {
-		part := d.home()
-		server := part.manager()
-		if fleet := part.shared.Fleet.Load(); fleet != nil {
-			if v := fleet.View(); v.Manager >= 0 {
-				server = d.server(v.Hosts[v.Manager].Name)
-			}
-		}
-		c, err := p.dialer.Dial(ctx, p.target(d, server, d.ownRoleOn(part), params))
+		c, err := p.dialer.Dial(ctx, p.target(d, k.part.manager(), d.ownRoleOn(k.part), params))
 		if err != nil {
 			return nil, err
 		}
@@ -148,15 +141,15 @@ func (f *feed) Changed(c *follow.Commit) {
 	for _, t := range c.Tables {
 		names = append(names, t.Schema+"."+t.Name)
 	}
-	f.d.shared.Wrote(names, w.All())
+	f.k.part.shared.Wrote(names, w.All())
 	f.k.cache.End(w, true)
 }
 
 // Resumed implements follow.Sink.
 func (f *feed) Resumed(t *follow.Tables) {
 	f.tables.Store(t)
-	f.d.shared.Wrote(nil, true) // what nobody told is visible on the manager, and may not be on replicas whose answers are to be kept
-	f.k.cache.Flush()           // of tables that were not followed until now
+	f.k.part.shared.Wrote(nil, true) // what nobody told is visible on the manager, and may not be on replicas whose answers are to be kept
+	f.k.cache.Flush()                // of tables that were not followed until now
 	f.k.cache.StandAside(cache.Unfollowed, false)
 }
 
@@ -179,10 +172,14 @@ func (f *feed) unfollowed(judge *session.Judge, kept *catalog.Keeping) string {
 	if len(kept.Stored) > 0 {
 		return "a refresh of " + kept.Stored[0] + " past the proxy is not seen"
 	}
+	home := f.k.part == f.d.home()
+	if !home && !f.follower.Looked() {
+		return "whether writes past the proxy are seen is being looked at"
+	}
 	followed := f.tables.Load()
 	for _, name := range kept.Tables {
 		r := judge.Tags.Relation(name)
-		if r == nil || !followed.Has(r.OID) {
+		if r == nil || home && !followed.Has(r.OID) || !home && !followed.Names(name) { // the catalog has the home shard's numbers
 			return "writes to " + name + " past the proxy are not seen: it has no replica identity, or is not in the publication " + follow.Publication
 		}
 	}

@@ -143,7 +143,9 @@ func (p *Proxy) leaveManager(d *database, part *part, old, next string) {
 			Message: "the server is no longer the manager", Hint: "Connect again; the transaction was not committed."})
 	}
 	part.shared.Pipelines.Leave(old, p.env.Now(), 0)
-	d.forgetAnswers()
+	if k := part.keeper.Load(); k != nil {
+		k.forgetAnswers()
+	}
 	p.registry.Abandon(pool.Scope{Database: d.name, Server: old})
 	if part != d.home() {
 		return

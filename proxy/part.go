@@ -14,6 +14,7 @@ import (
 type part struct {
 	shared  *session.Database // fixed
 	servers atomic.Pointer[topology.Shard]
+	keeper  atomic.Pointer[keeper] // of its cache; nil before there was one
 
 	// Guarded by database.mu.
 	stopFleet context.CancelFunc
@@ -119,6 +120,7 @@ func (d *database) configureParts(p *Proxy) {
 		gone.endFleet()
 		d.mu.Unlock()
 		gone.shared.Pipelines.Close()
+		d.dropKeeper(p, gone)
 	}
 	d.configureFleets(p)
 	d.cluster.configure()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"pgtier/proxy/admin"
 	"pgtier/proxy/cache"
@@ -15,35 +16,34 @@ import (
 func (p *Proxy) viewCaches() (out []admin.Cache) {
 	all := p.listed()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if d := all[name]; d.shared.Keeper.Load() != nil {
-			out = append(out, viewCache(name, d.keeper.Load(), p.env.Now()))
+		if keepers := all[name].keepers(); len(keepers) > 0 {
+			out = append(out, viewCache(name, keepers, p.env.Now()))
 		}
 	}
 	return out
 }
 
-func viewCache(database string, k *keeper, now int64) admin.Cache {
-	c := k.cache
-	out := admin.Cache{Database: database, State: "serving", Memory: c.Config().Memory, Hits: c.Hits.Load(), Misses: c.Misses.Load(), Shared: c.Shared.Load(),
-		Passed: c.Passed.Load(), Stale: c.Stale.Load(), Kept: c.Kept.Load(), Evicted: c.Evicted(), Writes: c.Writes.Load(), Flushes: c.Flushes.Load(),
-		Unknown: c.Unknown.Load(), Delay: -1}
-	switch away := c.Away(); {
-	case away&cache.Starting != 0:
-		out.State = "waits for transactions that began before it"
-	case away&cache.Unfollowed != 0:
-		out.State = "stands aside: writes past the proxy are not followed"
-	case c.Silent(now):
-		out.State = "stands aside: writes past the proxy are known too late"
-	}
-	if f := k.feed.Load(); f != nil {
-		stats := f.follower.Stats()
-		out.Delay = stats.Delay
-		if stats.Trouble != nil {
-			out.State += ": " + stats.Trouble.Error()
+// viewCache tells of the caches of a database's shards as of one. Its state is that of the first that does not serve.
+func viewCache(database string, keepers []*keeper, now int64) admin.Cache {
+	out := admin.Cache{Database: database, State: "serving", Delay: -1}
+	for _, k := range keepers {
+		c := k.cache
+		out.Memory, out.Unknown, out.Evicted = out.Memory+c.Config().Memory, out.Unknown+c.Unknown.Load(), out.Evicted+c.Evicted()
+		out.Hits, out.Misses, out.Shared = out.Hits+c.Hits.Load(), out.Misses+c.Misses.Load(), out.Shared+c.Shared.Load()
+		out.Passed, out.Stale, out.Kept = out.Passed+c.Passed.Load(), out.Stale+c.Stale.Load(), out.Kept+c.Kept.Load()
+		out.Writes, out.Flushes = out.Writes+c.Writes.Load(), out.Flushes+c.Flushes.Load()
+		answers, bytes := c.Size()
+		out.Answers, out.Bytes = out.Answers+answers, out.Bytes+bytes
+		state, delay := k.state(now)
+		out.Delay = max(out.Delay, delay)
+		if state != "" && out.State == "serving" {
+			if len(keepers) > 1 {
+				state = "shard " + k.part.name() + " " + state
+			}
+			out.State = state
 		}
 	}
-	out.Answers, out.Bytes = c.Size()
-	c.Records(func(r *cache.Record) {
+	keepers[0].cache.Records(func(r *cache.Record) { // which all share
 		s := admin.CachedStatement{Text: r.Text, State: "kept", Asked: r.Asked.Load(), Hits: r.Hits.Load(), Kept: r.Kept.Load(), Reason: r.Refused()}
 		switch {
 		case s.Reason != "":
@@ -59,6 +59,32 @@ func viewCache(database string, k *keeper, now int64) admin.Cache {
 	return out
 }
 
+// state is why nothing is served, "" if something is; delay is how late writes past the proxy are known, negative if they are not followed.
+func (k *keeper) state(now int64) (why string, delay time.Duration) {
+	switch away := k.cache.Away(); {
+	case away&cache.Starting != 0:
+		why = "waits for transactions that began before it"
+	case away&cache.Apart != 0:
+		why = "stands aside: a statement for one shard may have changed its schema; RESET CACHE ends that"
+	case away&cache.Unfollowed != 0:
+		why = "stands aside: writes past the proxy are not followed"
+	case k.cache.Silent(now):
+		why = "stands aside: writes past the proxy are known too late"
+	}
+	f := k.feed.Load()
+	if f == nil {
+		return why, -1
+	}
+	stats := f.follower.Stats()
+	if stats.Trouble != nil {
+		if why == "" {
+			why = "serving"
+		}
+		why += ": " + stats.Trouble.Error()
+	}
+	return why, stats.Delay
+}
+
 // resetCache gives up answers as of says.
 func (p *Proxy) resetCache(of admin.Answers) (n int, err error) {
 	if of.Database != "" {
@@ -67,24 +93,28 @@ func (p *Proxy) resetCache(of admin.Answers) (n int, err error) {
 		}
 	}
 	for _, d := range p.allDatabases() {
-		if d.shared.Keeper.Load() == nil || of.Database != "" && d.name != of.Database {
+		if of.Database != "" && d.name != of.Database {
 			continue
 		}
-		gone, err := d.keeper.Load().reset(d, of)
-		if err != nil {
-			return n, err
+		for _, k := range d.keepers() {
+			gone, err := k.reset(of)
+			if err != nil {
+				return n, err
+			}
+			n += gone
 		}
-		n += gone
 	}
 	return n, nil
 }
 
-// reset gives up answers of d as of says.
-func (k *keeper) reset(d *database, of admin.Answers) (int, error) {
+// reset gives up answers of k's shard as of says.
+func (k *keeper) reset(of admin.Answers) (int, error) {
 	if of.Table == "" {
-		return k.cache.Purge(), nil
+		n := k.cache.Purge()
+		k.cache.StandAside(cache.Apart, false)
+		return n, nil
 	}
-	index := k.judged(d.catalog.Snapshot()).Tags
+	index := k.judged(k.d.catalog.Snapshot()).Tags
 	if of.Column == "" {
 		return k.cache.PurgeOf(index.Whole(nil, of.Table), of.Table), nil
 	}

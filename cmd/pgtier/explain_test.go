@@ -11,11 +11,12 @@ import (
 func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 	shard := servers.Cluster(t).Shards[0]
 	app := pgtest.Database(t, shard.Manager)
-	pgtest.Exec(t, shard.Manager, app, "CREATE TABLE orders (id int PRIMARY KEY, user_id int); CREATE SEQUENCE s")
+	pgtest.Exec(t, shard.Manager, app, "CREATE TABLE orders (id int PRIMARY KEY, user_id int); CREATE TABLE rates (name text); CREATE SEQUENCE s")
 	manager, replica := shard.Manager.URL(app, "", ""), shard.Replicas[0].URL(app, "", "")
 	with := writeFile(t, "with.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n", manager, replica))
 	caches := writeFile(t, "caches.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}], cache: {enabled: true}}}\n", manager))
 	sharded := writeFile(t, "sharded.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}, {manager: %q}], sharding: {tables: {orders: {key: user_id}}}}}\n", manager, manager))
+	keeps := writeFile(t, "keeps.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q}, {manager: %q}], sharding: {tables: {orders: {key: user_id}}, reference: [rates]}, cache: {enabled: true}}}\n", manager, manager))
 	without := writeFile(t, "without.yaml", fmt.Sprintf("databases: {'*': {shards: [{manager: %q}], reads: {consistency: eventual}}}\n", manager))
 	lost := writeFile(t, "lost.yaml", fmt.Sprintf("databases: {app: {shards: [{manager: %q, replicas: [{url: %q}]}]}}\n",
 		strings.Replace(manager, shard.Manager.Address(), "127.0.0.1:1", 1), replica))
@@ -33,7 +34,10 @@ func TestExplainSaysWhereAStatementGoes(t *testing.T) {
 		"one of the manager":  {[]string{"--config", caches, "--database", "app", "/* pgtier: consistency=manager */ SELECT * FROM orders"}, 0, []string{"cache        not kept (consistency level manager; else it could be: depends on"}},
 		"one never kept":      {[]string{"--config", caches, "--database", "app", "SELECT nextval('s')"}, 0, []string{"cache        not kept ("}},
 		"a shard": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"shards       s", "(one: key orders.user_id)",
-			"cache        not kept (answers of sharded databases are not kept: the cache follows the changes of one server)"}},
+			"cache        not kept (cache.enabled is false; else it could be: depends on public.orders and settings alone)"}},
+		"a shard whose answer is kept": {[]string{"--config", keeps, "--database", "app", "SELECT * FROM orders WHERE user_id = $1", "42"}, 0, []string{"cache        kept (depends on public.orders and settings alone)"}},
+		"shards whose answer is not":   {[]string{"--config", keeps, "--database", "app", "SELECT count(*) FROM orders"}, 0, []string{"cache        not kept (reads several shards, each from a snapshot of its own)"}},
+		"a copy whose answer is not":   {[]string{"--config", keeps, "--database", "app", "SELECT * FROM rates"}, 0, []string{"cache        not kept (reads reference table public.rates, of which each shard has a copy: "}},
 		"a shard that nobody knows yet": {[]string{"--config", sharded, "--database", "app", "SELECT * FROM orders WHERE user_id = $1"}, 0,
 			[]string{"shards       one (by its parameters; give them behind the statement)"}},
 		"all shards": {[]string{"--config", sharded, "--database", "app", "SELECT count(*), max(id) FROM orders ORDER BY 1 LIMIT 3"}, 0,

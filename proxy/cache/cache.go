@@ -27,7 +27,7 @@ type Config struct {
 	StaleOnError time.Duration
 }
 
-// Cache keeps the answers of one database. Its methods are safe for concurrent use, but for what belongs to a Write or a Fill.
+// Cache keeps the answers of one database, or of one shard of it. Its methods are safe for concurrent use, but for what belongs to a Write or a Fill.
 type Cache struct {
 	config  atomic.Pointer[Config]
 	ledger  *ledger
@@ -35,8 +35,8 @@ type Cache struct {
 	flights flights
 	claims  claims
 	order   counter // of changes of the catalog
-	faces   faces
-	records records
+	faces   *faces
+	records *records
 	away    atomic.Uint32 // Aways: while there is one, nothing is served or kept
 	fresh   atomic.Int64  // clock: what was written past the proxy until then is known
 
@@ -53,7 +53,14 @@ type Cache struct {
 
 // New makes a Cache.
 func New(config Config) *Cache {
-	c := &Cache{ledger: newLedger(config.Memory), store: newFrequent(config.Memory)}
+	return makeCache(config, &faces{}, &records{})
+}
+
+// Sibling makes a Cache for another shard of c's database. The two share what is known of faces and statements, and nothing else.
+func (c *Cache) Sibling(config Config) *Cache { return makeCache(config, c.faces, c.records) }
+
+func makeCache(config Config, faces *faces, records *records) *Cache {
+	c := &Cache{ledger: newLedger(config.Memory), store: newFrequent(config.Memory), faces: faces, records: records}
 	c.config.Store(&config)
 	c.flights.init()
 	return c
@@ -129,6 +136,7 @@ const (
 	Starting    Away = 1 << iota // transactions are under way that began before there was a cache
 	Unfollowed                   // writes past the proxy are not followed
 	SwitchedOff                  // the configuration has no cache any more
+	Apart                        // a statement for one shard may have changed its schema, which is then not the one that statements are judged by
 )
 
 // StandAside has nothing served and kept as long as there is a reason. What was kept is given up when it comes: nobody knows what is

@@ -9,6 +9,9 @@ type Face uint64
 // about 500 bytes.
 const maxFaces = 10_000
 
+// Related reports whether the two have the same numbers for faces.
+func (c *Cache) Related(o *Cache) bool { return o != nil && c.faces == o.faces }
+
 // faces are numbered by what they are made of. The zero value knows none.
 type faces struct {
 	mu   sync.Mutex
@@ -18,7 +21,7 @@ type faces struct {
 
 // Face returns the number of what is spelled. Equal spellings have equal numbers, others different ones.
 func (c *Cache) Face(spelled []byte) Face {
-	f := &c.faces
+	f := c.faces
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n, ok := f.of[string(spelled)]; ok {

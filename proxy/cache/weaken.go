@@ -19,4 +19,8 @@ const (
 	GuardOrder                      // what a transaction changes is as the catalog said before it changed
 	GuardGrace                      // a change of the catalog does not wait for those that were judged before it
 	GuardUnsent                     // a portal that was bound before runs unseen
+	GuardPrepared                   // what is prepared on a shard counts as over when its connection is done
+	GuardBranch                     // a transaction over several shards claims nothing
+	GuardLayout                     // answers are given whatever layout they were asked for by
+	GuardApart                      // schemas of shards are taken for alike after DDL for one of them
 )

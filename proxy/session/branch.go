@@ -28,6 +28,7 @@ type branch struct {
 	fleet   *fleet.Fleet
 	inside  router.Level
 	lentAt  time.Time
+	writing writing // what it may change, until it is the session's again
 
 	in     wire.Input
 	tx     byte        // as of the last ReadyForQuery
@@ -58,7 +59,8 @@ type field struct {
 
 // suspend takes the session's server connection over into a branch.
 func (s *Session) suspend(index int) *branch {
-	b := &branch{of: s, index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, lentAt: s.lentAt, tx: s.tx}
+	b := &branch{of: s, index: index, db: s.at, pool: s.pool, replica: s.replica, fleet: s.fleet, inside: s.inside, lentAt: s.lentAt, tx: s.tx, writing: s.keep.writing}
+	s.keep.writing = writing{}
 	s.mu.Lock()
 	b.c, s.server = s.server, nil
 	s.branches = append(s.branches, b)
@@ -71,6 +73,8 @@ func (s *Session) suspend(index int) *branch {
 func (s *Session) resume(b *branch) {
 	s.moveTo(b.db)
 	s.pool, s.replica, s.fleet, s.inside, s.lentAt, s.tx = b.pool, b.replica, b.fleet, b.inside, b.lentAt, b.tx
+	s.keep.forget()
+	s.keep.writing, b.writing = b.writing, writing{}
 	s.mu.Lock()
 	s.server, s.lentBy = b.c, b.pool
 	for i, other := range s.branches {

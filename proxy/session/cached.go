@@ -18,13 +18,16 @@ import (
 	"pgtier/router/tags"
 )
 
-// Keeper is the cache of a database, with what is known of whose answers it may keep.
+// Keeper is the cache of a database, or of one of its shards, with what is known of whose answers it may keep.
 type Keeper struct {
 	Cache *cache.Cache
 	// Judge judges statements by the catalog as it was last read.
 	Judge func() *Judge
-	// Doubt finds out what has become of a transaction whose connection to a server was lost, and ends its Write.
-	Doubt func(w *cache.Write, server string, pid uint32)
+	// Doubt finds out what has become of a transaction whose connection to a server was lost, and ends its Write: when the server's process pid is gone, if
+	// it is not 0, and when nothing is prepared by the name prepared, if it is not "".
+	Doubt func(w *cache.Write, server string, pid uint32, prepared string)
+	// Apart is told that a statement may have changed the schema of one shard alone. Nothing is kept of any shard then: all are judged by one catalog.
+	Apart func()
 }
 
 // Judge tells which answers may be kept, what they depend on and what writes may change. Immutable.
@@ -35,10 +38,17 @@ type Judge struct {
 	Unfollowed func(judge *Judge, kept *catalog.Keeping) string
 }
 
+// writing is what one transaction may change on one server. The zero value is that of one that has changed nothing.
+type writing struct {
+	write cache.Write
+	of    *Keeper // that has it; nil: none has yet
+	part  string  // its name where it is prepared, or may be; "" where it is not
+}
+
 // keeping is a session's part in the cache.
 type keeping struct {
-	write   cache.Write // what its transaction may change
-	writeOf *cache.Cache
+	writing
+	hinted  bool        // a hint or a setting has chosen the shard of the turn under way
 	defines bool        // it may have changed the catalog, by code that nobody has read
 	named   bool        // a statement that may is prepared by name, which is not followed
 	fill    *cache.Fill // of the turn under way
@@ -71,9 +81,9 @@ const sharedWait = time.Second
 
 // fromCache answers the requests if their answer is known. Otherwise it may leave a Fill for the turn to end.
 func (s *Session) fromCache(req []byte) (done, ok bool) {
-	k := s.db.Keeper.Load()
+	k := s.at.Keeper.Load()
 	if k == nil || !s.plain || s.raw || (s.tx != wire.TxIdle || s.server != nil) && !cache.GuardOwn.Off() || s.opening != nil || s.openingFailed || s.wide != nil ||
-		len(req) > maxAsked || s.piped.only {
+		len(req) > maxAsked || s.piped.only || s.planned == nil && s.db.Cluster.Load() != nil {
 		return false, true
 	}
 	st, _ := s.pipedStatement(req, true)
@@ -97,7 +107,7 @@ func (s *Session) fromCache(req []byte) (done, ok bool) {
 		return false, true
 	}
 	s.kept.key, s.keep.looked = s.appendKey(s.kept.key[:0], req), true
-	if a := c.Lookup(s.kept.key, now); a != nil && s.mayShow(a) {
+	if a := c.Lookup(s.kept.key, now); a != nil && s.mayShow(a) && s.keepsLayout() {
 		c.Hit(rec, now)
 		return true, s.giveCached(a, req)
 	}
@@ -108,6 +118,12 @@ func (s *Session) fromCache(req []byte) (done, ok bool) {
 // askCached readies the turn for its answer to be kept, or waits for that of somebody who asks the same.
 func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, order cache.Order, req []byte) (done, ok bool) {
 	kept := judge.Snapshot.Keeping(st)
+	if l := s.planned; l != nil {
+		if why := l.Schema.Unkept(kept.Tables); why != "" {
+			c.Record(st).Refuse(&why)
+			return false, true
+		}
+	}
 	if judge.Unfollowed != nil {
 		if why := judge.Unfollowed(judge, kept); why != "" {
 			c.Record(st).Refuse(&why)
@@ -137,7 +153,7 @@ func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, 
 	if e := s.stopped(); e != nil {
 		return true, s.refuseAll(e)
 	}
-	if a == nil || !s.mayShow(a) {
+	if a == nil || !s.mayShow(a) || !s.keepsLayout() {
 		s.turnTime = s.env.now()
 		return false, true
 	}
@@ -170,7 +186,7 @@ func (s *Session) waitFor(f *cache.Fill) *cache.Answer {
 // stands for it.
 func (s *Session) passesCache(c *cache.Cache) bool {
 	m := &s.keep
-	if m.settings != s.settings || m.params != s.params || m.faceOf != c {
+	if m.settings != s.settings || m.params != s.params || m.faceOf != c && !c.Related(m.faceOf) {
 		m.settings, m.params, m.faceOf = s.settings, s.params, c
 		off, _ := s.settings.Value(router.SettingCache)
 		m.passes = off == "off" || s.serializable()
@@ -217,10 +233,19 @@ func (s *Session) keepsFace() bool {
 	return same
 }
 
+// keepsLayout reports whether what the turn was planned by is still in force: then it was in force whenever an answer was asked for that is
+// found by its number, and the shard had the rows.
+func (s *Session) keepsLayout() bool {
+	return s.planned == nil || !s.planned.outdated() || cache.GuardLayout.Off()
+}
+
 // appendKey spells the requests, whose one statement is pipedStatement's: their messages as they are, with the number of a
 // prepared statement that sessions share in the place of its name.
 func (s *Session) appendKey(dst, req []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.keep.face))
+	if s.planned != nil && !cache.GuardLayout.Off() {
+		dst = binary.BigEndian.AppendUint64(dst, s.planned.Epoch)
+	}
 	parsed := false
 	for i := range s.items {
 		it := &s.items[i]
@@ -314,7 +339,7 @@ func (s *Session) sawCached(a *cache.Answer) {
 
 // giveStale answers the turn with the last answer that there was, if nobody can be asked and that is wanted.
 func (s *Session) giveStale(req []byte) (done, ok bool) {
-	k := s.db.Keeper.Load()
+	k := s.at.Keeper.Load()
 	if !s.keep.looked || k == nil || k.Cache.Config().StaleOnError == 0 {
 		return false, true
 	}

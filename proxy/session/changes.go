@@ -17,7 +17,7 @@ import (
 
 // changes notes what the turn's statements may change, and claims it if the turn may commit something.
 func (s *Session) changes(req []byte) {
-	k := s.db.Keeper.Load()
+	k := s.at.Keeper.Load()
 	if k == nil {
 		return
 	}
@@ -36,8 +36,7 @@ func (s *Session) changes(req []byte) {
 		case wire.MsgBind:
 			s.changeBound(k, i, req)
 		case wire.MsgFunction:
-			k.Cache.NoteAll(w)
-			s.keep.defines = true
+			s.changeAll(k, w, s.keep.hinted)
 		}
 	}
 	if w.Any() && s.mayCommit(req) {
@@ -47,14 +46,27 @@ func (s *Session) changes(req []byte) {
 
 // writeIn is the session's Write in k. What it did before there was k is not known.
 func (s *Session) writeIn(k *Keeper) *cache.Write {
-	w := &s.keep.write
-	if s.keep.writeOf != k.Cache {
-		*w, s.keep.writeOf = cache.Write{}, k.Cache
-		if s.tx != wire.TxIdle {
-			k.Cache.NoteAll(w)
+	return s.keep.in(k, s.tx != wire.TxIdle)
+}
+
+// in is the Write in k. inside: in a transaction, of which nobody knows what it did before there was k.
+func (w *writing) in(k *Keeper, inside bool) *cache.Write {
+	if w.of != k {
+		w.forget()
+		w.of = k
+		if inside {
+			k.Cache.NoteAll(&w.write)
 		}
 	}
-	return w
+	return &w.write
+}
+
+// forget ends what is over: it ran on another shard, where it has been undone, or for a cache that has been switched off.
+func (w *writing) forget() {
+	if w.of != nil {
+		w.of.Cache.End(&w.write, true)
+	}
+	w.part = ""
 }
 
 // changeBound notes what the i-th message, a Bind, runs.
@@ -63,6 +75,7 @@ func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 	st, text, types := s.boundText(i, req)
 	if s.raw && !s.parsesBefore(i) { // names are the server's there
 		k.Cache.NoteAll(&s.keep.write)
+		s.apart(k, s.keep.hinted)
 		s.keep.defines = s.keep.defines || s.keep.named || s.pin != ""
 		return
 	}
@@ -84,11 +97,15 @@ func (s *Session) parsesBefore(i int) bool {
 
 // change notes what st may change.
 func (s *Session) change(k *Keeper, st *parser.Statement, values tags.Values) {
+	s.changeIn(k, &s.keep.write, st, values, s.keep.hinted)
+}
+
+// changeIn notes in w, which is k's, what st may change. hinted: on one shard, whatever the planner thinks of it.
+func (s *Session) changeIn(k *Keeper, w *cache.Write, st *parser.Statement, values tags.Values, hinted bool) {
 	c := k.Cache
 	order := c.Order()
 	if st == nil || st.Pin != "" && len(st.Commands) == 0 {
-		c.NoteAll(&s.keep.write)
-		s.keep.defines = true
+		s.changeAll(k, w, hinted)
 		return
 	}
 	pending := s.db.Hazards.Pending() && !s.reads(st)
@@ -97,25 +114,41 @@ func (s *Session) change(k *Keeper, st *parser.Statement, values tags.Values) {
 	}
 	set := k.Judge().Tags.Write(st)
 	s.kept.tags = set.Append(s.kept.tags[:0], values)
-	s.keep.defines = s.keep.defines || slices.Contains(s.kept.tags, tags.Everything)
+	if slices.Contains(s.kept.tags, tags.Everything) {
+		s.keep.defines = true
+		s.apart(k, hinted)
+	}
 	if pending { // it is judged by what may not be true any more
-		c.NoteAll(&s.keep.write)
+		c.NoteAll(w)
 		return
 	}
-	c.Note(&s.keep.write, s.kept.tags, order)
+	c.Note(w, s.kept.tags, order)
+}
+
+// changeAll notes that what runs may change anything.
+func (s *Session) changeAll(k *Keeper, w *cache.Write, hinted bool) {
+	k.Cache.NoteAll(w)
+	s.keep.defines = true
+	s.apart(k, hinted)
+}
+
+// apart has nothing kept any more if what runs may change the catalog, and runs on one shard by a hint.
+func (s *Session) apart(k *Keeper, hinted bool) {
+	if hinted && !cache.GuardApart.Off() {
+		k.Apart()
+	}
 }
 
 // changesExecuted is changes for cmd, an EXECUTE, of what SQL has prepared.
 func (s *Session) changesExecuted(cmd *parser.Command, st *parser.Statement) {
-	k := s.db.Keeper.Load()
+	k := s.at.Keeper.Load()
 	if k == nil {
 		return
 	}
 	w := s.writeIn(k)
 	s.change(k, st, tags.Values{})
 	if len(cmd.Calls)+len(cmd.Functions) > 0 { // what it passes may be made by a function that writes
-		k.Cache.NoteAll(w)
-		s.keep.defines = true
+		s.changeAll(k, w, s.keep.hinted)
 	}
 	if w.Any() && s.tx == wire.TxIdle {
 		k.Cache.Claim(w)
@@ -124,11 +157,10 @@ func (s *Session) changesExecuted(cmd *parser.Command, st *parser.Statement) {
 
 // changesAll notes that what runs may change anything, and claims it.
 func (s *Session) changesAll() {
-	if k := s.db.Keeper.Load(); k != nil {
+	if k := s.at.Keeper.Load(); k != nil {
 		w := s.writeIn(k)
-		k.Cache.NoteAll(w)
+		s.changeAll(k, w, s.keep.hinted)
 		k.Cache.Claim(w)
-		s.keep.defines = true
 	}
 }
 
@@ -208,7 +240,7 @@ func (s *Session) rollsBack() bool {
 
 // changesAhead notes what a message of a duplex may change, and claims it at once: nobody knows when its transaction ends.
 func (s *Session) changesAhead(st *parser.Statement, values tags.Values) {
-	k := s.db.Keeper.Load()
+	k := s.at.Keeper.Load()
 	if k == nil {
 		return
 	}
@@ -219,7 +251,7 @@ func (s *Session) changesAhead(st *parser.Statement, values tags.Values) {
 
 // claimsAhead claims what was noted: messages go out before it is known whether they end the transaction.
 func (s *Session) claimsAhead() {
-	if k := s.db.Keeper.Load(); k != nil {
+	if k := s.at.Keeper.Load(); k != nil {
 		k.Cache.Claim(s.writeIn(k))
 	}
 }
@@ -227,9 +259,9 @@ func (s *Session) claimsAhead() {
 // ended is changed where the server has said that it is through. What was not claimed although it may have been committed ends
 // late rather than never.
 func (s *Session) ended(changed, rolledBack bool) {
-	w := &s.keep.write
-	if k := s.db.Keeper.Load(); k != nil && s.tx == wire.TxIdle && changed && !rolledBack && !cache.GuardUnsent.Off() && w.Any() && !w.Claimed() && s.keep.writeOf == k.Cache {
-		k.Cache.Claim(w)
+	w := &s.keep.writing
+	if s.tx == wire.TxIdle && changed && !rolledBack && !cache.GuardUnsent.Off() && w.of != nil && w.write.Any() && !w.write.Claimed() {
+		w.of.Cache.Claim(&w.write)
 	}
 	s.changed(changed)
 }
@@ -237,22 +269,23 @@ func (s *Session) ended(changed, rolledBack bool) {
 // changed lets go of what was claimed: the turn is over, or a transaction. changed is false where it is certain that
 // nothing was.
 func (s *Session) changed(changed bool) {
-	w := &s.keep.write
-	if !w.Any() {
+	w := &s.keep.writing
+	if !w.write.Any() {
+		w.part = ""
 		return
 	}
-	k := s.db.Keeper.Load()
-	if s.keep.defines && changed && (s.tx == wire.TxIdle || w.Claimed()) {
+	if s.keep.defines && changed && (s.tx == wire.TxIdle || w.write.Claimed()) {
 		s.db.OnDDL() // first: what it has made in the catalog, by code that nobody has read, is known to those that come behind it
 	}
 	s.keep.defines = s.keep.defines && s.tx != wire.TxIdle
 	switch {
-	case k == nil || s.keep.writeOf != k.Cache: // it was switched off meanwhile
-		*w = cache.Write{}
+	case w.part != "" && !cache.GuardPrepared.Off():
+		w.of.Doubt(w.write.Take(), s.pool.Key().Server, 0, w.part)
+		w.part = ""
 	case s.tx == wire.TxIdle:
-		k.Cache.End(w, changed)
-	case w.Claimed():
-		k.Cache.Release(w)
+		w.of.Cache.End(&w.write, changed)
+	case w.write.Claimed():
+		w.of.Cache.Release(&w.write)
 	}
 }
 
@@ -283,16 +316,15 @@ func (s *Session) changedFor(c *backend.Conn) {
 // doubts has somebody find out what became of the transaction, whose connection is lost. Until then what it may have
 // changed is neither served nor kept.
 func (s *Session) doubts(c *backend.Conn) {
-	w := &s.keep.write
-	k := s.db.Keeper.Load()
+	w := &s.keep.writing
 	s.keep.defines = false
-	if k == nil || !w.Claimed() || s.keep.writeOf != k.Cache {
-		*w = cache.Write{} // no server was told to commit it
-		return
+	switch {
+	case !w.write.Claimed():
+		w.write = cache.Write{} // no server was told to commit it
+	case cache.GuardDoubt.Off():
+		w.forget()
+	default:
+		w.of.Doubt(w.write.Take(), s.pool.Key().Server, c.PID(), w.part)
 	}
-	if cache.GuardDoubt.Off() {
-		k.Cache.End(w, true)
-		return
-	}
-	k.Doubt(w.Take(), s.pool.Key().Server, c.PID())
+	w.part = ""
 }

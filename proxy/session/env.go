@@ -85,7 +85,7 @@ type Database struct {
 	Attach func(role, server string) *pool.Pool[*backend.Conn]
 	// Pipelines are those that its reads share.
 	Pipelines Pipelines
-	// Keeper keeps answers; nil where none are. Sessions look at that of the home shard.
+	// Keeper keeps answers; nil where none are.
 	Keeper atomic.Pointer[Keeper]
 	// Floor is what replicas must have replayed whatever is read there; nil: nothing.
 	Floor atomic.Pointer[Floor]

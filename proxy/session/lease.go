@@ -240,6 +240,9 @@ func (s *Session) dropServer() {
 		}
 		c.Reset()
 	}
+	if s.keep.write.Claimed() {
+		s.at.Wrote(nil, true) // what it wrote is known to those who choose replicas before it is let go
+	}
 	s.changedFor(c)
 	s.txn.clear()
 	s.release(c)

@@ -327,6 +327,7 @@ func (s *Session) fenced(c *backend.Conn) *wire.Error {
 		s.opening, s.opened, s.begun = s.opened, nil, false
 	}
 	r.free()
+	s.changedFor(c) // it may go to another shard
 	s.release(c)
 	if s.fencing.began == 0 {
 		s.fencing = holding{s: s, cluster: s.db.Cluster.Load(), fence: true}

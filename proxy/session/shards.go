@@ -46,6 +46,8 @@ type Cluster struct {
 // Layout is a sharded database as it is now. Immutable.
 type Layout struct {
 	Schema *plan.Schema
+	// Epoch numbers what is planned by: layouts with the same have the same Schema and Shards. It is never 0.
+	Epoch uint64
 	// Shards are by the planner's indexes; Home is the index of the one that holds what is not sharded, Members are those that may be asked.
 	Shards  []*Database
 	Home    int

@@ -22,6 +22,7 @@ type survey struct {
 	refusal *wire.Error
 	ran     []ran
 	aged    bool  // a statement may need a younger snapshot than that of the transaction under way
+	hinted  bool  // a hint or a setting has chosen a shard
 	held    bool  // a statement waits for a move of buckets
 	trail   trail // what it may write
 	failed  bool  // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
@@ -35,7 +36,7 @@ type ran struct {
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
-	s.planned = nil
+	s.planned, s.keep.hinted = nil, false
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -89,7 +90,7 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.chainsFrom(l, &v)
 	s.tell(&v)
 	s.trail.add(&v.trail)
-	s.planned = l
+	s.planned, s.keep.hinted = l, v.hinted
 	if v.why.Reason != "" && at >= 0 {
 		s.routeShards(l, &v.why, at)
 	}
@@ -260,7 +261,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		v.ran = append(v.ran, ran{st, text})
 	}
 	p := s.planOf(l, st, text, &values)
-	v.held, v.aged = v.held || l.holds(&p), v.aged || s.aged(l, &p)
+	v.held, v.aged, v.hinted = v.held || l.holds(&p), v.aged || s.aged(l, &p), v.hinted || p.Hinted
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
 	if p.Write || !reads {
 		s.noteTrail(&v.trail, st, &p)

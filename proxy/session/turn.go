@@ -58,7 +58,7 @@ func (s *Session) turn(req []byte) bool {
 		}
 	}
 	s.keep.looked = false
-	if refusal == nil && pin == "" && s.effects == 0 && s.db.Keeper.Load() != nil {
+	if refusal == nil && pin == "" && s.effects == 0 && s.at.Keeper.Load() != nil {
 		if done, ok := s.fromCache(req); done {
 			return ok
 		}

@@ -356,6 +356,7 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	}
 	s.routed()
 	b := s.suspend(index)
+	b.writing.of = b.db.Keeper.Load() // it has done nothing yet
 	s.wideRests()
 	x.branches = append(x.branches, b)
 	if begins {
@@ -376,6 +377,7 @@ func (x *wide) letGo(index int) {
 	x.branches = slices.Delete(x.branches, at, at+1)
 	s.resume(b)
 	s.seeing(&written{})
+	s.changedFor(b.c)
 	s.release(b.c)
 	s.wideRests()
 }

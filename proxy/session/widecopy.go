@@ -84,6 +84,7 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 	for _, b := range c.taking {
 		b.wrote = true
 	}
+	x.changes(j, c.taking...)
 	if refusal, err = x.lockCopies(j, c.taking); refusal != nil || err != nil {
 		if err == nil {
 			err = x.stopOthers()

@@ -80,6 +80,7 @@ func (x *wide) number(j *job) (refusal *wire.Error, err error) {
 	if err != nil {
 		return asRefusal(err)
 	}
+	x.changes(j, b)
 	var numbers []int64
 	sql := fmt.Sprintf("SELECT pg_catalog.nextval(%s) FROM pg_catalog.generate_series(1, %d)", quoteLiteral(n.Sequence), n.Count)
 	err = b.query(x.s, sql, func(fields [][]byte) error {
@@ -114,6 +115,7 @@ func (x *wide) stamp(j *job) (refusal *wire.Error, err error) {
 	if err != nil {
 		return asRefusal(err)
 	}
+	x.changes(j, b)
 	var values []string
 	err = b.query(x.s, "SELECT "+strings.Join(stamps, ", "), func(fields [][]byte) error {
 		for _, f := range fields {
@@ -298,6 +300,8 @@ func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 		if err != nil {
 			return asRefusal(err)
 		}
+		x.changes(j, b)
+		b.claims() // it commits by itself
 		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
 			return nil, err
 		}
@@ -383,6 +387,11 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 	}
 	for _, b := range taking {
 		b.wrote = b.wrote || writes
+	}
+	if writes {
+		x.changes(j, taking...)
+	} else {
+		x.unkept(j)
 	}
 	if refusal, err = x.bareLevels(begins, taking); refusal != nil || err != nil {
 		return refusal, err

@@ -231,6 +231,9 @@ func (x *wide) rollback() error {
 
 // commit makes the transaction durable on all branches or on none, and gives them back. A refusal means none.
 func (x *wide) commit() (refusal *wire.Error, err error) {
+	for _, b := range x.branches {
+		b.claims()
+	}
 	var writers, readers []*branch
 	for _, b := range x.branches {
 		switch {
@@ -442,6 +445,7 @@ func quoteLiteral(text string) string { return "'" + strings.ReplaceAll(text, "'
 func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err error) {
 	first := x.leaveRole()
 	for _, b := range branches {
+		b.writing.part = b.part(gid)
 		if err := b.send(wire.AppendQuery(nil, first+"PREPARE TRANSACTION "+quoteLiteral(b.part(gid)))); err != nil {
 			x.cluster.Unsettled()
 			return nil, err
@@ -454,9 +458,9 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 			x.cluster.Unsettled()
 			err = lost
 		case b.failed != nil:
-			refusal = b.failed
+			refusal, b.writing.part = b.failed, ""
 		case b.tag != "PREPARE TRANSACTION":
-			refusal = failedTransaction()
+			refusal, b.writing.part = failedTransaction(), ""
 		default:
 			prepared = append(prepared, b)
 		}
@@ -513,7 +517,9 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 		if b.failed != nil || b.c.Spoiled() != "" {
 			left = append(left, b.db.Shard())
 			b.c.Spoil("the second phase of a commit failed")
+			continue
 		}
+		b.writing.part = ""
 	}
 	if act == "ROLLBACK PREPARED" {
 		x.spoilChanged(branches)
@@ -522,7 +528,13 @@ func (x *wide) finish(branches []*branch, act, gid string) {
 		return
 	}
 	if act == "COMMIT PREPARED" {
-		if left = x.insist(left, gid); len(left) == 0 {
+		left = x.insist(left, gid)
+		for _, b := range branches {
+			if !slices.Contains(left, b.db.Shard()) {
+				b.writing.part = ""
+			}
+		}
+		if len(left) == 0 {
 			return
 		}
 	}
@@ -553,6 +565,10 @@ func (x *wide) release() error {
 	branches := x.settling()
 	x.branches = nil
 	left := s.txn
+	if s.keep.defines && slices.ContainsFunc(branches, func(b *branch) bool { return b.writing.write.Claimed() }) {
+		s.db.OnDDL() // before any of them lets go: see changed
+	}
+	s.keep.defines = false
 	settled, err := false, error(nil)
 	for _, b := range branches {
 		s.resume(b)
@@ -575,6 +591,7 @@ func (x *wide) release() error {
 			wrote.any = true
 		}
 		s.seeing(&wrote)
+		s.changedFor(b.c)
 		s.release(b.c)
 	}
 	s.txn.clear()
