@@ -292,6 +292,8 @@ func (s *Session) planAgain(req []byte, pin string) (done, ok bool) {
 	if s.server == nil {
 		s.story.clear() // what it tells is of these requests
 	}
+	s.dropFill() // of the shard that they were planned for
+	s.keep.looked = false
 	if done, ok = s.serveSharded(cluster, req); done {
 		return true, ok
 	}

@@ -88,7 +88,7 @@ func (s *Session) turn(req []byte) bool {
 	if pin == "" && !s.raw {
 		pin = s.pin
 	}
-	if pin == "" && s.effects == 0 && s.server == nil && s.pipe(req) {
+	if pin == "" && s.effects == 0 && s.server == nil && !s.moved() && s.pipe(req) { // it may have waited since it was planned, for an answer or the catalog
 		return true
 	}
 	for tries := 1; ; tries++ {
