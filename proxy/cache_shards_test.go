@@ -38,7 +38,8 @@ type keptShards struct {
 // newKeptShards makes one over servers of its own; or, without options, over those that tests share. delay is cache.max_delay.
 func newKeptShards(t testing.TB, options *localpg.Options, delay time.Duration, edit func(*proxy.Config), more ...proxy.Option) *keptShards {
 	t.Helper()
-	cluster, database := (*localpg.Cluster)(nil), "bank"
+	var cluster *localpg.Cluster
+	database := "bank"
 	if options != nil {
 		cluster = pgtest.Start(t, *options)
 		for _, m := range managers(cluster) {
