@@ -38,6 +38,9 @@ type Conn struct {
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	retired   string
 	SeqWriter uint64 // session that last may have advanced a sequence here; 0 none
+	// Replayed is what its server, a replica, has said over it that it has replayed, a WAL position; 0: it was not asked. While
+	// the connection lives the server has at least that.
+	Replayed uint64
 	// Own: its defaults are one client's login settings, so it is closed rather than lent again.
 	Own bool
 	// Heard gets the notifications that come behind an answer; nil drops them.

@@ -165,7 +165,7 @@ const proveWait = 2 * time.Second
 
 // proved reports whether c's server is where it was chosen for. A server that crashed comes back with an older state than
 // it has shown, and what is known of it may be from before. A connection that was there when it said where it was proves
-// that it has not crashed since; a newer one has to ask.
+// that it has not crashed since; a newer one has to ask, until it is told enough.
 func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why balance.Why) bool {
 	if c.CreatedAt().Before(s.aliveSince(host, why)) {
 		return true
@@ -178,7 +178,15 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 		}
 		need = max(need, at)
 	}
-	var at balance.LSN
+	if c.Replayed > 0 && balance.LSN(c.Replayed) >= need {
+		return true
+	}
+	at := s.asks(c)
+	return at > 0 && at >= need
+}
+
+// asks is the position that the server of c, a replica, says over it, and has then as long as c lives; 0 if it says none.
+func (s *Session) asks(c *backend.Conn) (at balance.LSN) {
 	c.SetUnnamed(nil)
 	err := c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_last_wal_replay_lsn()"), proveWait, func(frame wire.Frame) {
 		if frame.Type != wire.MsgDataRow {
@@ -188,7 +196,11 @@ func (s *Session) proved(f *fleet.Fleet, c *backend.Conn, host *fleet.Host, why 
 			at, _ = balance.ParseLSN(string(fields[0])) // 0 proves nothing
 		}
 	})
-	return err == nil && at >= need
+	if err != nil {
+		return 0
+	}
+	c.Replayed = uint64(at)
+	return at
 }
 
 // aliveSince is when the server was alive in the state that it was chosen for: when it said where it is and, of one that is
