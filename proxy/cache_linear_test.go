@@ -241,19 +241,18 @@ func unchanged(err error) bool {
 	return !strings.HasPrefix(pg.Code, "08") && !strings.HasPrefix(pg.Code, "57P") && pg.Code != "58000"
 }
 
-// linearClient is one client.
-type linearClient struct {
-	*linear
+// loadClient is the connection of one client of a load whose servers and connections come and go.
+type loadClient struct {
 	id     int
 	random *rand.Rand
 	conn   *pgx.Conn
 	broken bool // the transaction under way is lost
 }
 
-func (c *linearClient) mode() pgx.QueryExecMode { return cacheModes[c.random.IntN(len(cacheModes))] }
+func (c *loadClient) mode() pgx.QueryExecMode { return cacheModes[c.random.IntN(len(cacheModes))] }
 
-// connect makes a connection if there is none.
-func (c *linearClient) connect(ctx context.Context) bool {
+// connect makes a connection if there is none; then it asks for prepare, if that is not empty.
+func (c *loadClient) connect(ctx context.Context, t testing.TB, p *running, prepare string) bool {
 	if c.conn != nil && !c.conn.IsClosed() && !c.broken {
 		return true
 	}
@@ -261,9 +260,9 @@ func (c *linearClient) connect(ctx context.Context) bool {
 		_ = c.conn.Close(ctx)
 	}
 	c.conn, c.broken = nil, false
-	cfg, err := pgx.ParseConfig(c.p.dsn("postgres", ""))
+	cfg, err := pgx.ParseConfig(p.dsn("postgres", ""))
 	if err != nil {
-		c.t.Error(err)
+		t.Error(err)
 		return false
 	}
 	cfg.DefaultQueryExecMode = c.mode()
@@ -272,14 +271,15 @@ func (c *linearClient) connect(ctx context.Context) bool {
 		time.Sleep(5 * time.Millisecond) // the server is away
 		return false
 	}
-	if _, err := c.conn.Exec(ctx, "PREPARE setk(int, int, bigint) AS UPDATE regs SET v = $3 WHERE g = $1 AND k = $2"); err != nil {
-		c.broken = true
+	if prepare != "" {
+		_, err = c.conn.Exec(ctx, prepare)
+		c.broken = err != nil
 	}
 	return !c.broken
 }
 
-// run works until stop.
-func (c *linearClient) run(stop <-chan struct{}) {
+// run writes once in eight times and reads otherwise, until stop.
+func (c *loadClient) run(stop <-chan struct{}, connect func(context.Context) bool, write, read func(context.Context)) {
 	for {
 		select {
 		case <-stop:
@@ -291,15 +291,38 @@ func (c *linearClient) run(stop <-chan struct{}) {
 		default:
 		}
 		ctx, done := context.WithTimeout(context.Background(), limit)
-		if c.connect(ctx) {
+		if connect(ctx) {
 			if c.random.IntN(8) == 0 {
-				c.write(ctx)
+				write(ctx)
 			} else {
-				c.read(ctx)
+				read(ctx)
 			}
 		}
 		done()
 	}
+}
+
+// codeOf is the SQLSTATE of err, "none" if the server has not said one.
+func codeOf(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return "none"
+}
+
+// linearClient is one client.
+type linearClient struct {
+	*linear
+	loadClient
+}
+
+// run works until stop.
+func (c *linearClient) run(stop <-chan struct{}) {
+	connect := func(ctx context.Context) bool {
+		return c.connect(ctx, c.t, c.p, "PREPARE setk(int, int, bigint) AS UPDATE regs SET v = $3 WHERE g = $1 AND k = $2")
+	}
+	c.loadClient.run(stop, connect, c.write, c.read)
 }
 
 // read asks the same a few times.
@@ -324,11 +347,7 @@ func (c *linearClient) read(ctx context.Context) {
 
 // failed counts errors, and gives up the connection.
 func (c *linearClient) failed(what string, err error) {
-	var pg *pgconn.PgError
-	code := "none"
-	if errors.As(err, &pg) {
-		code = pg.Code
-	}
+	code := codeOf(err)
 	c.mu.Lock()
 	c.fates[what+" "+code]++
 	c.mu.Unlock()
@@ -757,7 +776,7 @@ func (l *linear) rounds(long time.Duration, random *rand.Rand, trouble func(stop
 		stop := make(chan struct{})
 		var work sync.WaitGroup
 		for i := range linearClients {
-			c := &linearClient{linear: l, id: i, random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)))}
+			c := &linearClient{l, loadClient{id: i, random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)))}}
 			work.Go(func() { c.run(stop) }) // ends with stop
 		}
 		work.Go(func() { trouble(stop) })   // ends with stop

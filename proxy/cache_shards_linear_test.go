@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgtier/proxy"
 	"pgtier/proxy/pool"
@@ -75,57 +73,13 @@ func (l *shardLoad) note(client int, on register, a touch, out, began, ended int
 // shardClient is one client.
 type shardClient struct {
 	*shardLoad
-	id     int
-	random *rand.Rand
-	conn   *pgx.Conn
-	broken bool
+	loadClient
 }
 
-func (c *shardClient) mode() pgx.QueryExecMode { return cacheModes[c.random.IntN(len(cacheModes))] }
-
-func (c *shardClient) connect(ctx context.Context) bool {
-	if c.conn != nil && !c.conn.IsClosed() && !c.broken {
-		return true
-	}
-	if c.conn != nil {
-		_ = c.conn.Close(ctx)
-	}
-	c.conn, c.broken = nil, false
-	cfg, err := pgx.ParseConfig(c.p.dsn("postgres", ""))
-	if err != nil {
-		c.t.Error(err)
-		return false
-	}
-	cfg.DefaultQueryExecMode = c.mode()
-	if c.conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
-		c.conn = nil
-		time.Sleep(5 * time.Millisecond) // the server is away
-		return false
-	}
-	return true
-}
-
+// run works until stop.
 func (c *shardClient) run(stop <-chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			if c.conn != nil {
-				_ = c.conn.Close(context.Background())
-				c.conn = nil
-			}
-			return
-		default:
-		}
-		ctx, done := context.WithTimeout(context.Background(), limit)
-		if c.connect(ctx) {
-			if c.random.IntN(8) == 0 {
-				c.write(ctx)
-			} else {
-				c.read(ctx)
-			}
-		}
-		done()
-	}
+	connect := func(ctx context.Context) bool { return c.connect(ctx, c.t, c.p, "") }
+	c.loadClient.run(stop, connect, c.write, c.read)
 }
 
 // shardReads are the reads of a key ($1), each of one register.
@@ -200,11 +154,7 @@ func allRegs(ctx context.Context, conn *pgx.Conn) (values map[int]int64, err err
 }
 
 func (c *shardClient) failed(what string, err error) {
-	var pg *pgconn.PgError
-	code := "none"
-	if errors.As(err, &pg) {
-		code = pg.Code
-	}
+	code := codeOf(err)
 	c.mu.Lock()
 	c.fates[what+" "+code]++
 	c.mu.Unlock()
@@ -509,7 +459,7 @@ func (l *shardLoad) rounds(long time.Duration, random *rand.Rand, trouble func(s
 		stop := make(chan struct{})
 		var work sync.WaitGroup
 		for i := range linearClients {
-			c := &shardClient{shardLoad: l, id: i, random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)))}
+			c := &shardClient{l, loadClient{id: i, random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)))}}
 			work.Go(func() { c.run(stop) }) // ends with stop
 		}
 		work.Go(func() { trouble(stop) })   // ends with stop

@@ -167,28 +167,11 @@ type keeper struct {
 // port starts it and returns the port to connect to.
 func (k *keeper) port(t testing.TB) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() { // ends with the listener
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", k.to)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			var keeps atomic.Bool
-			go k.forth(in, out, &keeps) // ends with the client
-			go k.back(in, out, &keeps)  // ends with the server
-		}
-	}()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	return forward(t, k.to, func() bool { return true }, func(in, out net.Conn) {
+		var keeps atomic.Bool
+		go k.forth(in, out, &keeps) // ends with the client
+		go k.back(in, out, &keeps)  // ends with the server
+	})
 }
 
 func (k *keeper) forth(in, out net.Conn, keeps *atomic.Bool) {

@@ -27,8 +27,9 @@ type tripwire struct {
 	opens    atomic.Int64 // when, in nanoseconds since 1970
 }
 
-// port starts it and returns the port to connect to.
-func (w *tripwire) port(t testing.TB) uint16 {
+// forward accepts connections until the test ends, opens one to a server for each and gives both to pass. It returns the port to
+// connect to. A connection that admits refuses, or whose server is away, is closed.
+func forward(t testing.TB, to string, admits func() bool, pass func(in, out net.Conn)) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,19 +42,31 @@ func (w *tripwire) port(t testing.TB) uint16 {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", w.to)
-			if err != nil || time.Now().UnixNano() < w.opens.Load() {
+			out, err := net.Dial("tcp", to)
+			switch {
+			case err != nil:
 				_ = in.Close()
-				continue
+			case !admits():
+				_ = in.Close()
+				_ = out.Close()
+			default:
+				pass(in, out)
 			}
-			go func() { // ends with either side
-				_, _ = io.Copy(in, out)
-				_ = in.Close()
-			}()
-			go w.watch(in, out) // ends with either side
 		}
 	}()
 	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// port starts it and returns the port to connect to.
+func (w *tripwire) port(t testing.TB) uint16 {
+	t.Helper()
+	return forward(t, w.to, func() bool { return time.Now().UnixNano() >= w.opens.Load() }, func(in, out net.Conn) {
+		go func() { // ends with either side
+			_, _ = io.Copy(in, out)
+			_ = in.Close()
+		}()
+		go w.watch(in, out) // ends with either side
+	})
 }
 
 // watch passes on what the client sends.

@@ -115,38 +115,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 			return ok, false
 		}
 	}
-	kept := s.server != nil
-	c, replay, err := s.lease()
-	if err != nil {
-		if e := asError(err); away(e) {
-			if done, ok := s.giveStale(req); done {
-				return ok, false
-			}
-		}
-		return s.refuseAll(asError(err)), false
-	}
-	if !kept && s.moved() { // while it waited
-		if err := s.replayNow(c, &replay); err != nil {
-			s.dropServer()
-			return s.refuseAll(asError(err)), false
-		}
-		s.release(c)
-		return false, true
-	}
-	s.tells = false
-	if !s.plain || pin != "" {
-		if ok, again, done := s.readyFor(c, req, pin, &replay, tries); done {
-			return ok, again
-		}
-	}
-	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
-		err := s.replayNow(c, &replay)
-		if err == nil {
-			err = s.beginHeld(c, &replay)
-		}
-		if err != nil {
-			return s.notReady(err, tries)
-		}
+	c, replay, ok, again := s.connect(req, pin, tries)
+	if c == nil {
+		return ok, again
 	}
 	if s.at.Fleet.Load() != nil {
 		s.routed()
@@ -170,7 +141,7 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	s.relay.quiet = s.relay.watch && !c.Own && s.mending()
 	s.changes(req)
 	s.savesAnswer()
-	err = s.exchange(c, out)
+	err := s.exchange(c, out)
 	t.free()
 	if s.replica != "" {
 		s.observe(sent)
@@ -195,6 +166,46 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 		s.learn(req, time.Duration(s.since.Load()-sent))
 	}
 	return ok, false
+}
+
+// connect borrows the connection for the requests, or takes the one that the session has, and makes it ready for them but for a
+// replay, which they take along. c is nil where they are not to be sent: they are answered, or to be tried again.
+func (s *Session) connect(req []byte, pin string, tries int) (c *backend.Conn, replay []byte, ok, again bool) {
+	kept := s.server != nil
+	c, replay, err := s.lease()
+	if err != nil {
+		if e := asError(err); away(e) {
+			if done, ok := s.giveStale(req); done {
+				return nil, nil, ok, false
+			}
+		}
+		return nil, nil, s.refuseAll(asError(err)), false
+	}
+	if !kept && s.moved() { // while it waited
+		if err := s.replayNow(c, &replay); err != nil {
+			s.dropServer()
+			return nil, nil, s.refuseAll(asError(err)), false
+		}
+		s.release(c)
+		return nil, nil, false, true
+	}
+	s.tells = false
+	if !s.plain || pin != "" {
+		if ok, again, done := s.readyFor(c, req, pin, &replay, tries); done {
+			return nil, nil, ok, again
+		}
+	}
+	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
+		err := s.replayNow(c, &replay)
+		if err == nil {
+			err = s.beginHeld(c, &replay)
+		}
+		if err != nil {
+			ok, again = s.notReady(err, tries)
+			return nil, nil, ok, again
+		}
+	}
+	return c, replay, true, false
 }
 
 // readyFor makes on c what the requests need there, in round trips of its own. done tells that the client has been
