@@ -50,6 +50,8 @@ type change struct {
 	v    int64
 	on   bool
 	as   string // how it was sent, for reports
+
+	replica bool // of a read: one served it; known where linear.told
 }
 
 // step is the model: what a change makes of r, and whether a read may answer out.
@@ -340,8 +342,15 @@ func (c *linearClient) read(ctx context.Context) {
 			c.failed("read", err)
 			return
 		}
+		ended, route := c.now(), ""
+		if c.told {
+			if err := c.conn.QueryRow(ctx, "SHOW pgtier.last_route", pgx.QueryExecModeSimpleProtocol).Scan(&route); err != nil {
+				c.failed("SHOW", err)
+				return
+			}
+		}
 		c.reads.Add(1)
-		c.note(c.id, group, change{what: what, key: key, as: mode.String()}, out, began, c.now())
+		c.note(c.id, group, change{what: what, key: key, as: mode.String(), replica: strings.HasPrefix(route, "replica")}, out, began, ended)
 	}
 }
 
@@ -584,7 +593,7 @@ func (l *linear) check(from [linearGroups]registers) (to [linearGroups]registers
 			}
 		}
 		if l.told {
-			history = whileNothingIsWritten(history)
+			history = withoutAhead(history)
 		}
 		for k := range linearKeys {
 			history = append(history, porcupine.Operation{Input: change{what: "key", key: k, as: "direct"}, Output: to[g].v[k], Call: over + 1, Return: over + 2})
@@ -600,9 +609,10 @@ func (l *linear) check(from [linearGroups]registers) (to [linearGroups]registers
 	return to
 }
 
-// whileNothingIsWritten leaves out the reads that were answered while a write was under way. Level strong promises what was
-// acknowledged: a replica has a commit before the manager shows it, so that one read may see it and a later one not yet.
-func whileNothingIsWritten(history []porcupine.Operation) []porcupine.Operation {
+// withoutAhead leaves out the reads that a replica answered while a write was under way. Level strong promises what was
+// acknowledged: a replica has a commit before the manager shows it, so that such a read may see it and a later one elsewhere
+// not yet. What the manager and the cache answer is all judged.
+func withoutAhead(history []porcupine.Operation) []porcupine.Operation {
 	var writes []porcupine.Operation
 	for _, o := range history {
 		if linearReads[o.Input.(change).what] == "" {
@@ -610,7 +620,7 @@ func whileNothingIsWritten(history []porcupine.Operation) []porcupine.Operation 
 		}
 	}
 	return slices.DeleteFunc(history, func(o porcupine.Operation) bool {
-		return linearReads[o.Input.(change).what] != "" && slices.ContainsFunc(writes, func(w porcupine.Operation) bool { return w.Call < o.Return && o.Return < w.Return })
+		return o.Input.(change).replica && slices.ContainsFunc(writes, func(w porcupine.Operation) bool { return w.Call < o.Return && o.Return < w.Return })
 	})
 }
 
