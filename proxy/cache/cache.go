@@ -79,13 +79,22 @@ func (c *Cache) Configure(config Config) {
 type Answer struct {
 	// Bytes are the messages as the client gets them, ReadyForQuery included.
 	Bytes []byte
-	// Shown is where a session stands that has seen it.
-	Shown Shown
+	// Shown is where a session stands that has seen it; of an answer that several shards have made, Shards says that of each.
+	Shown  Shown
+	Shards []ShownBy
 	// Tables are those that the statement may look at, of which only purges ask.
 	Tables []string
 	kept   int64 // clock when the server was asked
 	until  int64 // clock up to which it is served
 	stamps []stamp
+	beside []stamped // what it depends on in the Caches of other shards
+}
+
+// stamped are the stamps of one Cache.
+type stamped struct {
+	of     *Cache
+	stamps []stamp
+	found  []stamp // of a Fill: those that matter if the answer has rows
 }
 
 // Shown is what an answer has shown: a position that is known by a ticket, on a replica or, if that is "", the manager.
@@ -95,11 +104,21 @@ type Shown struct {
 	At      int64 // clock, from which on the replica had not crashed when it answered
 }
 
+// ShownBy is what one shard has shown, by the caller's number for it.
+type ShownBy struct {
+	Shard int
+	Shown
+}
+
 // answerOverhead is about what Go and the Store need for one answer beside its bytes and key, in bytes.
 const answerOverhead = 300
 
 func (a *Answer) cost(key int) int64 {
-	return int64(key + len(a.Bytes) + 16*len(a.stamps) + answerOverhead)
+	n := int64(key + len(a.Bytes) + 16*len(a.stamps) + answerOverhead + 64*len(a.Shards))
+	for i := range a.beside {
+		n += 64 + 16*int64(len(a.beside[i].stamps))
+	}
+	return n
 }
 
 // Age is how long ago the server was asked.
@@ -112,10 +131,20 @@ func (c *Cache) Lookup(key []byte, now int64) *Answer {
 		return nil
 	}
 	a := c.store.Find(key)
-	if a == nil || now >= a.until || !c.ledger.hold(a.stamps) {
+	if a == nil || now >= a.until || !c.ledger.hold(a.stamps) || !held(a.beside, now) {
 		return nil
 	}
 	return a
+}
+
+// held reports whether nothing was written to what is stamped, nor is under way, in any of the Caches, as far as they know by now.
+func held(list []stamped, now int64) bool {
+	for i := range list {
+		if s := &list[i]; !s.of.knows(now) || !s.of.ledger.hold(s.stamps) {
+			return GuardBeside.Off()
+		}
+	}
+	return true
 }
 
 // Last returns the last answer to key, which may have become another since, if it is young enough to be given where no

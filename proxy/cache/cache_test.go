@@ -88,6 +88,99 @@ func TestAWriteEndsWhatDependsOnIt(t *testing.T) {
 	}
 }
 
+// besides is what an answer depends on that looks at 1 here and at 2 in the Caches of other shards.
+func besides(caches ...*Cache) Depends {
+	d := of(1)
+	for _, c := range caches {
+		on := of(2).On
+		d.Beside = append(d.Beside, Part{Of: c, Order: c.Order(), On: on, Found: on})
+	}
+	return d
+}
+
+// fillBeside is fill for an answer that depends on these.
+func fillBeside(t *testing.T, c *Cache, depends Depends) bool {
+	t.Helper()
+	f, waits := c.Ask([]byte("all"), depends, c.Order(), second)
+	if waits {
+		t.Fatal("somebody else asks")
+	}
+	if f == nil {
+		return false
+	}
+	f.Keep([]byte("all!"), Shown{})
+	return served(c, "all")
+}
+
+func TestAWriteOnAnyShardEndsWhatDependsOnIt(t *testing.T) {
+	c := newCache()
+	two, three := c.Sibling(*c.Config()), c.Sibling(*c.Config())
+	for at, other := range []*Cache{two, three} {
+		if !fillBeside(t, c, besides(two, three)) {
+			t.Fatal("an answer is not served")
+		}
+		w := claimed(other, 1) // of another row there
+		if !served(c, "all") {
+			t.Error("a write of another row ends the answer")
+		}
+		other.End(w, true)
+		w = claimed(other, 2)
+		if served(c, "all") || fillBeside(t, c, besides(two, three)) {
+			t.Errorf("%d: served or kept while a write is under way", at)
+		}
+		other.End(w, true)
+		if served(c, "all") {
+			t.Errorf("%d: served behind a write", at)
+		}
+	}
+	// In between the question and its answer.
+	f, _ := c.Ask([]byte("all"), besides(two), c.Order(), second)
+	w := claimed(two, 2)
+	two.End(w, true)
+	if other, waits := c.Ask([]byte("all"), besides(two), c.Order(), second); waits {
+		t.Error("somebody waits for a question from before a write")
+	} else {
+		other.Drop()
+	}
+	f.Keep([]byte("all!"), Shown{})
+	if served(c, "all") {
+		t.Error("an answer is kept that a write on another shard has overtaken")
+	}
+}
+
+func TestAnAnswerNeedsTheCachesOfAllItsShards(t *testing.T) {
+	c := newCache()
+	config := *c.Config()
+	config.MaxDelay = time.Second
+	two := c.Sibling(config)
+	two.Fresh(2 * second)
+	if !fillBeside(t, c, besides(two)) {
+		t.Fatal("an answer is not served")
+	}
+	two.StandAside(Unfollowed, true)
+	if served(c, "all") || fillBeside(t, c, besides(two)) {
+		t.Error("served or kept while the Cache of another shard stands aside")
+	}
+	two.StandAside(Unfollowed, false)
+	if served(c, "all") {
+		t.Error("what was written while it stood aside is not known")
+	}
+	if !fillBeside(t, c, besides(two)) {
+		t.Fatal("nothing is kept behind that")
+	}
+	if c.Lookup([]byte("all"), 4*second) != nil {
+		t.Error("served though the Cache of another shard knows too late what was written")
+	}
+	depends := besides(two)
+	two.Flush()
+	if f, _ := c.Ask([]byte("all"), depends, c.Order(), second); f != nil {
+		t.Error("asked by a catalog that has changed there")
+	}
+	if n := c.Purge(); n != 1 || served(c, "all") {
+		t.Errorf("%d answers purged", n)
+	}
+}
+
 func TestAWriteThatDidNothingEndsNothing(t *testing.T) {
 	c := newCache()
 	fill(t, c, "one", 1)

@@ -17,10 +17,13 @@ type Fill struct {
 	key    string
 	stamps []stamp
 	found  []stamp // those that matter if it has rows
+	beside []stamped
 	began  int64
-	// Tables are those that the statement may look at, Record what is known of it. Both may be set before Keep.
+	// Tables are those that the statement may look at, Record what is known of it, Shards is what the shards have shown that have made the
+	// answer together. All may be set before Keep.
 	Tables []string
 	Record *Record
+	Shards []ShownBy
 
 	ended  atomic.Bool
 	answer *Answer // set before over is closed
@@ -47,6 +50,16 @@ func (f *flights) init() {
 type Depends struct {
 	On    []tags.Tag // Everything among them
 	Found []tags.Tag // those of On that it depends on if it has rows
+	// Beside is what it depends on in the Caches of other shards.
+	Beside []Part
+}
+
+// Part is what an answer depends on in the Cache of one more shard.
+type Part struct {
+	Of    *Cache
+	Order Order // by which it was judged
+	On    []tags.Tag
+	Found []tags.Tag
 }
 
 // Ask begins a question to a server whose answer depends on the tags, as judged by the catalog since order. It must be called before the question is sent. nil: a
@@ -56,20 +69,43 @@ func (c *Cache) Ask(key []byte, of Depends, order Order, now int64) (f *Fill, wa
 	if c.away.Load() != 0 || c.Order() != order {
 		return nil, false
 	}
-	stamps, quiet := c.ledger.stamps(make([]stamp, 0, len(of.On)), of.On)
-	if !quiet {
+	f = &Fill{c: c, began: now}
+	var quiet, beside bool
+	f.stamps, quiet = c.ledger.stamps(make([]stamp, 0, len(of.On)), of.On)
+	if f.beside, beside = stampedOf(of.Beside); !quiet || !beside {
 		c.Passed.Add(1)
 		return nil, false
 	}
+	f.found = c.ledger.among(f.stamps, of.Found)
 	shard := &c.flights.shards[maphash.Bytes(c.flights.seed, key)%uint64(len(c.flights.shards))]
 	shard.Lock()
 	defer shard.Unlock()
-	if other := shard.of[string(key)]; other != nil && (c.ledger.hold(other.stamps) || GuardFlight.Off()) {
+	if other := shard.of[string(key)]; other != nil && (c.knows(now) && c.ledger.hold(other.stamps) && held(other.beside, now) || GuardFlight.Off()) {
 		return other, true // asked before us, but after the last write: it sees what we must
 	}
-	f = &Fill{c: c, key: string(key), stamps: stamps, found: c.ledger.among(stamps, of.Found), began: now, over: make(chan struct{})}
+	f.key, f.over = string(key), make(chan struct{})
 	shard.of[f.key] = f
 	return f, false
+}
+
+// stampedOf are the parts' stamps. quiet is false if a write to one of them is under way, or its Cache stands aside.
+func stampedOf(parts []Part) (list []stamped, quiet bool) {
+	if len(parts) == 0 {
+		return nil, true
+	}
+	list = make([]stamped, len(parts))
+	for i := range parts {
+		p, s := &parts[i], &list[i]
+		if p.Of.away.Load() != 0 || p.Of.Order() != p.Order {
+			return nil, false
+		}
+		s.of = p.Of
+		if s.stamps, quiet = p.Of.ledger.stamps(make([]stamp, 0, len(p.On)), p.On); !quiet && !GuardBeside.Off() {
+			return nil, false
+		}
+		s.found = p.Of.ledger.among(s.stamps, p.Found)
+	}
+	return list, true
 }
 
 // Keep ends the question with the server's answer, which is copied: the messages as the client gets them. An answer that is
@@ -86,12 +122,16 @@ func (f *Fill) Keep(answer []byte, shown Shown) {
 			stamps[i].ended = c.ledger.slots[stamps[i].slot].Load()
 		}
 	}
-	if int64(len(answer)) <= c.Config().MaxEntry && c.away.Load() == 0 && c.ledger.hold(stamps) {
+	if int64(len(answer)) <= c.Config().MaxEntry && c.away.Load() == 0 && c.ledger.hold(stamps) && held(f.beside, f.began) {
+		beside := f.beside
 		if hasRows(answer) && !GuardKeep.Off() {
-			stamps = f.found
+			stamps, beside = f.found, make([]stamped, len(f.beside)) // others look at those of the question
+			for i := range f.beside {
+				beside[i] = stamped{of: f.beside[i].of, stamps: f.beside[i].found}
+			}
 		}
-		f.answer = &Answer{Bytes: append(make([]byte, 0, len(answer)), answer...), Shown: shown, Tables: f.Tables,
-			kept: f.began, until: c.until(f.began), stamps: stamps}
+		f.answer = &Answer{Bytes: append(make([]byte, 0, len(answer)), answer...), Shown: shown, Shards: f.Shards, Tables: f.Tables,
+			kept: f.began, until: c.until(f.began), stamps: stamps, beside: beside}
 		c.store.Keep(f.key, f.answer)
 		c.Kept.Add(1)
 		if f.Record != nil {

@@ -22,5 +22,6 @@ const (
 	GuardPrepared                   // what is prepared on a shard counts as over when its connection is done
 	GuardBranch                     // a transaction over several shards claims nothing
 	GuardLayout                     // answers are given whatever layout they were asked for by
+	GuardBeside                     // answers of several shards hold by what one of them knows
 	GuardApart                      // schemas of shards are taken for alike after DDL for one of them
 )
