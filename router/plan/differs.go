@@ -100,7 +100,8 @@ func clockValue(v *Values) bool {
 			return true
 		}
 	}
-	literals, ok := parser.Literals(v.SQL, nil)
+	var room [16]parser.Literal // as many as most texts have
+	literals, ok := parser.Literals(v.SQL, room[:0])
 	if ok {
 		return slices.ContainsFunc(literals, func(l parser.Literal) bool { return l.Kind == parser.LiteralString && tellsTime(l.Value) })
 	}
