@@ -51,6 +51,8 @@ var cacheRaces = []struct {
 	{"a part that is prepared on a shard", cache.GuardPrepared, racePrepared},
 	{"a bucket that goes and comes back", cache.GuardLayout, raceLayout},
 	{"a trigger made on one shard", cache.GuardApart, raceApart},
+	{"a write on a shard that the answer is not kept at", cache.GuardBeside, raceBeside},
+	{"a write that one copy of a reference table has not got", cache.GuardBeside, raceCopies},
 }
 
 // TestCacheRaces runs the races: nothing may be wrong.

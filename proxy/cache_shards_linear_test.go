@@ -20,7 +20,7 @@ import (
 	"pgtier/router/shard"
 )
 
-// register is one value that clients write and read: the rows of a key, or what a table of the home shard has. Each is linearizable by itself if all of
+// register is one value that clients write and read: the rows of a key, what a table of the home shard has, or a row of a reference table. Each is linearizable by itself if all of
 // them are together (Herlihy and Wing), and nobody is promised that two shards show a transaction at the same moment.
 type register struct {
 	table string
@@ -90,19 +90,26 @@ var shardReads = []struct{ table, sql string }{
 	{"side", "SELECT v FROM side WHERE id = $1"},
 	{"hist", "SELECT coalesce(max(v), 0) FROM hist WHERE id = $1"},
 	{"alone", "SELECT v FROM alone WHERE id = 1 AND $1::bigint IS NOT NULL"},
+	{"copies", "SELECT v FROM copies WHERE id = 1 AND $1::bigint IS NOT NULL"},
+	{"copies", "SELECT c.v FROM regs r, copies c WHERE r.id = $1 AND c.id = 1"},
+	{"copies", "SELECT max(c.v) FROM regs r, copies c WHERE c.id = 1 AND $1::bigint IS NOT NULL"},
 }
 
 // on is the register of a table and a key.
 func on(table string, key int) register {
-	if table == "alone" {
+	if table == "alone" || table == "copies" {
 		key = 0
 	}
 	return register{table, key}
 }
 
 func (c *shardClient) read(ctx context.Context) {
-	if c.random.IntN(24) == 0 {
-		c.readAll(ctx)
+	if c.random.IntN(12) == 0 {
+		for range 1 + c.random.IntN(4) {
+			if !c.readAll(ctx) {
+				return
+			}
+		}
 		return
 	}
 	r, key, mode := shardReads[c.random.IntN(len(shardReads))], c.random.IntN(keptKeys), c.mode()
@@ -118,25 +125,27 @@ func (c *shardClient) read(ctx context.Context) {
 	}
 }
 
-// readAll reads the registers of all shards by one statement, which no cache answers.
-func (c *shardClient) readAll(ctx context.Context) {
-	began := c.now()
-	values, err := allRegs(ctx, c.conn)
+// readAll reads the registers of all shards by one statement, and reports whether it did.
+func (c *shardClient) readAll(ctx context.Context) bool {
+	mode, began := c.mode(), c.now()
+	values, err := allRegs(ctx, c.conn, mode)
 	if err != nil {
 		c.failed("read all", err)
-		return
+		return false
 	}
 	ended := c.now()
 	if len(values) != keptKeys {
 		c.t.Errorf("%d registers of %d: %v", len(values), keptKeys, values)
 	}
+	c.reads.Add(1)
 	for key, v := range values {
-		c.note(c.id, on("regs", key), touch{what: "read", as: "all"}, v, began, ended)
+		c.note(c.id, on("regs", key), touch{what: "read", as: "all " + mode.String()}, v, began, ended)
 	}
+	return true
 }
 
-func allRegs(ctx context.Context, conn *pgx.Conn) (values map[int]int64, err error) {
-	rows, err := conn.Query(ctx, "SELECT id, v FROM regs")
+func allRegs(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode) (values map[int]int64, err error) {
+	rows, err := conn.Query(ctx, "SELECT id, v FROM regs", mode)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +200,10 @@ func (c *shardClient) write(ctx context.Context) {
 		return list
 	}
 	single, both := []register{on("regs", one)}, []register{on("regs", one), on("regs", other)}
-	switch c.random.IntN(14) {
+	switch c.random.IntN(15) {
+	case 14:
+		_, err := c.conn.Exec(ctx, "UPDATE copies SET v = $1 WHERE id = 1", c.mode(), v)
+		c.settled([]register{on("copies", 0)}, set("reference", 1), began, err)
 	case 0, 1:
 		mode := c.mode()
 		_, err := c.conn.Exec(ctx, "UPDATE regs SET v = $2 WHERE id = $1", mode, one, v)
@@ -344,6 +356,12 @@ func (l *shardLoad) directly() map[register]int64 {
 		}
 	}
 	read(0, "alone", "SELECT '0:' || v FROM alone WHERE id = 1")
+	for at := range l.cluster.Shards {
+		before, known := found[on("copies", 0)]
+		if read(at, "copies", "SELECT '0:' || v FROM copies WHERE id = 1"); known && found[on("copies", 0)] != before {
+			l.t.Errorf("copies of a reference table: %d on shard %d, %d before", found[on("copies", 0)], at, before)
+		}
+	}
 	return found
 }
 
@@ -360,11 +378,28 @@ func (l *shardLoad) check(from map[register]int64) (to map[register]int64) {
 				history[i].Return = over + 10 // behind all reads, if it has not happened
 			}
 		}
+		if r.table == "copies" {
+			history = withoutBetween(history)
+		}
 		history = append(history, porcupine.Operation{Input: touch{what: "read", as: "direct"}, Output: v, Call: over + 1, Return: over + 2})
 		l.judge(r, from[r], history)
 	}
 	l.history = map[register][]porcupine.Operation{}
 	return to
+}
+
+// withoutBetween leaves out the reads of a reference table that were answered while a write was under way: one copy shows it before another does. Those from
+// before it must show what was before, and those behind it what it has written.
+func withoutBetween(history []porcupine.Operation) []porcupine.Operation {
+	var writes []porcupine.Operation
+	for _, o := range history {
+		if o.Input.(touch).what != "read" {
+			writes = append(writes, o)
+		}
+	}
+	return slices.DeleteFunc(history, func(o porcupine.Operation) bool {
+		return o.Input.(touch).what == "read" && slices.ContainsFunc(writes, func(w porcupine.Operation) bool { return w.Call < o.Return && o.Return < w.Return })
+	})
 }
 
 // judge fails the test unless the history of a register has an order that the model allows.

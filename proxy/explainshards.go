@@ -19,7 +19,7 @@ func ShardFacts(facts []router.Fact, schema *plan.Schema, st *parser.Statement, 
 			if facts[i].Value != "kept" {
 				continue
 			}
-			if why := schema.UnkeptText(st, []byte(sql), params); why != "" {
+			if why := schema.UnkeptStatement(st); why != "" {
 				facts[i].Value, facts[i].Reason = "not kept", why
 			}
 		}

@@ -48,17 +48,19 @@ type writing struct {
 // keeping is a session's part in the cache.
 type keeping struct {
 	writing
+	spans   bool        // the turn under way is a read of several shards
 	hinted  bool        // a hint or a setting has chosen the shard of the turn under way
 	defines bool        // it may have changed the catalog, by code that nobody has read
 	named   bool        // a statement that may is prepared by name, which is not followed
 	fill    *cache.Fill // of the turn under way
+	keeper  *Keeper     // where the turn's answer was looked for
 	// face stands for the session's role, settings and parameters as they were when it was asked for.
 	face     cache.Face
 	faceOf   *cache.Cache
 	settings *backend.Settings
 	params   *backend.Params
 	passes   bool        // under those settings nothing is served
-	looked   bool        // the turn's answer was looked for; key stands for it
+	looked   bool        // the turn's answer was looked for, in keeper; key stands for it
 	saves    bool        // it is being gathered
 	replayed balance.LSN // of the replica that the turn went to, at least
 	on       string      // that replica; "" for the manager
@@ -70,7 +72,10 @@ type kept struct {
 	tags   []tags.Tag
 	found  []tags.Tag
 	values []plan.Param
-	answer []byte // so far
+	parts  []cache.Part // of what it depends on
+	copies []string     // reference tables that it reads
+	coarse []tags.Tag   // of those
+	answer []byte       // so far
 }
 
 // maxAsked bounds the request whose answer is kept, in bytes: longer ones are hardly asked twice.
@@ -90,6 +95,11 @@ func (s *Session) fromCache(req []byte) (done, ok bool) {
 	if st == nil || !selects(st) || st.Conforming || len(st.Hints) > 0 {
 		return false, true
 	}
+	return s.search(k, st, nil, req)
+}
+
+// search answers the requests, which run st, if their answer is known in k. over are the shards that they go to if they are several: then the key is known.
+func (s *Session) search(k *Keeper, st *parser.Statement, over []int, req []byte) (done, ok bool) {
 	c := k.Cache
 	order := c.Order() // first: what is judged below may be of a catalog that changes meanwhile
 	if s.db.Hazards.Pending() || s.passesCache(c) {
@@ -106,29 +116,31 @@ func (s *Session) fromCache(req []byte) (done, ok bool) {
 	if rec.Rests(now) {
 		return false, true
 	}
-	s.kept.key, s.keep.looked = s.appendKey(s.kept.key[:0], req), true
+	if over == nil {
+		s.kept.key = s.appendKey(s.kept.key[:0], req)
+	}
+	s.keep.looked, s.keep.keeper = true, k
 	if a := c.Lookup(s.kept.key, now); a != nil && s.mayShow(a) && s.keepsLayout() {
 		c.Hit(rec, now)
 		return true, s.giveCached(a, req)
 	}
 	c.Miss(rec, now)
-	return s.askCached(c, judge, st, order, req)
+	return s.askCached(k, judge, st, over, order, req)
 }
 
 // askCached readies the turn for its answer to be kept, or waits for that of somebody who asks the same.
-func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, order cache.Order, req []byte) (done, ok bool) {
+func (s *Session) askCached(k *Keeper, judge *Judge, st *parser.Statement, over []int, order cache.Order, req []byte) (done, ok bool) {
+	c, rec := k.Cache, k.Cache.Record(st)
 	kept := judge.Snapshot.Keeping(st)
 	if l := s.planned; l != nil {
 		if why := l.Schema.Unkept(kept.Tables); why != "" {
-			c.Record(st).Refuse(&why)
+			rec.Refuse(&why)
 			return false, true
 		}
 	}
-	if judge.Unfollowed != nil {
-		if why := judge.Unfollowed(judge, kept); why != "" {
-			c.Record(st).Refuse(&why)
-			return false, true
-		}
+	if why := judge.unfollowed(kept); why != "" {
+		rec.Refuse(&why)
+		return false, true
 	}
 	set := judge.Tags.Read(st)
 	if set == nil {
@@ -139,12 +151,22 @@ func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, 
 		return false, true
 	}
 	s.kept.tags = set.Append(s.kept.tags[:0], values)
-	s.kept.found = set.AppendFound(s.kept.found[:0], values)
-	f, waits := c.Ask(s.kept.key, cache.Depends{On: s.kept.tags, Found: s.kept.found}, order, s.turnTime)
+	of := cache.Depends{On: s.kept.tags, Found: s.kept.tags}
+	if over == nil { // of several shards a row on one proves nothing of the others
+		s.kept.found = set.AppendFound(s.kept.found[:0], values)
+		of.Found = s.kept.found
+	}
+	if ok, why := s.besides(&of, k, judge, kept, over); !ok {
+		if why != "" {
+			rec.Refuse(&why)
+		}
+		return false, true
+	}
+	f, waits := c.Ask(s.kept.key, of, order, s.turnTime)
 	if !waits {
-		c.Record(st).Refuse(nil)
+		rec.Refuse(nil)
 		if f != nil {
-			f.Tables, f.Record = kept.Tables, c.Record(st)
+			f.Tables, f.Record = kept.Tables, rec
 		}
 		s.keep.fill = f
 		return false, true
@@ -159,6 +181,14 @@ func (s *Session) askCached(c *cache.Cache, judge *Judge, st *parser.Statement, 
 	}
 	c.Shared.Add(1)
 	return true, s.giveCached(a, req)
+}
+
+// unfollowed is why writes past the proxy to what is kept may not be seen, "" if they are or nobody asks for it.
+func (j *Judge) unfollowed(kept *catalog.Keeping) string {
+	if j.Unfollowed == nil {
+		return ""
+	}
+	return j.Unfollowed(j, kept)
 }
 
 // waitFor waits for another session's answer; nil: this one asks by itself.
@@ -246,6 +276,9 @@ func (s *Session) appendKey(dst, req []byte) []byte {
 	if s.planned != nil && !cache.GuardLayout.Off() {
 		dst = binary.BigEndian.AppendUint64(dst, s.planned.Epoch)
 	}
+	if s.keep.spans {
+		dst = append(dst, spansMark)
+	}
 	parsed := false
 	for i := range s.items {
 		it := &s.items[i]
@@ -269,6 +302,9 @@ func (s *Session) appendKey(dst, req []byte) []byte {
 	}
 	return dst
 }
+
+// spansMark stands in keys of answers that several shards have made together, where others have a message's type: the same text may go to one of them by a setting.
+const spansMark = 0
 
 // valuesOf gives the values of the requests' one statement. plain is false where one of them may be read as a time that
 // passes, or they cannot be read.
@@ -310,9 +346,7 @@ func (s *Session) mayShow(*cache.Answer) bool { return s.floor == 0 }
 // giveCached sends the answer, and does to the session what the requests would have done.
 func (s *Session) giveCached(a *cache.Answer, req []byte) bool {
 	s.unnamedBy(req)
-	if s.at.Fleet.Load() != nil {
-		s.sawCached(a)
-	}
+	s.sawAnswer(s.planned, a)
 	now := s.env.now()
 	took := uint64(now - s.turnTime)
 	s.enterAt(StateIdle, now)
@@ -324,34 +358,57 @@ func (s *Session) giveCached(a *cache.Answer, req []byte) bool {
 	return s.send(a.Bytes)
 }
 
-// sawCached raises what the session must see from now on.
-func (s *Session) sawCached(a *cache.Answer) {
-	t := fleet.Ticket(a.Shown.Ticket)
+// sawAnswer raises what the session must see from now on of each shard that has made the answer, which was found by l.
+func (s *Session) sawAnswer(l *Layout, a *cache.Answer) {
+	if len(a.Shards) == 0 {
+		s.sawCached(a.Shown)
+		return
+	}
+	for i := range a.Shards {
+		s.moveTo(l.Shards[a.Shards[i].Shard])
+		s.sawCached(a.Shards[i].Shown)
+	}
+}
+
+// sawCached raises what the session must see from now on of the shard that it is at.
+func (s *Session) sawCached(shown cache.Shown) {
+	if s.at.Fleet.Load() == nil {
+		return
+	}
+	t := fleet.Ticket(shown.Ticket)
 	s.route = route{server: "cache", level: s.level(), reason: "answered before, and nothing was written since", shards: s.route.shards}
-	s.ticket = max(s.ticket, t) // on whichever replica it reads next: the one that it has seen may be behind that of a
-	if a.Shown.Replica == "" {
+	s.ticket = max(s.ticket, t) // on whichever replica it reads next: the one that it has seen may be behind that of the answer
+	if shown.Replica == "" {
 		return
 	}
 	if s.seenOn == "" || t > s.seen {
-		s.seen, s.seenOn, s.seenAt = t, a.Shown.Replica, s.env.Epoch.Add(time.Duration(a.Shown.At))
+		s.seen, s.seenOn, s.seenAt = t, shown.Replica, s.env.Epoch.Add(time.Duration(shown.At))
 	}
 }
 
 // giveStale answers the turn with the last answer that there was, if nobody can be asked and that is wanted.
 func (s *Session) giveStale(req []byte) (done, ok bool) {
-	k := s.at.Keeper.Load()
-	if !s.keep.looked || k == nil || k.Cache.Config().StaleOnError == 0 {
+	a, notice := s.staleAnswer()
+	if a == nil {
 		return false, true
+	}
+	return true, s.send(notice) && s.giveCached(a, req)
+}
+
+// staleAnswer is the last answer that there was to what was looked for, with a notice that says so; nil if none is wanted.
+func (s *Session) staleAnswer() (a *cache.Answer, notice []byte) {
+	k := s.keep.keeper
+	if !s.keep.looked || k.Cache.Config().StaleOnError == 0 {
+		return nil, nil
 	}
 	now := s.env.now()
-	a := k.Cache.Last(s.kept.key, now)
-	if a == nil || !s.mayShow(a) {
-		return false, true
+	if a = k.Cache.Last(s.kept.key, now); a == nil || !s.mayShow(a) {
+		return nil, nil
 	}
 	k.Cache.Stale.Add(1)
-	notice := &wire.Error{Severity: "NOTICE", Code: codeWarning, Message: fmt.Sprintf("no server can be asked: this is what one answered %s ago", a.Age(now).Round(time.Millisecond)),
+	told := &wire.Error{Severity: "NOTICE", Code: codeWarning, Message: fmt.Sprintf("no server can be asked: this is what one answered %s ago", a.Age(now).Round(time.Millisecond)),
 		Hint: "The configuration's cache.stale_on_error allows that."}
-	return true, s.send(notice.AppendNotice(nil)) && s.giveCached(a, req)
+	return a, told.AppendNotice(nil)
 }
 
 // codeWarning is warning, the class of what is no error.

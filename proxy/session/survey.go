@@ -36,7 +36,7 @@ type ran struct {
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
-	s.planned, s.keep.hinted = nil, false
+	s.planned, s.keep.hinted, s.keep.spans = nil, false, false
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -72,6 +72,8 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 			Hint: "COMMIT or ROLLBACK, and begin again."})
 	case v.aged && !v.wide && v.at >= 0 && l.Shards[v.at] == s.at && s.server != nil && s.strictSnapshot():
 		return true, s.refuseHere(movedAway())
+	case v.wide && !kept:
+		return true, s.serveSpan(cluster, l, &v, req)
 	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
 		return true, s.serveWide(s.goWide(cluster, l), req)
 	case !kept && v.at >= 0:
@@ -97,9 +99,9 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	return false, true
 }
 
-// routeShards notes where a statement goes, for SHOW pgtier.last_route. It does not allocate for one shard, as most statements go to.
+// routeShards notes where a statement goes, for SHOW pgtier.last_route. It does not allocate, but for the most shards so far.
 func (s *Session) routeShards(l *Layout, p *plan.Plan, shards ...int) {
-	to := shardRoute{reason: p.Reason, kind: p.Kind}
+	to := shardRoute{reason: p.Reason, kind: p.Kind, others: s.route.shards.others[:0]}
 	for i, at := range shards {
 		if i == 0 {
 			to.first = l.Shards[at].Shard()

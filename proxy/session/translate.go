@@ -524,24 +524,41 @@ func (s *Session) statement(name []byte) *backend.Statement {
 	return s.unnamed
 }
 
+// identifyParse finds out what a Parse makes. The fields are left out of one that parses what the session's unnamed statement is.
+func (s *Session) identifyParse(it *item, frame []byte) (p parseFields, ok bool) {
+	if it.own = s.parsedAs(frame); it.own != nil {
+		it.st = it.own.Facts // one comparison, where a client parses the same texts again and again
+	} else {
+		if p, ok = splitParse(frame); !ok {
+			return p, false
+		}
+		it.st = s.facts(p.text)
+	}
+	it.named = len(p.name) > 0
+	s.reparsed = s.reparsed || !it.named
+	return p, true
+}
+
+// identifyBind finds out what a Bind binds.
+func (s *Session) identifyBind(it *item, frame []byte) bool {
+	_, name, names, ok := splitBind(frame)
+	if !ok {
+		return false
+	}
+	it.names, it.name, it.own = names, len(name), s.statement(name)
+	return true
+}
+
 // inspectItem is inspect for one message.
 func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {
 	case wire.MsgParse:
-		var p parseFields
-		if it.own = s.parsedAs(frame); it.own != nil {
-			it.st = it.own.Facts // one comparison, where a client parses the same texts again and again
-		} else {
-			var ok bool
-			if p, ok = splitParse(frame); !ok {
-				s.plain = false
-				return ""
-			}
-			it.st = s.facts(p.text)
+		p, ok := s.identifyParse(it, frame)
+		if !ok {
+			s.plain = false
+			return ""
 		}
-		it.named = len(p.name) > 0
 		s.plain = s.plain && !it.named
-		s.reparsed = s.reparsed || !it.named
 		late := s.txn.reads.mattersNow(it.st)
 		switch pin = s.noteTurn(it.st); {
 		case pin != "":
@@ -564,19 +581,17 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 			pin = "function call by the protocol"
 		}
 	case wire.MsgBind:
-		_, name, names, ok := splitBind(frame)
-		if !ok {
+		if !s.identifyBind(it, frame) {
 			s.plain = false
 			return ""
 		}
-		it.names, it.name = names, len(name)
-		if it.own = s.statement(name); it.own != nil {
+		if it.own != nil {
 			s.plain = s.plain && s.asRead(it.own)
 			pin = s.noteTurn(it.own.Facts)
 		} else if s.raw {
 			s.mayWriteAll() // names are the server's there
 		} else {
-			s.plain = s.plain && len(name) == 0 && s.reparsed
+			s.plain = s.plain && it.name == 0 && s.reparsed
 		}
 	case wire.MsgDescribe:
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"pgtier/proxy/backend"
+	"pgtier/proxy/cache"
 	"pgtier/proxy/wire"
 	"pgtier/router"
 )
@@ -26,6 +27,8 @@ type wide struct {
 	skipping bool   // one of them failed: what comes up to the Sync is ignored
 	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
+	sent     bool   // the client has been sent something
+	away     bool   // a server could not be asked
 	portals  map[string]*portal
 	held     int            // bytes of the messages in portals
 	waiting  *portal        // a Describe of it is to be answered; the Execute that comes next may do that
@@ -35,6 +38,8 @@ type wide struct {
 	out      []byte         // for the client
 	owed     int            // ReadyForQuery that the requests under way still bring
 	tagged   int            // where the last CommandComplete begins in out
+	looked   *Layout        // by which the answer of the requests was looked for in the cache; nil: it was not
+	shown    []cache.ShownBy
 }
 
 // portal is a Bind that was not executed yet.
@@ -124,6 +129,10 @@ func (s *Session) serveWide(x *wide, req []byte) bool {
 func (s *Session) endWide(x *wide) bool {
 	if !x.explicit && !x.open {
 		s.wide = nil
+	}
+	if s.wide != nil || !x.lastAnswer() {
+		x.gathers()
+		x.keepAnswer()
 	}
 	ok := s.send(x.out)
 	x.out = nil
@@ -251,7 +260,7 @@ func (x *wide) refuse(e *wire.Error) {
 	plain := *e
 	plain.Severity = ""
 	x.out = plain.Append(x.out)
-	x.failed = true
+	x.failed, x.away = true, x.away || away(e)
 }
 
 // sync ends a request of the extended protocol.
@@ -310,7 +319,8 @@ func (x *wide) flush() error {
 	if len(x.out) < wire.SmallBuffer {
 		return nil
 	}
-	x.told = true
+	x.told, x.sent = true, true
+	x.gathers()
 	ok := x.s.send(x.out)
 	x.out, x.tagged = x.out[:0], 0
 	if !ok {
@@ -345,6 +355,9 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	}
 	s.tx = wire.TxIdle
 	c, replay, err := s.lease()
+	if s.keep.fill != nil && !s.provesFill(s.replica, s.keep.replayed) {
+		s.dropFill()
+	}
 	if err == nil {
 		if err = s.replayNow(c, &replay); err != nil {
 			s.dropServer()
@@ -444,7 +457,11 @@ func (x *wide) lost(err error) bool {
 	if explicit && plain.Code != codeFateUnknown {
 		return s.send(x.out) && s.fatal(&plain)
 	}
-	s.tx = wire.TxIdle
+	s.tx, x.away = wire.TxIdle, x.away || away(&plain)
+	if x.owed > 0 && x.lastAnswer() {
+		s.rest()
+		return s.send(x.out)
+	}
 	out := plain.Append(x.out)
 	for i := range x.owed {
 		if i > 0 { // nothing of it was done

@@ -2,7 +2,6 @@ package session
 
 import (
 	"pgtier/proxy/cache"
-	"pgtier/router/plan"
 	"pgtier/router/tags"
 )
 
@@ -28,16 +27,5 @@ func (x *wide) changes(j *job, taking ...*branch) {
 func (b *branch) claims() {
 	if k := b.writing.of; k != nil {
 		k.Cache.Claim(&b.writing.write)
-	}
-}
-
-// unkept notes why the answer of j, a read, is not kept.
-func (x *wide) unkept(j *job) {
-	k := x.s.at.Keeper.Load()
-	if k == nil || !x.single || x.explicit {
-		return
-	}
-	if why := plan.UnkeptPlan(&j.plan); why != "" && k.Judge().Snapshot.Keeping(j.st).Kept {
-		k.Cache.Record(j.st).Refuse(&why)
 	}
 }

@@ -390,8 +390,6 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 	}
 	if writes {
 		x.changes(j, taking...)
-	} else {
-		x.unkept(j)
 	}
 	if refusal, err = x.bareLevels(begins, taking); refusal != nil || err != nil {
 		return refusal, err

@@ -591,6 +591,7 @@ func (x *wide) release() error {
 			wrote.any = true
 		}
 		s.seeing(&wrote)
+		x.shows(b)
 		s.changedFor(b.c)
 		s.release(b.c)
 	}

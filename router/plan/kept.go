@@ -6,8 +6,7 @@ import (
 	"pgtier/parser"
 )
 
-// Unkept is why an answer must not be kept that depends on rows of the tables, "schema.name" each: "" if it may. Only rows that one shard has, and no
-// other, are written there alone.
+// Unkept is why an answer must not be kept that depends on rows of the tables, "schema.name" each: "" if it may.
 func (s *Schema) Unkept(tables []string) string {
 	for _, name := range tables {
 		if strings.HasPrefix(name, ownSchema) {
@@ -16,32 +15,27 @@ func (s *Schema) Unkept(tables []string) string {
 		switch t := s.byName(name); {
 		case t == nil:
 			return "reads " + name + ", which is not in the catalog that shards are planned by"
-		case t.place == placeReference:
-			return "reads reference table " + name + ", of which each shard has a copy: a write is seen in one before it is in another"
-		case t.place != placeSharded && t.place != placeHome:
+		case t.place != placeSharded && t.place != placeHome && t.place != placeReference:
 			return "reads " + name + ", and where its rows are is not certain"
 		}
 	}
 	return ""
 }
 
+// UnkeptStatement is why the answer of a statement is not kept because of the tables that it reads; "" if it may be.
+func (s *Schema) UnkeptStatement(st *parser.Statement) string {
+	return s.Unkept(s.catalog.Keeping(st).Tables)
+}
+
 // ownSchema begins the names of what pgtier keeps in the databases.
 const ownSchema = "pgtier."
 
-// UnkeptPlan is why the answer of a statement that is planned so is not kept, as far as the plan tells; "" if it may be.
-func UnkeptPlan(p *Plan) string {
-	switch p.Kind {
-	case Scatter, CopyOut, Everywhere, Spread:
-		return "reads several shards, each from a snapshot of its own"
+// References appends those of the tables of which each member has a copy.
+func (s *Schema) References(dst, tables []string) []string {
+	for _, name := range tables {
+		if t := s.byName(name); t != nil && t.place == placeReference {
+			dst = append(dst, name)
+		}
 	}
-	return ""
-}
-
-// UnkeptText is why the answer of a text is not kept, which goes to shards by these parameters, as Explain takes them; "" if it may be.
-func (s *Schema) UnkeptText(st *parser.Statement, sql []byte, params []string) string {
-	p := s.Statement(st, sql).Route(explained(sql, params), nil)
-	if why := UnkeptPlan(&p); why != "" {
-		return why
-	}
-	return s.Unkept(s.catalog.Keeping(st).Tables)
+	return dst
 }

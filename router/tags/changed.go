@@ -75,6 +75,14 @@ func (x *Index) Whole(dst []Tag, table string) []Tag {
 	return x.Changed(dst, &Change{Kind: 'T', Schema: t.relation.Schema, Table: t.relation.Name})
 }
 
+// Every appends the tag that every write of a table touches, named as "schema.name", whichever rows it writes.
+func (x *Index) Every(dst []Tag, table string) []Tag {
+	if t := x.names[table]; t != nil {
+		return append(dst, t.tag)
+	}
+	return append(dst, named(table))
+}
+
 // changed appends what a change means for one column.
 func (c *column) changed(dst []Tag, change *Change) []Tag {
 	mark := len(dst)
