@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/proxy"
+	"pgtier/proxy/cache"
 	"pgtier/proxy/pool"
 	"pgtier/proxy/shardmap"
 	"pgtier/router/shard"
@@ -489,7 +490,9 @@ func (l *shardLoad) rounds(long time.Duration, random *rand.Rand, trouble func(s
 	t := l.t
 	t.Helper()
 	from := map[register]int64{}
-	lacks := func() bool { return int64(l.hits())*20 < l.reads.Load() }
+	lacks := func() bool { // on a machine that is busy
+		return int64(l.hits())*20 < l.reads.Load() || slices.ContainsFunc(l.p.CachesOf(l.database), func(c *cache.Cache) bool { return c.Hits.Load() == 0 })
+	}
 	for (time.Since(l.began) < long || lacks() && time.Since(l.began) < long+time.Minute) && !t.Failed() {
 		stop := make(chan struct{})
 		var work sync.WaitGroup
