@@ -100,20 +100,19 @@ func (s *Session) fromCache(req []byte) (done, ok bool) {
 
 // search answers the requests, which run st, if their answer is known in k. over are the shards that they go to if they are several: then the key is known.
 func (s *Session) search(k *Keeper, st *parser.Statement, over []int, req []byte) (done, ok bool) {
-	c := k.Cache
-	order := c.Order() // first: what is judged below may be of a catalog that changes meanwhile
+	c, now := k.Cache, s.turnTime
+	rec := c.Record(st)
+	if rec.Rests(now) { // first: it is here to cost nothing
+		return false, true
+	}
+	order := c.Order() // before anything is judged by a catalog that may change meanwhile
 	if s.db.Hazards.Pending() || s.passesCache(c) {
 		return false, true
 	}
 	judge := k.Judge()
 	kept := judge.Snapshot.Keeping(st)
-	rec := c.Record(st)
 	if !kept.Kept {
 		rec.Refuse(&kept.Reason)
-		return false, true
-	}
-	now := s.turnTime
-	if rec.Rests(now) {
 		return false, true
 	}
 	if over == nil {

@@ -48,11 +48,15 @@ func (l *Layout) lacksManager(shards []int) bool {
 // fromSpan answers the requests if they are a read of several shards whose answer is known. Otherwise it may leave a Fill.
 func (s *Session) fromSpan(l *Layout, v *survey, req []byte) (done, ok bool) {
 	over := v.why.Shards
-	if v.why.Kind != plan.Scatter || len(over) == 0 || len(v.ran) != 1 || v.hinted || s.tx != wire.TxIdle || s.opening != nil || s.openingFailed || len(req) > maxAsked {
+	if v.why.Kind != plan.Scatter || len(over) == 0 || len(v.ran) != 1 || !selects(v.ran[0].st) || v.hinted || s.tx != wire.TxIdle || s.opening != nil || s.openingFailed || len(req) > maxAsked {
 		return false, true
 	}
 	first := l.Shards[over[0]].Keeper.Load()
 	if first == nil {
+		return false, true
+	}
+	s.turnTime = s.env.now()
+	if first.Cache.Record(v.ran[0].st).Rests(s.turnTime) {
 		return false, true
 	}
 	st := s.spanStatement(req)
@@ -64,7 +68,7 @@ func (s *Session) fromSpan(l *Layout, v *survey, req []byte) (done, ok bool) {
 			return false, true
 		}
 	}
-	s.planned, s.keep.spans, s.turnTime = l, true, s.env.now()
+	s.planned, s.keep.spans = l, true
 	s.kept.key = s.appendKey(s.kept.key[:0], req)
 	k := l.Shards[over[maphash.Bytes(spanSeed, s.kept.key)%uint64(len(over))]].Keeper.Load()
 	if k == nil || !first.Cache.Related(k.Cache) {
