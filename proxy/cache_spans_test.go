@@ -44,6 +44,10 @@ func TestAnswersOfSeveralShardsAreKept(t *testing.T) {
 			})
 		}
 	}
+	s.primed(t, c, sumOfRegs)
+	if route := mustValue(t, c, "SHOW pgtier.last_route"); !strings.HasPrefix(route, "s0, s1, s2: ") || !strings.Contains(route, "cache: answered before") {
+		t.Errorf("the route of a hit: %s", route)
+	}
 	rows, err := c.Query(bounded(t), "SELECT id FROM regs ORDER BY id", pgx.QueryExecModeCacheStatement)
 	if err != nil {
 		t.Fatal(err)

@@ -394,11 +394,16 @@ type route struct {
 	reason          string
 	why             balance.Why
 	shards          shardRoute // where there are shards
+	cached          bool       // nowhere: it was answered from the cache
 }
 
 // String is what SHOW pgtier.last_route says.
 func (r route) String() string {
 	switch {
+	case r.cached && r.shards.first != "":
+		return r.shards.String() + "; cache: " + r.reason
+	case r.cached:
+		return fmt.Sprintf("cache: %s (%s)", r.reason, r.level)
 	case r.shards.first != "" && r.replica != "":
 		return r.shards.String() + "; replica " + r.replica + ": " + r.reason
 	case r.shards.first != "":

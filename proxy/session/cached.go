@@ -121,7 +121,7 @@ func (s *Session) search(k *Keeper, st *parser.Statement, over []int, req []byte
 	s.keep.looked, s.keep.keeper = true, k
 	if a := c.Lookup(s.kept.key, now); a != nil && s.mayShow(a) && s.keepsLayout() {
 		c.Hit(rec, now)
-		return true, s.giveCached(a, req)
+		return true, s.giveCached(a, unwritten, req)
 	}
 	c.Miss(rec, now)
 	return s.askCached(k, judge, st, over, order, req)
@@ -179,7 +179,7 @@ func (s *Session) askCached(k *Keeper, judge *Judge, st *parser.Statement, over 
 		return false, true
 	}
 	c.Shared.Add(1)
-	return true, s.giveCached(a, req)
+	return true, s.giveCached(a, unwritten, req)
 }
 
 // unfollowed is why writes past the proxy to what is kept may not be seen, "" if they are or nobody asks for it.
@@ -342,10 +342,16 @@ func (s *Session) valuesOf(judge *Judge, req []byte) (v tags.Values, plain bool)
 // be of what another proxy wrote, and what is known of a is how far it may be, not how far it is at least.
 func (s *Session) mayShow(*cache.Answer) bool { return s.floor == 0 }
 
+// Why an answer is given from the cache, for SHOW pgtier.last_route.
+const (
+	unwritten = "answered before, and nothing was written since"
+	unreached = "no server can be asked, and this is what one answered last"
+)
+
 // giveCached sends the answer, and does to the session what the requests would have done.
-func (s *Session) giveCached(a *cache.Answer, req []byte) bool {
+func (s *Session) giveCached(a *cache.Answer, why string, req []byte) bool {
 	s.unnamedBy(req)
-	s.sawAnswer(s.planned, a)
+	s.sawAnswer(s.planned, a, why)
 	now := s.env.now()
 	took := uint64(now - s.turnTime)
 	s.enterAt(StateIdle, now)
@@ -358,7 +364,10 @@ func (s *Session) giveCached(a *cache.Answer, req []byte) bool {
 }
 
 // sawAnswer raises what the session must see from now on of each shard that has made the answer, which was found by l.
-func (s *Session) sawAnswer(l *Layout, a *cache.Answer) {
+func (s *Session) sawAnswer(l *Layout, a *cache.Answer, why string) {
+	if l != nil || s.at.Fleet.Load() != nil {
+		s.route = route{cached: true, reason: why, level: s.level(), shards: s.route.shards}
+	}
 	if len(a.Shards) == 0 {
 		s.sawCached(a.Shown)
 		return
@@ -375,7 +384,6 @@ func (s *Session) sawCached(shown cache.Shown) {
 		return
 	}
 	t := fleet.Ticket(shown.Ticket)
-	s.route = route{server: "cache", level: s.level(), reason: "answered before, and nothing was written since", shards: s.route.shards}
 	s.ticket = max(s.ticket, t) // on whichever replica it reads next: the one that it has seen may be behind that of the answer
 	if shown.Replica == "" {
 		return
@@ -391,7 +399,7 @@ func (s *Session) giveStale(req []byte) (done, ok bool) {
 	if a == nil {
 		return false, true
 	}
-	return true, s.send(notice) && s.giveCached(a, req)
+	return true, s.send(notice) && s.giveCached(a, unreached, req)
 }
 
 // staleAnswer is the last answer that there was to what was looked for, with a notice that says so; nil if none is wanted.

@@ -215,7 +215,7 @@ func (x *wide) lastAnswer() bool {
 	if a == nil {
 		return false
 	}
-	x.s.sawAnswer(x.looked, a)
+	x.s.sawAnswer(x.looked, a, unreached)
 	x.out = append(append(x.out[:0], notice...), a.Bytes...)
 	return true
 }
