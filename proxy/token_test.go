@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/proxy/wire"
 )
@@ -103,4 +104,31 @@ func TestTokenThatIsNotKnown(t *testing.T) {
 			t.Errorf("got %q, want a position", got)
 		}
 	})
+}
+
+// TestATokenIsToldWithoutReplicas: a proxy that has one server and keeps nothing gives a session's token, too. Another one, whose cache knows
+// nothing of what the session has written, has to ask the server then.
+func TestATokenIsToldWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)")
+	p := r.serve(t, nil)
+	other, hits := r.keepsTables(t, nil)
+	writer := p.client(t)
+	for name, show := range map[string]string{"by itself": "SHOW pgtier.lsn", "in a transaction": "BEGIN; SHOW pgtier.lsn; COMMIT"} {
+		t.Run(name, func(t *testing.T) {
+			reader := other.client(t)
+			old := ""
+			eventually(t, "the answer is kept", func() bool {
+				before := hits()
+				old = mustValue(t, reader, "SELECT v FROM t")
+				return hits() > before
+			})
+			fresh := mustValue(t, writer, "UPDATE t SET v = v + 1 RETURNING v")
+			wantValue(t, reader, "SELECT v FROM t", old)
+			mustValue(t, reader, "SET pgtier.lsn = '"+mustValue(t, writer, show)+"'")
+			wantValue(t, reader, "SELECT v FROM t", fresh)
+			mustValue(t, other.client(t), "UPDATE t SET v = v") // has the other know
+		})
+	}
 }

@@ -166,7 +166,8 @@ func (s *Session) warnOwn(r *router.Refusal) {
 const lsnWait = 2 * time.Second
 
 // learnToken finds the session's token, if the turn shows it: whoever has seen that position has seen what the session wrote
-// and read. The question is the manager's, so it may stay without an answer; a lower position would promise too little.
+// and read. The question is the manager's, so it may stay without an answer; a lower position would promise too little. Where
+// nobody watches the servers, the one that the turn goes to is asked (askToken).
 func (s *Session) learnToken() *wire.Error {
 	s.token = s.floor
 	if s.at.Fleet.Load() == nil || s.tx == wire.TxFailed || !s.showsToken() {
@@ -242,6 +243,11 @@ func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 			if cmd.Kind != parser.Show || !strings.HasPrefix(cmd.Name, router.OwnPrefix) {
 				continue
 			}
+			if cmd.Name == router.SettingLSN && s.token == s.floor {
+				if err := s.askToken(c); err != nil {
+					return err
+				}
+			}
 			if s.raw && cmd.Name != router.SettingLSN && cmd.Name != router.SettingLastRoute {
 				set, err := s.setOn(c, cmd.Name, replay)
 				if err != nil {
@@ -264,6 +270,25 @@ func (s *Session) tellOwn(c *backend.Conn, replay *[]byte) error {
 	c.SetUnnamed(nil)
 	s.turnTime = 0
 	return c.Exec(backend.AppendSet(nil, params), readBackTimeout, nil)
+}
+
+// positionQuery asks a server for a position behind all that it has shown.
+const positionQuery = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END"
+
+// askToken asks the only server that there is for the session's token: all that the session has seen comes from there.
+func (s *Session) askToken(c *backend.Conn) error {
+	c.SetUnnamed(nil)
+	s.turnTime = 0
+	return c.Exec(wire.AppendQuery(nil, positionQuery), readBackTimeout, func(f wire.Frame) {
+		if f.Type != wire.MsgDataRow {
+			return
+		}
+		if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
+			if at, err := balance.ParseLSN(string(fields[0])); err == nil {
+				s.token = max(s.token, at)
+			}
+		}
+	})
 }
 
 // setOn reports whether the setting has a value on c, behind a pending replay.
