@@ -558,17 +558,17 @@ func (l *linear) stateOf(c *pgx.Conn, g int) (s registers) {
 }
 
 // quiet waits until nobody works for the proxy any more: then all that could happen has.
-func (l *linear) quiet() *pgx.Conn {
-	l.t.Helper()
+func (r *rig) quiet(t testing.TB) *pgx.Conn {
+	t.Helper()
 	var c *pgx.Conn
-	eventually(l.t, "the server is up", func() bool {
+	eventually(t, "the server is up", func() bool {
 		ctx, stop := context.WithTimeout(context.Background(), limit)
 		defer stop()
 		var err error
-		c, err = pgx.Connect(ctx, l.r.manager.URL(l.r.database, "postgres", l.r.cluster.Password))
+		c, err = pgx.Connect(ctx, r.manager.URL(r.database, "postgres", r.cluster.Password))
 		return err == nil
 	})
-	eventually(l.t, "all transactions end", func() bool {
+	eventually(t, "all transactions end", func() bool {
 		v, err := value(c, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()")
 		return err == nil && v == "0"
 	})
@@ -578,7 +578,7 @@ func (l *linear) quiet() *pgx.Conn {
 // check holds the round's history to the model, and begins the next.
 func (l *linear) check(from [linearGroups]registers) (to [linearGroups]registers) {
 	l.t.Helper()
-	c := l.quiet()
+	c := l.r.quiet(l.t)
 	defer func() { _ = c.Close(context.Background()) }()
 	over := l.now()
 	for g := range linearGroups {
@@ -593,7 +593,10 @@ func (l *linear) check(from [linearGroups]registers) (to [linearGroups]registers
 			}
 		}
 		if l.told {
-			history = withoutAhead(history)
+			history = withoutAhead(history, func(in any) (writes, ahead bool) {
+				c := in.(change)
+				return linearReads[c.what] == "", c.replica
+			})
 		}
 		for k := range linearKeys {
 			history = append(history, porcupine.Operation{Input: change{what: "key", key: k, as: "direct"}, Output: to[g].v[k], Call: over + 1, Return: over + 2})
@@ -611,16 +614,18 @@ func (l *linear) check(from [linearGroups]registers) (to [linearGroups]registers
 
 // withoutAhead leaves out the reads that a replica answered while a write was under way. Level strong promises what was
 // acknowledged: a replica has a commit before the manager shows it, so that such a read may see it and a later one elsewhere
-// not yet. What the manager and the cache answer is all judged.
-func withoutAhead(history []porcupine.Operation) []porcupine.Operation {
+// not yet. What the manager and the cache answer is all judged. kind tells of an operation's input whether it writes, and whether
+// it is a read that may be ahead.
+func withoutAhead(history []porcupine.Operation, kind func(in any) (writes, ahead bool)) []porcupine.Operation {
 	var writes []porcupine.Operation
 	for _, o := range history {
-		if linearReads[o.Input.(change).what] == "" {
+		if is, _ := kind(o.Input); is {
 			writes = append(writes, o)
 		}
 	}
 	return slices.DeleteFunc(history, func(o porcupine.Operation) bool {
-		return o.Input.(change).replica && slices.ContainsFunc(writes, func(w porcupine.Operation) bool { return w.Call < o.Return && o.Return < w.Return })
+		_, ahead := kind(o.Input)
+		return ahead && slices.ContainsFunc(writes, func(w porcupine.Operation) bool { return w.Call < o.Return && o.Return < w.Return })
 	})
 }
 
