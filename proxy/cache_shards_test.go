@@ -59,6 +59,9 @@ func newKeptShards(t testing.TB, options *localpg.Options, delay time.Duration, 
 	s.cfg = s.spread.config(t)
 	d := s.cfg.Databases[database]
 	for i := range d.Shards {
+		for _, replica := range cluster.Shards[i].Replicas {
+			d.Shards[i].Replicas = append(d.Shards[i].Replicas, proxy.Replica{URL: addressed(d.Shards[i].Manager, replica.Address()), Weight: 1})
+		}
 		d.Shards[i].Manager = addressed(d.Shards[i].Manager, s.cuts[i].listener.Addr().String())
 	}
 	d.Sharding.Tables = map[string]proxy.Table{"regs": {Key: []string{"id"}}, "hist": {Key: []string{"id"}}, "side": {Key: []string{"id"}}}

@@ -194,21 +194,64 @@ func TestLevelsHoldInPipelines(t *testing.T) {
 	}
 }
 
+// The same over shards that have a replica each.
+func TestLevelsHoldOverShardsWithAnswersKept(t *testing.T) {
+	options := spreadOptions
+	options.Shards, options.Replicas = 2, 1
+	s := newKeptShards(t, &options, time.Second, onDatabase(func(d *proxy.Database) {
+		d.Reads.MaxLag = checkMaxLag
+		d.Sharding.Tables["kv"] = proxy.Table{Key: []string{"k"}}
+	}))
+	c := s.p.client(t)
+	mustExec(t, c, "CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL)")
+	var replicas []*localpg.Server
+	at := make([]int, checkKeys)
+	for k := range checkKeys {
+		mustExec(t, c, fmt.Sprintf("INSERT INTO kv VALUES (%d, 0)", k))
+		for i := range s.cluster.Shards {
+			if s.on(t, i, fmt.Sprintf("SELECT count(*) FROM kv WHERE k = %d", k)) == "1" {
+				at[k] = i
+			}
+		}
+	}
+	for _, shard := range s.cluster.Shards {
+		if err := shard.CatchUp(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		replicas = append(replicas, shard.Replicas...)
+	}
+	holdLevels(t, s.p, replicas, at, true)
+	t.Logf("%d reads were served", s.hits())
+	for i, kept := range s.p.CachesOf(s.database) {
+		if kept.Hits.Load() == 0 {
+			t.Errorf("shard %d: no read was served: the run proves nothing", i)
+		}
+	}
+}
+
 func levelsHold(t *testing.T, keeps bool, options ...proxy.Option) *running {
+	t.Helper()
+	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag, d.Cache.Enabled = checkMaxLag, keeps }, options...)
+	holdLevels(t, p, c.shard.Replicas, make([]int, checkKeys), keeps)
+	return p
+}
+
+// holdLevels has sessions read and write through p while its replicas are in trouble, and checks what they saw. at are the shards of the keys. keeps: p keeps
+// answers, so every other session asks often for what may be kept.
+func holdLevels(t *testing.T, p *running, replicas []*localpg.Server, at []int, keeps bool) {
 	t.Helper()
 	seconds := number(t, "PGTIER_CHECK_SECONDS", 8)
 	seed := number(t, "PGTIER_CHECK_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CHECK_SEED=%d PGTIER_CHECK_SECONDS=%d", seed, seconds)
-	c, p := settledCrew(t, 2, fmt.Sprintf("CREATE TABLE kv (k int PRIMARY KEY, v bigint NOT NULL); INSERT INTO kv SELECT k, 0 FROM generate_series(0, %d) k", checkKeys-1), func(d *proxy.Database) { d.Reads.MaxLag, d.Cache.Enabled = checkMaxLag, keeps }, options...)
 	stop := make(chan struct{})
 	var trouble, clients sync.WaitGroup
-	trouble.Go(func() { c.trouble(t, rand.New(rand.NewPCG(uint64(seed), 0)), stop) }) // ended by stop
+	trouble.Go(func() { lagAndCrash(t, replicas, rand.New(rand.NewPCG(uint64(seed), 0)), stop) }) // ended by stop
 	began := time.Now()
 	histories := make([][]op, checkSessions)
 	lost := make([]int, checkSessions)
 	for i := range checkSessions {
 		clients.Go(func() { // ends after the time of the run
-			w := worker{t: t, p: p, random: rand.New(rand.NewPCG(uint64(seed), uint64(i+1))), began: began, session: i * 1000}
+			w := worker{t: t, p: p, random: rand.New(rand.NewPCG(uint64(seed), uint64(i+1))), began: began, session: i * 100000, at: at, only: keeps && i%2 == 1}
 			w.run(time.Duration(seconds) * time.Second)
 			histories[i], lost[i] = w.history, w.lost
 		})
@@ -246,11 +289,10 @@ func levelsHold(t *testing.T, keeps bool, options ...proxy.Option) *running {
 	if stats.Routes[router.ToReplica].Load() == 0 || writes == 0 {
 		t.Error("no read by a replica, or no write: the run proves nothing")
 	}
-	return p
 }
 
-// trouble makes the replicas lag and crash until stop is closed, and then leaves them well.
-func (c *crew) trouble(t *testing.T, random *rand.Rand, stop <-chan struct{}) {
+// lagAndCrash makes replicas lag and crash until stop is closed, and then leaves them well.
+func lagAndCrash(t *testing.T, replicas []*localpg.Server, random *rand.Rand, stop <-chan struct{}) {
 	ctx := context.Background()
 	exec := func(s *localpg.Server, sql string) {
 		for _, one := range []string{sql, "SELECT pg_reload_conf()"} {
@@ -268,7 +310,7 @@ func (c *crew) trouble(t *testing.T, random *rand.Rand, stop <-chan struct{}) {
 		}
 	}
 	for rest(300 * time.Millisecond) {
-		s := c.shard.Replicas[random.IntN(len(c.shard.Replicas))]
+		s := replicas[random.IntN(len(replicas))]
 		switch random.IntN(5) {
 		case 0, 1:
 			exec(s, "SELECT pg_wal_replay_pause()")
@@ -295,7 +337,9 @@ type worker struct {
 	p       *running
 	random  *rand.Rand
 	began   time.Time
-	session int // raised with each connection
+	session int   // raised with each connection
+	at      []int // the shards of the keys
+	only    bool  // it reads at level session, and nothing else
 	conn    *pgx.Conn
 	history []op
 	lost    int
@@ -317,6 +361,15 @@ func (w *worker) run(long time.Duration) {
 		ctx, stop := context.WithTimeout(context.Background(), limit)
 		var err error
 		switch n := w.random.IntN(20); {
+		case w.only && n == 0: // the next session has seen nothing yet
+			_ = w.conn.Close(ctx)
+		case w.only:
+			key := w.random.IntN(checkKeys)
+			for range 1 + n/2 {
+				if err = w.read(ctx, router.Session, key, w.now()); err != nil {
+					break
+				}
+			}
 		case n < 4:
 			err = w.write(ctx)
 		case n < 6:
@@ -360,7 +413,7 @@ func (w *worker) write(ctx context.Context) error {
 // read reads a key. What it must show is judged as of since.
 func (w *worker) read(ctx context.Context, level router.Level, key int, since time.Duration) error {
 	o := op{session: w.session, level: level, key: key, start: since}
-	sql := "SELECT v FROM kv WHERE k = $1"
+	sql := [...]string{"SELECT v FROM kv WHERE k = $1", "SELECT max(v) FROM kv WHERE k = $1"}[w.random.IntN(2)]
 	if level != router.Session {
 		sql = "/* pgtier: consistency=" + level.String() + " */ " + sql
 	}
@@ -387,12 +440,19 @@ func (w *worker) transaction(ctx context.Context) error {
 		return err
 	}
 	snapshot := w.now()
-	for range 2 {
-		since := w.now()
+	first := w.random.IntN(checkKeys)
+	for i := range 2 {
+		since, key := w.now(), first
+		if i == 1 {
+			key = w.random.IntN(checkKeys)
+		}
 		if frozen {
 			since = snapshot // what was acknowledged later need not be shown
+			for w.at[key] != w.at[first] {
+				key = w.random.IntN(checkKeys) // no snapshot is of two shards
+			}
 		}
-		o := op{session: w.session, level: level, key: w.random.IntN(checkKeys), start: since}
+		o := op{session: w.session, level: level, key: key, start: since}
 		if err := w.conn.QueryRow(ctx, "SELECT v FROM kv WHERE k = $1", w.mode(), o.key).Scan(&o.value); err != nil {
 			return err
 		}
