@@ -28,7 +28,7 @@ type wide struct {
 	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
 	sent     bool   // the client has been sent something
-	away     bool   // a server could not be asked
+	away     bool   // no server of a shard could be asked, which is not what a server has said
 	portals  map[string]*portal
 	held     int            // bytes of the messages in portals
 	waiting  *portal        // a Describe of it is to be answered; the Execute that comes next may do that
@@ -260,7 +260,7 @@ func (x *wide) refuse(e *wire.Error) {
 	plain := *e
 	plain.Severity = ""
 	x.out = plain.Append(x.out)
-	x.failed, x.away = true, x.away || away(e)
+	x.failed = true
 }
 
 // sync ends a request of the extended protocol.
@@ -365,7 +365,9 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	}
 	if err != nil {
 		s.wideRests()
-		return nil, asError(err)
+		e := asError(err)
+		x.away = x.away || away(e)
+		return nil, e
 	}
 	s.routed()
 	b := s.suspend(index)

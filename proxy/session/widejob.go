@@ -247,7 +247,7 @@ func (x *wide) carryOut(j *job) (refusal *wire.Error, err error) {
 			return refusal, err
 		}
 		x.close()
-		x.out = x.out[:mark]
+		x.out, x.away = x.out[:mark], false
 		x.s.wideRests()
 	}
 }
