@@ -782,3 +782,34 @@ func TestReplicasOfWinnersAreCaughtUp(t *testing.T) {
 		return strings.Contains(mustValue(t, c, "SHOW pgtier.last_route"), "replica s1-r1")
 	})
 }
+
+// TestReplicasChosenBeforeAMoveAreChosenAgain moves a bucket to a shard whose replica a read of all shards has chosen, while it waits for a connection to another.
+func TestReplicasChosenBeforeAMoveAreChosenAgain(t *testing.T) {
+	t.Parallel()
+	s, p := newSpreadCrew(t, func(d *proxy.Database) {
+		d.Reads.Consistency, d.Shards[1].Replicas, d.Pool.Size = "eventual", nil, 1
+	})
+	m := s.moving(t, s.config(t), 0)
+	_, b := s.apart(t)
+	replica := s.cluster.Shards[0].Replicas[0]
+	holder, c := p.client(t), p.client(t)
+	const sql = "SELECT count(*) FROM accounts"
+	eventually(t, "reads of all shards go to the replica", func() bool {
+		wantValue(t, c, sql, "30")
+		return pgtest.Value(t, replica, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = 'bank' AND query LIKE 'SELECT count%'") == "1"
+	})
+	pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_pause()")
+	defer pgtest.Exec(t, replica, "postgres", "SELECT pg_wal_replay_resume()")
+	mustExec(t, holder, "BEGIN")
+	wantValue(t, holder, fmt.Sprintf("SELECT count(*) FROM accounts WHERE id = %d", b), "1")
+	got := answer(c, sql)
+	eventually(t, "the read waits for the other shard", func() bool { return p.Lent() == 2 })
+	bucket := m.bucket(b)
+	m.change(shardmap.Motion{Moving: shard.SpansOf(bucket), Held: shard.SpansOf(bucket), Near: true})
+	m.carry(1, 0, "accounts", []shard.Bucket{bucket})
+	m.give("s0", shardmap.Motion{}, bucket)
+	mustExec(t, holder, "COMMIT")
+	if n := <-got; n != "30" {
+		t.Errorf("counted %s of 30 rows", n)
+	}
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 
 	"pgtier/proxy/wire"
 	"pgtier/router/catalog"
@@ -14,7 +15,8 @@ var errStale = errors.New("the layout has changed")
 // errFenced is the cause of what clients are told where the servers' fence refuses a statement.
 var errFenced = errors.New("refused by the fence")
 
-// renew puts the layout in force in the place of an outdated one. Shards that take part keep theirs.
+// renew puts the layout in force in the place of an outdated one. Shards that take part keep their connections, but for those to replicas outside transactions:
+// these are chosen again.
 func (x *wide) renew() *wire.Error {
 	if !x.l.outdated() {
 		return nil
@@ -38,6 +40,11 @@ func (x *wide) renew() *wire.Error {
 		x.cursors[name] = now.index(x.l.Shards[at])
 	}
 	x.l = now
+	for _, b := range slices.Clone(x.branches) {
+		if b.replica != "" && b.tx == wire.TxIdle { // it may not have the rows that its shard has won
+			x.letGo(b.index)
+		}
+	}
 	return nil
 }
 
