@@ -468,8 +468,16 @@ func (s *Session) dropFill() {
 	if s.keep.fill != nil {
 		s.keep.fill.Drop()
 		s.keep.fill = nil
+		s.forgetAnswer()
 	}
 	s.keep.saves = false
+}
+
+// forgetAnswer lets go of the memory of an answer that was gathered, if it was long.
+func (s *Session) forgetAnswer() {
+	if cap(s.kept.answer) > keptRequest {
+		s.kept.answer = nil
+	}
 }
 
 // provesFill reports whether the replica that the turn goes to shows every write of the tables that it reads: whoever was
@@ -504,7 +512,6 @@ func (s *Session) saveAnswer(part []byte) {
 	answer := &s.kept.answer
 	if len(*answer)+len(part) > int(s.keep.faceOf.Config().MaxEntry) {
 		s.dropFill()
-		*answer = nil
 		return
 	}
 	*answer = append(*answer, part...)
@@ -523,9 +530,7 @@ func (s *Session) keepAnswer(tail []byte) {
 	}
 	k.saves = false
 	f.Keep(s.kept.answer, s.shows())
-	if cap(s.kept.answer) > keptRequest {
-		s.kept.answer = nil
-	}
+	s.forgetAnswer()
 }
 
 // shows is where the session stands behind the turn.

@@ -173,9 +173,7 @@ func (x *wide) keepAnswer() {
 	f := s.takeFill(true)
 	f.Shards = x.shown
 	f.Keep(s.kept.answer, cache.Shown{})
-	if cap(s.kept.answer) > keptRequest {
-		s.kept.answer = nil
-	}
+	s.forgetAnswer()
 }
 
 // onlyRows reports whether the messages are the answer of a read outside transactions, and tell the client nothing else.
