@@ -109,3 +109,31 @@ func TestErrorsThatShardsSayAreNotThatNoneIsThere(t *testing.T) {
 		t.Errorf("got %s, %v; want what the shard says", got, err)
 	}
 }
+
+// TestACacheThatIsSwitchedOffHasNoAnswers switches it off.
+func TestACacheThatIsSwitchedOffHasNoAnswers(t *testing.T) {
+	t.Parallel()
+	s := newKeptShards(t, nil, 0, nil)
+	s.primed(t, s.p.client(t), sumOfRegs)
+	caches, kept := s.p.CachesOf(s.database), 0
+	size := func() (n int) {
+		for _, c := range caches {
+			answers, _ := c.Size()
+			n += answers
+		}
+		return n
+	}
+	if kept = size(); kept == 0 {
+		t.Fatal("nothing is kept")
+	}
+	off := s.cfg
+	off.Databases = map[string]proxy.Database{}
+	for name, d := range s.cfg.Databases {
+		d.Cache.Enabled = false
+		off.Databases[name] = d
+	}
+	if err := s.p.Reload(off); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nothing is kept", func() bool { return size() == 0 })
+}

@@ -101,6 +101,7 @@ func (d *database) dropKeeper(p *Proxy, part *part) {
 	k := part.keeper.Load()
 	k.cache.StandAside(cache.SwitchedOff, true)
 	part.shared.Keeper.Store(nil)
+	k.cache.Purge() // answers of other shards may hold on to it
 	d.configureFeed(p, k, 0)
 }
 
