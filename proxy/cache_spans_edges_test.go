@@ -110,6 +110,37 @@ func TestErrorsThatShardsSayAreNotThatNoneIsThere(t *testing.T) {
 	}
 }
 
+// TestSpansWithNoticesAreNotKept has a function send a notice on one of the shards: each client hears of it, from there.
+func TestSpansWithNoticesAreNotKept(t *testing.T) {
+	t.Parallel()
+	s := newKeptShards(t, nil, 0, nil)
+	c := s.p.client(t)
+	mustExec(t, c, `CREATE FUNCTION told(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS
+		$$BEGIN IF $1 = 7 THEN RAISE NOTICE 'seven'; END IF; RETURN $1; END$$`)
+	const sql = "SELECT sum(v) FROM regs WHERE told(v) >= 0"
+	s.primed(t, c, sql)
+	mustExec(t, c, fmt.Sprintf("UPDATE regs SET v = 7 WHERE id = %d", s.key(t, 2, 0)))
+	for name, x := range spanRequests(sql) {
+		raw := s.p.rawDial(t, wire.Protocol30)
+		if x.before != nil {
+			if err := raw.round(x.before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			hits := s.hits()
+			raw.write(t, x.msgs)
+			got := raw.bytesTold(t)
+			if name == "not executed" {
+				continue
+			}
+			if !strings.Contains(string(got), "seven") || s.hits() != hits {
+				t.Errorf("%s: heard %q, %d of it from memory", name, got, s.hits()-hits)
+			}
+		}
+	}
+}
+
 // TestACacheThatIsSwitchedOffHasNoAnswers switches it off.
 func TestACacheThatIsSwitchedOffHasNoAnswers(t *testing.T) {
 	t.Parallel()
