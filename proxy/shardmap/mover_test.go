@@ -274,7 +274,7 @@ func TestObjectsOfAnEarlierVersionAreMadeWhole(t *testing.T) {
 	r.holds(r.watcher())
 	r.sql(0, r.control, "DROP TABLE pgtier.motion, pgtier.proxy; ALTER TABLE pgtier.map DROP COLUMN members")
 	for i, name := range r.names {
-		r.sql(i, name, "DROP SEQUENCE pgtier.motion_seen, pgtier.references_since; DROP FUNCTION pgtier.planned")
+		r.sql(i, name, "DROP SEQUENCE pgtier.motion_seen, pgtier.references_since, pgtier.schema_since; DROP FUNCTION pgtier.planned, pgtier.schema_planned")
 	}
 	w := r.watcher()
 	if m, found, err := Inspect(t.Context(), config(), w.control, w.shards); err != nil || len(found) > 0 || m.Map.Version() != 1 {
@@ -290,8 +290,22 @@ func TestObjectsOfAnEarlierVersionAreMadeWhole(t *testing.T) {
 	}
 }
 
-// TestHomeRefusesWritesOfReferenceTablesPlannedBefore: to whoever has asked already the outdating waits, who asks afterwards is refused, by whatever snapshot.
-func TestHomeRefusesWritesOfReferenceTablesPlannedBefore(t *testing.T) {
+// TestShardsRefuseWhatWasPlannedBefore: for whoever has asked already the outdating waits, who asks afterwards is refused, by whatever snapshot.
+func TestShardsRefuseWhatWasPlannedBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		planned  func(number int64) string
+		outdated func(number int64) string
+	}{
+		"writes of reference tables": {PlannedSQL, func(number int64) string {
+			return fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, 0); %s", GuardClass, OutdateSQL(number))
+		}},
+		"changes of the schema": {SchemaPlannedSQL, OutdateSchemaSQL},
+	} {
+		t.Run(name, func(t *testing.T) { refusesWhatWasPlannedBefore(t, c.planned, c.outdated) })
+	}
+}
+
+func refusesWhatWasPlannedBefore(t *testing.T, plannedSQL, outdateSQL func(number int64) string) {
 	r := newRig(t)
 	r.holds(r.watcher())
 	mover, first, late := r.connect(0, r.names[0], "", ""), r.connect(0, r.names[0], "", ""), r.connect(0, r.names[0], "", "")
@@ -302,9 +316,9 @@ func TestHomeRefusesWritesOfReferenceTablesPlannedBefore(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	planned := func(q Querier, number int64) error { return run(q, "SELECT "+PlannedSQL(number)) }
+	planned := func(q Querier, number int64) error { return run(q, "SELECT "+plannedSQL(number)) }
 	outdate := func(number int64) error {
-		return run(mover, fmt.Sprintf("SET LOCAL lock_timeout = 50; SELECT pg_advisory_xact_lock(%d, 0); %s", GuardClass, OutdateSQL(number)))
+		return run(mover, "SET LOCAL lock_timeout = 50; "+outdateSQL(number))
 	}
 	must(first, "SET ROLE pg_monitor; BEGIN") // that has no right on anything of ours
 	if err := planned(first, 0); err != nil {

@@ -13,11 +13,17 @@ import (
 const creating = 0x706774696572
 
 // GuardClass is the first number of the advisory locks that writes share and moves take alone, "pgtg" in ASCII. The second is the group of buckets that is
-// written to, 0 for the reference tables.
+// written to, 0 for the reference tables, SchemaGroup for the schema.
 const GuardClass = 0x70677467
 
-// referenceLock is that of the reference tables, in SQL.
-const referenceLock = "1885828199, 0"
+// SchemaGroup is the second number of the lock that changes of the schema share: the number of no group of buckets.
+const SchemaGroup = -1
+
+// The locks of reference tables and of the schema, in SQL.
+const (
+	referenceLock = "1885828199, 0"
+	schemaLock    = "1885828199, -1"
+)
 
 // PlannedSQL is an expression that a transaction evaluates at home before it writes reference tables there: it has planned the write by the motion of that number.
 // The server raises PT001 where a shard has joined since, or is about to. Until the transaction ends none joins.
@@ -27,6 +33,25 @@ func PlannedSQL(number int64) string { return "pgtier.planned(" + strconv.Format
 // alone, which waits for those that home has let through before. What is refused once stays so, be the transaction undone.
 func OutdateSQL(number int64) string {
 	return fmt.Sprintf("SELECT pg_catalog.setval('pgtier.references_since', %d) FROM pgtier.references_since WHERE last_value < %[1]d", number)
+}
+
+// SchemaPlannedSQL is PlannedSQL for a change of the schema, or TRUNCATE: the server raises PT001 where buckets have begun to move since, and until the transaction
+// ends none begin to.
+func SchemaPlannedSQL(number int64) string {
+	return "pgtier.schema_planned(" + strconv.FormatInt(number, 10) + ")"
+}
+
+// For what no transaction block may have, and where there is none, the session has the lock: HoldSchemaSQL is an expression that takes it before SchemaPlannedSQL is asked,
+// FreeSchemaSQL one that lets it go, and KeepSchemaSQL hands it to the transaction that has begun meanwhile.
+const (
+	HoldSchemaSQL = "pg_catalog.pg_advisory_lock_shared(" + schemaLock + ")"
+	FreeSchemaSQL = "pg_catalog.pg_advisory_unlock_shared(" + schemaLock + ")"
+	KeepSchemaSQL = "pg_catalog.pg_advisory_xact_lock_shared(" + schemaLock + "), " + FreeSchemaSQL
+)
+
+// OutdateSchemaSQL is OutdateSQL for changes of the schema, on the shard where it is run, and takes their lock.
+func OutdateSchemaSQL(number int64) string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s); SELECT pg_catalog.setval('pgtier.schema_since', %d) FROM pgtier.schema_since WHERE last_value < %[2]d", schemaLock, number)
 }
 
 // ControlSQL creates the objects of a control database. It can be run by hand, by any role that may create a schema, and again.
@@ -68,6 +93,7 @@ REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier
 //   - pgtier.motion_seen: the number of the last motion that began with nothing in motion: a proxy that cannot ask the control database learns here that
 //     it has to. A sequence, because no snapshot is in its way.
 //   - pgtier.references_since, pgtier.planned: see PlannedSQL and OutdateSQL. A sequence for the same reason.
+//   - pgtier.schema_since, pgtier.schema_planned: see SchemaPlannedSQL and OutdateSchemaSQL.
 //   - pgtier.next_id: a number that no shard gives twice, and no two shards give: the proxy has pgtier.ids step by shard.
 const ShardSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.shard (
@@ -110,9 +136,18 @@ BEGIN
 			DETAIL = 'motion ' || planned.motion, HINT = 'Write through pgtier, which plans it again.';
 	END IF;
 END $pgtier$;
-REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen, pgtier.references_since FROM PUBLIC;
+CREATE SEQUENCE IF NOT EXISTS pgtier.schema_since MINVALUE 0 START 0;
+CREATE OR REPLACE FUNCTION pgtier.schema_planned(motion bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
+BEGIN
+	PERFORM pg_advisory_xact_lock_shared(` + schemaLock + `);
+	IF schema_planned.motion < pg_sequence_last_value('pgtier.schema_since') THEN
+		RAISE EXCEPTION 'a move of buckets has begun since this change of the schema was planned' USING ERRCODE = 'PT001',
+			DETAIL = 'motion ' || schema_planned.motion, HINT = 'Change it through pgtier, which plans it again.';
+	END IF;
+END $pgtier$;
+REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen, pgtier.references_since, pgtier.schema_since FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgtier TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id(), pgtier.planned(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id(), pgtier.planned(bigint), pgtier.schema_planned(bigint) TO PUBLIC;
 `
 
 // Whether the objects are there. Those made by an earlier version lack the ones that came later, and are made whole.
@@ -120,7 +155,8 @@ const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
 	controlWhole = `SELECT pg_catalog.to_regclass('pgtier.proxy') IS NOT NULL`
 	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
-AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.planned(bigint)') IS NOT NULL`
+AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.planned(bigint)') IS NOT NULL
+AND pg_catalog.to_regprocedure('pgtier.schema_planned(bigint)') IS NOT NULL`
 	markThere = `SELECT pg_catalog.to_regclass('pgtier.shard') IS NOT NULL`
 )
 
