@@ -564,7 +564,11 @@ func (s *Session) joinDuplex() error {
 		return errors.New("the server ended the session")
 	}
 	s.items = append(s.items[:0], d.resets...)
-	if err := s.mendDuplex(c); err != nil {
+	err := s.mendDuplex(c)
+	if err == nil {
+		err = s.freesSchema(c)
+	}
+	if err != nil {
 		if !s.unfinished(c, err) {
 			return err
 		}

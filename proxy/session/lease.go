@@ -189,6 +189,9 @@ func (s *Session) giveBack(c *backend.Conn) {
 	if why := c.Retired(); why != "" {
 		c.Spoil(why)
 	}
+	if c.HoldsSchema {
+		c.Spoil("has the lock of a change of the schema")
+	}
 	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {
 			c.Spoil("after cancel: " + err.Error())

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +81,7 @@ func (l *Layout) holds(p *plan.Plan) bool {
 
 // frozen refuses changes of the schema while a move copies it, and TRUNCATE, which streams of changes carry past the buckets.
 func (l *Layout) frozen(st *parser.Statement) *wire.Error {
-	if !l.Motion.Frozen || st.Effects&parser.DDL == 0 && !truncates(st) {
+	if !l.Motion.Frozen || !changesSchema(st) {
 		return nil
 	}
 	return &wire.Error{Code: codeInUse, Message: "the schema cannot be changed now, nor tables be truncated: a move of buckets is under way",
@@ -91,10 +90,6 @@ func (l *Layout) frozen(st *parser.Statement) *wire.Error {
 
 // codeInUse is object_in_use.
 const codeInUse = "55006"
-
-func truncates(st *parser.Statement) bool {
-	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.Truncate })
-}
 
 // noteTrail adds to t what a statement may write, by itself or by what it calls. It is no proved read.
 func (s *Session) noteTrail(t *trail, st *parser.Statement, p *plan.Plan) {
@@ -165,7 +160,7 @@ type holding struct {
 	cluster *Cluster
 	began   int64 // nanoseconds of env clock; 0: nothing was waited for yet
 	until   time.Time
-	fence   bool // it waits for a newer map, and not for a release
+	fence   *wire.Error // it waits for a newer map, and not for a release: what the client hears where none comes
 }
 
 // wait returns nil once another layout than l is in force, at once if one is already; else an error for the client.
@@ -232,8 +227,8 @@ func (h *holding) end() {
 
 // late is what the client is told when the wait was long enough.
 func (h *holding) late() *wire.Error {
-	if h.fence {
-		return movedAway()
+	if h.fence != nil {
+		return h.fence
 	}
 	return &wire.Error{Code: wire.CodeCannotConnectNow, Message: "the rows of this statement are being moved to another shard, which takes longer than expected",
 		Hint: "Try again; `pgtier reshard status` and SHOW SHARDS in the admin database tell how far it is. Statements wait for failover.wait."}
@@ -331,11 +326,16 @@ func (s *Session) fenced(c *backend.Conn) *wire.Error {
 	r.free()
 	s.changedFor(c) // it may go to another shard
 	s.release(c)
+	return s.awaitNewer(movedAway())
+}
+
+// awaitNewer waits for another layout than the one that the turn was planned by, and could not be carried out by. An error is for the client.
+func (s *Session) awaitNewer(refusal *wire.Error) *wire.Error {
 	if s.fencing.began == 0 {
-		s.fencing = holding{s: s, cluster: s.db.Cluster.Load(), fence: true}
+		s.fencing = holding{s: s, cluster: s.db.Cluster.Load(), fence: refusal}
 	}
 	if s.fencing.cluster == nil {
-		return movedAway()
+		return refusal
 	}
 	return s.fencing.newer(s.planned)
 }

@@ -287,5 +287,11 @@ func (s *Session) readAs(c *backend.Conn, st *backend.Statement, msgs []byte) er
 func aside(c *backend.Conn, sql string) error {
 	const name = "pgtier_aside"
 	msgs := wire.AppendBindText(wire.AppendParse(nil, name, []byte(sql), nil), name, nil)
-	return c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+	err := c.Exec(wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(msgs), name)), adoptTimeout, nil)
+	if err != nil && c.Spoiled() == "" { // the server has not come to the Close
+		if lost := c.Exec(wire.AppendSync(wire.AppendCloseStatement(nil, name)), adoptTimeout, nil); lost != nil {
+			return lost
+		}
+	}
+	return err
 }

@@ -24,6 +24,7 @@ type survey struct {
 	aged    bool  // a statement may need a younger snapshot than that of the transaction under way
 	hinted  bool  // a hint or a setting has chosen a shard
 	held    bool  // a statement waits for a move of buckets
+	changes bool  // a statement changes the schema
 	trail   trail // what it may write
 	failed  bool  // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
 }
@@ -36,7 +37,7 @@ type ran struct {
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
-	s.planned, s.keep.hinted, s.keep.spans = nil, false, false
+	s.planned, s.keep.hinted, s.keep.spans, s.changing = nil, false, false, false
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -92,7 +93,7 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.chainsFrom(l, &v)
 	s.tell(&v)
 	s.trail.add(&v.trail)
-	s.planned, s.keep.hinted = l, v.hinted
+	s.planned, s.keep.hinted, s.changing = l, v.hinted, v.changes
 	if v.why.Reason != "" && at >= 0 {
 		s.routeShards(l, &v.why, at)
 	}
@@ -262,6 +263,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	if values.Known {
 		v.ran = append(v.ran, ran{st, text})
 	}
+	v.changes = v.changes || changesSchema(st) && !passesSchema(st)
 	p := s.planOf(l, st, text, &values)
 	v.held, v.aged, v.hinted = v.held || l.holds(&p), v.aged || s.aged(l, &p), v.hinted || p.Hinted
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read

@@ -22,7 +22,7 @@ func (s *Session) serve(req []byte) bool {
 	}
 	cluster := s.db.Cluster.Load()
 	if s.planned != nil {
-		s.planned = nil
+		s.planned, s.changing = nil, false
 	}
 	if cluster != nil || s.at != s.db || s.wide != nil {
 		if done, ok := s.serveSharded(cluster, req); done {
@@ -195,6 +195,11 @@ func (s *Session) connect(req []byte, pin string, tries int) (c *backend.Conn, r
 			return nil, nil, ok, again
 		}
 	}
+	if s.changing {
+		if ok, again, done := s.asksSchema(c, &replay, tries); done {
+			return nil, nil, ok, again
+		}
+	}
 	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
 		err := s.replayNow(c, &replay)
 		if err == nil {
@@ -317,6 +322,9 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 		s.tellReset(c, s.beforeReady)
 	case r.quiet || r.reset || r.adopts && !s.toldParams(c): // a changed value is reported behind the answer's complete frames
 		s.beforeReady(func() { s.tellParams(c, s.send) })
+	}
+	if err := s.freesSchema(c); err != nil {
+		return s.unfinished(c, err)
 	}
 	if s.tx == wire.TxIdle {
 		if err := s.finish(c); err != nil {

@@ -179,7 +179,7 @@ func (x *wide) statement(j *job) (refusal *wire.Error, err error) {
 			return refusal, err
 		case errors.Is(refusal.Cause, errStale): // nothing of it was sent
 		case errors.Is(refusal.Cause, errFenced) && alone && !x.told: // of COPY FROM STDIN no row has been asked for
-			if refusal, err = x.fenced(&h); refusal != nil || err != nil {
+			if refusal, err = x.fenced(&h, refusal); refusal != nil || err != nil {
 				return refusal, err
 			}
 		default:
@@ -291,6 +291,13 @@ func (x *wide) settings(j *job) (done bool, refusal *wire.Error, err error) {
 func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 	if x.explicit || !x.single {
 		return &wire.Error{Code: "25001", Message: "this statement cannot run inside a transaction block"}, nil
+	}
+	if changesSchema(j.st) {
+		b, refusal, err := x.holdSchema(j)
+		if refusal != nil || err != nil {
+			return refusal, err
+		}
+		defer x.freeSchema(b)
 	}
 	if j.describe && j.extended {
 		x.out = wire.AppendEmpty(x.out, wire.MsgNoData)

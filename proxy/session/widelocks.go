@@ -16,19 +16,31 @@ import (
 // the home shard, where they find out who is first, then on the others, where that one may not have finished yet. The transaction keeps them, also while
 // it is prepared. A statement that comes afterwards sees what all before it have written, because READ COMMITTED looks anew.
 //
-// The home shard says too whether a shard has joined since j was planned, and lets none join until the transaction ends: be it the only shard, it is asked.
+// The home shard says too whether a shard has joined since j was planned, or, where j changes the schema, whether a move has begun, and lets that happen to none until the
+// transaction ends: be it the only shard, it is asked.
 func (x *wide) lockCopies(j *job, taking []*branch) (refusal *wire.Error, err error) {
-	if !j.plan.Write || len(j.plan.Locks) == 0 && !j.plan.References { // EXPLAIN writes nothing, and may be at a replica
+	references, schema := len(j.plan.Locks) > 0 || j.plan.References, changesSchema(j.st) && !passesSchema(j.st)
+	if !j.plan.Write || !references && !schema { // EXPLAIN writes nothing, and may be at a replica
 		return nil, nil
 	}
 	sql := lockText(j.plan.Locks)
-	home := slices.IndexFunc(taking, func(b *branch) bool { return b.index == x.l.Home })
+	asked := sql
+	if references {
+		asked += ", " + shardmap.PlannedSQL(x.l.Motion.Number)
+	}
+	if schema {
+		asked += ", " + shardmap.SchemaPlannedSQL(x.l.Motion.Number)
+	}
+	home := max(0, slices.IndexFunc(taking, func(b *branch) bool { return b.index == x.l.Home })) // or the one shard that a hint names
 	isolation := ""
-	err = taking[home].query(x.s, sql+", "+shardmap.PlannedSQL(x.l.Motion.Number), func(fields [][]byte) error {
+	err = taking[home].query(x.s, asked, func(fields [][]byte) error {
 		isolation = string(fields[0])
 		return nil
 	})
 	if errors.Is(err, errFenced) {
+		if schema {
+			return schemaMoved(), nil
+		}
 		return shardJoined(), nil
 	}
 	if err != nil {

@@ -107,8 +107,8 @@ func (x *wide) plan(j *job, h *holding) (refusal *wire.Error, err error) {
 	return nil, nil
 }
 
-// fenced undoes a statement that the servers' fence has refused, and waits for a layout by which it may be planned again.
-func (x *wide) fenced(h *holding) (refusal *wire.Error, err error) {
+// fenced undoes a statement that the servers' fence has refused, and waits for a layout by which it may be planned again. why is what the client hears where none comes.
+func (x *wide) fenced(h *holding, why *wire.Error) (refusal *wire.Error, err error) {
 	x.s.db.Stats.Fenced.Add(1)
 	begin := x.begin
 	if err := x.stopOthers(); err != nil {
@@ -117,7 +117,7 @@ func (x *wide) fenced(h *holding) (refusal *wire.Error, err error) {
 	if err := x.rollback(); err != nil {
 		return nil, err
 	}
-	x.begin, h.fence = begin, true
+	x.begin, h.fence = begin, why
 	if refusal = h.newer(x.l); refusal != nil {
 		return x.ends(refusal)
 	}
