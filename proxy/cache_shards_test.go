@@ -13,6 +13,7 @@ import (
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
 	"pgtier/proxy/cache"
+	"pgtier/proxy/session"
 	"pgtier/proxy/shardmap"
 	"pgtier/router/shard"
 )
@@ -333,4 +334,70 @@ func raceApart(t *testing.T) string {
 		s.primed(t, c, read)
 	}
 	return wrong
+}
+
+// TestReadsThatWaitedForAnAnswerArePlannedAgain has a read wait for what another session asks while its bucket moves, and the rows go from where they were. It would then
+// travel in a pipeline, which looks for no other layout by itself.
+func TestReadsThatWaitedForAnAnswerArePlannedAgain(t *testing.T) {
+	t.Parallel()
+	s := newKeptShards(t, nil, 0, onDatabase(func(d *proxy.Database) { d.Pool.Pipeline.Slow = limit }), proxy.WithEagerPipelines())
+	m := s.moving(t, s.cfg, 0)
+	m.change(shardmap.Motion{Near: true}) // the proxy hears of the next motion soon
+	first, second := s.p.client(t), s.p.client(t)
+	read := func(c *pgx.Conn, id int) <-chan string {
+		done := make(chan string, 1)
+		go func() { // ends with the statement
+			got, err := value(c, readReg(id))
+			if err != nil {
+				got = err.Error()
+			}
+			done <- got
+		}()
+		return done
+	}
+	in := func(state session.State) (n int) {
+		for _, at := range s.p.Sessions() {
+			if at.Info().State == state {
+				n++
+			}
+		}
+		return n
+	}
+	for attempt := 0; ; attempt++ { // the second waits for a second, which may be over too soon on a busy machine
+		id := s.key(t, 1, attempt)
+		bucket := m.bucket(id)
+		move := fmt.Sprintf("BEGIN; LOCK TABLE regs; DELETE FROM regs WHERE %s = %d", m.key.Expression(""), bucket)
+		holder, err := pgx.Connect(bounded(t), s.cluster.Shards[1].Manager.URL(s.database, "", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := holder.Exec(bounded(t), move, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.Exec(t, s.cluster.Shards[2].Manager, s.database, fmt.Sprintf("INSERT INTO regs VALUES (%d, 7)", id))
+		asked := read(first, id)
+		eventually(t, "the first is asked", func() bool {
+			return s.on(t, 1, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT v FROM regs%'") != "0"
+		})
+		answer := read(second, id)
+		eventually(t, "the second waits, or does no more", func() bool { return in(session.StateWaiting) == 1 || in(session.StateActive) == 2 })
+		m.give("s2", shardmap.Motion{Near: true}, bucket)
+		inTime := in(session.StateWaiting) == 1
+		if _, err := holder.Exec(bounded(t), "COMMIT"); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		got := <-answer
+		if err := holder.Close(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		if !inTime {
+			t.Log("the second did not wait for long enough")
+			continue
+		}
+		if got != "7" {
+			t.Errorf("a read that has waited shows %q, and its row has 7 at the new owner", got)
+		}
+		return
+	}
 }
