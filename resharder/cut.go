@@ -178,7 +178,7 @@ func writing(group int, age time.Duration) string {
 	return fmt.Sprintf(`SELECT coalesce('process ' || l.pid || ' (' || coalesce(nullif(a.application_name, ''), 'no name') || ', ' || a.state || ', for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::int || ' s)', 'a prepared transaction')
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.classid = %d AND l.objid = %d AND l.objsubid = 2 AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid()
-AND (a.pid IS NULL OR a.xact_start < clock_timestamp() - interval '%d ms') ORDER BY a.xact_start NULLS FIRST`, guardClass, group, age.Milliseconds())
+AND (a.pid IS NULL OR a.xact_start < clock_timestamp() - interval '%d ms') ORDER BY a.xact_start NULLS FIRST`, guardClass, uint32(group), age.Milliseconds()) //nolint:gosec // as pg_locks has it
 }
 
 // writers names who was in the way of a fence, for people.

@@ -76,6 +76,9 @@ func (m *mover) announce(ctx context.Context) error {
 	for i := range m.job.Moves {
 		targets[m.job.Moves[i].Target] = true
 	}
+	if err := m.outdateSchema(ctx); err != nil {
+		return err
+	}
 	for _, name := range m.involved() {
 		if err := m.older(ctx, name, targets[name]); err != nil {
 			return err

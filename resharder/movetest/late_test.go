@@ -17,17 +17,16 @@ import (
 	"pgtier/cmd/localpg/pgtest"
 )
 
-// gate is the network between a proxy and a server: it passes everything on, but for a message that it was told to hold, and all when it is shut.
+// gate is the network between a proxy and a server: it passes everything on, but for messages that it was told to hold, and all when it is shut.
 type gate struct {
 	// fixed
 	to      string
 	refuses string // connections that begin with this are closed
 
 	mu     sync.Mutex
-	word   string        // guarded by mu; what brings this is held; "" for nothing
-	shut   bool          // guarded by mu
-	caught chan struct{} // guarded by mu; closed when word has come
-	opened chan struct{} // guarded by mu; closed when what is held goes on
+	words  map[string]chan struct{} // guarded by mu; what brings one of these is held, and its channel closed
+	shut   bool                     // guarded by mu
+	opened chan struct{}            // guarded by mu; closed when what is held goes on; nil while nothing may be
 }
 
 // newGate starts one to a server and returns it with the address to connect to.
@@ -37,7 +36,7 @@ func newGate(t testing.TB, to *localpg.Server, refuses string) (g *gate, address
 	if err != nil {
 		t.Fatal(err)
 	}
-	g = &gate{to: to.Address(), refuses: refuses, opened: make(chan struct{})}
+	g = &gate{to: to.Address(), refuses: refuses, words: map[string]chan struct{}{}}
 	t.Cleanup(func() {
 		_ = l.Close()
 		g.open()
@@ -64,26 +63,36 @@ func newGate(t testing.TB, to *localpg.Server, refuses string) (g *gate, address
 func (g *gate) hold(word string) (caught <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.word, g.caught, g.opened = word, make(chan struct{}), make(chan struct{})
-	return g.caught
+	g.closes()
+	comes := make(chan struct{})
+	g.words[word] = comes
+	return comes
 }
 
 // close lets nothing through until open.
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut, g.opened = true, make(chan struct{})
+	g.closes()
+	g.shut = true
+}
+
+// closes makes what is held wait. mu is held.
+func (g *gate) closes() {
+	if g.opened == nil {
+		g.opened = make(chan struct{})
+	}
 }
 
 // open lets everything through again.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.word, g.shut = "", false
-	select {
-	case <-g.opened:
-	default:
+	clear(g.words)
+	g.shut = false
+	if g.opened != nil {
 		close(g.opened)
+		g.opened = nil
 	}
 }
 
@@ -91,10 +100,12 @@ func (g *gate) open() {
 func (g *gate) waits(message []byte, asks bool) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if asks && g.word != "" && bytes.Contains(message, []byte(g.word)) {
-		g.word = ""
-		close(g.caught)
-		return g.opened
+	for word, comes := range g.words {
+		if asks && bytes.Contains(message, []byte(word)) {
+			delete(g.words, word)
+			close(comes)
+			return g.opened
+		}
 	}
 	if g.shut {
 		return g.opened
@@ -123,14 +134,19 @@ func (g *gate) pass(from, to net.Conn, asks bool) {
 	}
 }
 
-// TestWritesOfReferenceTablesThatComeLateAreOnEveryShard has the network stand still in the middle of writes of a reference table while shards join: whatever their
-// home server begins only then is on the new shard too.
-func TestWritesOfReferenceTablesThatComeLateAreOnEveryShard(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	home, homeAt := newGate(t, r.cluster.Shards[0].Manager, "")
-	control, controlAt := newGate(t, r.cluster.Shards[3].Manager, "pgtier mover") // whose moves would stand still as well
-	far := newDaemon(t, "the proxy behind the gates", pgtest.FreeAddress(t), r.file+".far")
+// distant is a proxy that has gates in front of home and of the control database.
+type distant struct {
+	*daemon
+	r             *rig
+	home, control *gate
+}
+
+// distant starts one, and tells all proxies of all servers.
+func (r *rig) distant() *distant {
+	r.t.Helper()
+	home, homeAt := newGate(r.t, r.cluster.Shards[0].Manager, "")
+	control, controlAt := newGate(r.t, r.cluster.Shards[3].Manager, "pgtier mover") // whose moves would stand still as well
+	far := &distant{newDaemon(r.t, "the proxy behind the gates", pgtest.FreeAddress(r.t), r.file+".far"), r, home, control}
 	configure := func() {
 		text, err := os.ReadFile(r.file)
 		r.try(err)
@@ -142,49 +158,95 @@ func TestWritesOfReferenceTablesThatComeLateAreOnEveryShard(t *testing.T) {
 	r.widen()
 	configure()
 	r.try(far.reload())
+	return far
+}
+
+// late begins a statement, and returns what it hears when it is through.
+func (d *distant) late(client *pgx.Conn, sql string) <-chan error {
+	heard := make(chan error, 1)
+	go func() { // ends with the statement
+		ctx, stop := context.WithTimeout(context.Background(), patience)
+		defer stop()
+		_, err := client.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+		heard <- err
+	}()
+	return heard
+}
+
+// waiting is how many clients wait in the proxy.
+func (d *distant) waiting() (n int) {
+	for _, row := range d.r.rows(d.url("pgtier"), "SHOW CLIENTS") {
+		if slices.Contains(row, "app") && slices.Contains(row, "waiting") {
+			n++
+		}
+	}
+	return n
+}
+
+// join adds a shard, beside what is held. The step is over with what it returns.
+func (r *rig) join(name string) <-chan string {
+	r.t.Helper()
+	r.untilPossible("--add", name)
+	done := make(chan string, 1)
+	go func() { // ends with the command
+		if status, out := r.command(r.ctx(), "reshard", "start", "--add", name); status != 0 {
+			done <- fmt.Sprintf("status %d: %s", status, out)
+		}
+		close(done)
+	}()
+	return done
+}
+
+// joined waits for a join.
+func (r *rig) joined(done <-chan string) {
+	r.t.Helper()
+	if why := <-done; why != "" {
+		r.t.Fatal(why)
+	}
+}
+
+// untilSaid waits until the job says so, or is over.
+func (r *rig) untilSaid(done <-chan string, words string) {
+	r.t.Helper()
+	eventually(r.t, patience, func() string {
+		select {
+		case <-done:
+			return ""
+		default:
+		}
+		if said := r.said(); !strings.Contains(said, words) {
+			return "the job says " + said
+		}
+		return ""
+	})
+}
+
+// mayRefuse fails the test where something that came late was refused otherwise than it should be.
+func (r *rig) mayRefuse(what string, heard error) {
+	r.t.Helper()
+	if state := stateOf(heard); heard != nil && state != "40001" && state != "57P03" {
+		r.t.Errorf("%s heard %v", what, heard)
+	}
+}
+
+// TestWritesOfReferenceTablesThatComeLateAreOnEveryShard has the network stand still in the middle of writes of a reference table while shards join: whatever their
+// home server begins only then is on the new shard too.
+func TestWritesOfReferenceTablesThatComeLateAreOnEveryShard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	far := r.distant()
 	client := r.connect(far.url("app"))
 	_, err := client.Exec(r.ctx(), "INSERT INTO countries VALUES ('soon', '')") // by the extended protocol, prepared
 	r.try(err)
 
-	// late begins a write, and returns what it hears when it is through.
-	late := func(sql string) <-chan error {
-		heard := make(chan error, 1)
-		go func() { // ends with the statement
-			ctx, stop := context.WithTimeout(context.Background(), patience)
-			defer stop()
-			_, err := client.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
-			heard <- err
-		}()
-		return heard
-	}
-	// join adds a shard, beside what is held. The step is over with what it returns.
-	join := func(name string) <-chan string {
-		r.untilPossible("--add", name)
-		done := make(chan string, 1)
-		go func() { // ends with the command
-			if status, out := r.command(r.ctx(), "reshard", "start", "--add", name); status != 0 {
-				done <- fmt.Sprintf("status %d: %s", status, out)
-			}
-			close(done)
-		}()
-		return done
-	}
-	joined := func(done <-chan string) {
-		t.Helper()
-		if why := <-done; why != "" {
-			t.Fatal(why)
-		}
-	}
 	// copies fails the test unless a row is on all of these shards where its client has heard no error, and on none where it has heard one that says so.
 	copies := func(code string, heard error, shards ...int) {
 		t.Helper()
 		want := "late"
 		if heard != nil {
 			want = ""
-			if state := stateOf(heard); state != "40001" && state != "57P03" {
-				t.Errorf("the write of row %s heard %v", code, heard)
-			}
 		}
+		r.mayRefuse("the write of row "+code, heard)
 		for _, i := range shards {
 			if got := r.value(i, "SELECT name FROM countries WHERE code = '"+code+"'"); got != want {
 				t.Errorf("shard s%d has %q of the row %s that came late, want %q", i, got, code, want)
@@ -198,51 +260,121 @@ func TestWritesOfReferenceTablesThatComeLateAreOnEveryShard(t *testing.T) {
 	}
 
 	// The write itself is on its way. Its transaction has begun, and the shard joins behind it.
-	caught := home.hold("'on its way'")
-	heard := late("INSERT INTO countries VALUES ('on its way', 'late')")
+	caught := far.home.hold("'on its way'")
+	heard := far.late(client, "INSERT INTO countries VALUES ('on its way', 'late')")
 	<-caught
-	done := join("s1")
-	over := func() bool {
-		select {
-		case <-done:
-			return true
-		default:
-			return strings.Contains(r.said(), "has written to reference tables and is still in its transaction")
-		}
-	}
-	eventually(t, patience, func() string {
-		if over() {
-			return ""
-		}
-		return "the job says " + r.said()
-	})
-	home.open()
+	done := r.join("s1")
+	r.untilSaid(done, "has written to reference tables and is still in its transaction")
+	far.home.open()
 	err = <-heard
 	r.try(err)
-	joined(done)
+	r.joined(done)
 	copies("on its way", err, 0, 1)
 	next("s1")
 
 	// The proxy is cut off when it has just asked to write, and the others go on without it when its lease is over.
-	caught = home.hold("current_setting('transaction_isolation'), pg_catalog.pg_advisory_xact_lock")
-	heard = late("INSERT INTO countries VALUES ('cut off', 'late')")
+	caught = far.home.hold("current_setting('transaction_isolation'), pg_catalog.pg_advisory_xact_lock")
+	heard = far.late(client, "INSERT INTO countries VALUES ('cut off', 'late')")
 	<-caught
-	control.close()
-	joined(join("s2"))
-	home.open()
+	far.control.close()
+	r.joined(r.join("s2"))
+	far.home.open()
 	eventually(t, patience, func() string { // the proxy has not heard of the new shard yet
-		if r.value(0, "SELECT count(*) FROM countries WHERE code = 'cut off'") != "0" {
+		if r.value(0, "SELECT count(*) FROM countries WHERE code = 'cut off'") != "0" || far.waiting() > 0 {
 			return ""
 		}
-		clients := r.rows(far.url("pgtier"), "SHOW CLIENTS")
-		if slices.ContainsFunc(clients, func(row []string) bool { return slices.Contains(row, "app") && slices.Contains(row, "waiting") }) {
-			return ""
-		}
-		return fmt.Sprintf("the write neither is through nor waits: %q", clients)
+		return "the write neither is through nor waits"
 	})
-	control.open()
+	far.control.open()
 	copies("cut off", <-heard, 0, 1, 2) // the proxy may hear of the new shard before it has its lease again
 	next("s2")
+	r.leftovers()
+	r.sane()
+}
+
+// TestChangesOfTheSchemaThatComeLateAreOnEveryShard has the network stand still in the middle of changes of the schema while shards join: what their server begins only
+// then is on the new shard too, or refused.
+func TestChangesOfTheSchemaThatComeLateAreOnEveryShard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	far := r.distant()
+
+	// The change itself is on its way. It has asked, and the move begins behind it.
+	caught := far.home.hold("CREATE TABLE asked")
+	heard := far.late(r.connect(far.url("app")), "CREATE TABLE asked (id int)")
+	<-caught
+	done := r.join("s1")
+	r.untilSaid(done, "begins behind changes of the schema of shard s0, and waits for process")
+	far.home.open()
+	r.try(<-heard)
+	r.joined(done)
+	if r.value(1, "SELECT to_regclass('asked') IS NULL") == "t" {
+		t.Error("the new shard lacks a table whose maker has heard no error")
+	}
+	r.reshard("cutover")
+	r.reshard("finish")
+
+	// The proxy is cut off when it has planned them, and the others move buckets without it when its lease is over, to the end.
+	changes := []struct {
+		sql, done string
+		hinted    bool // to home, and then as without a transaction
+	}{
+		{sql: "CREATE TABLE late (id int)", done: "to_regclass('late') IS NOT NULL"},
+		{sql: "ALTER TABLE accounts ADD COLUMN late int", done: "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'accounts'::regclass AND attname = 'late')"},
+		{sql: "CREATE INDEX CONCURRENTLY late_index ON regs (v)", done: "to_regclass('late_index') IS NOT NULL"},
+		{sql: "TRUNCATE purses", done: "NOT EXISTS (SELECT FROM purses)"},
+		{sql: "/* pgtier: shard=s0 */ CREATE TABLE hinted (id int)", done: "to_regclass('hinted') IS NOT NULL", hinted: true},
+	}
+	answers := make([]<-chan error, len(changes))
+	clients := make([]*pgx.Conn, len(changes))
+	for i := range changes {
+		clients[i] = r.connect(far.url("app"))
+	}
+	for i, c := range changes {
+		first := "BEGIN"
+		if c.hinted || strings.Contains(c.sql, "CONCURRENTLY") {
+			first = "pgtier.schema_planned("
+		}
+		caught = far.home.hold(first)
+		answers[i] = far.late(clients[i], c.sql)
+		<-caught
+	}
+	far.control.close()
+	r.joined(r.join("s2"))
+	r.reshard("cutover")
+	r.reshard("finish")
+	far.home.open()
+	eventually(t, patience, func() string { // the proxy has not heard of the new shard yet
+		answered := 0
+		for _, a := range answers {
+			answered += len(a)
+		}
+		if answered+far.waiting() == len(changes) {
+			return ""
+		}
+		return "the changes neither are through nor wait"
+	})
+	far.control.open()
+	for i, c := range changes {
+		heard := <-answers[i]
+		r.mayRefuse(c.sql, heard)
+		want := "t"
+		if heard != nil {
+			want = "f"
+		}
+		for shard := range 3 {
+			if got := r.value(shard, "SELECT "+c.done); got != want && (!c.hinted || shard == 0) {
+				t.Errorf("%s, which heard %v: %s on shard s%d", c.sql, heard, got, shard)
+			}
+		}
+	}
+	eventually(t, patience, func() string {
+		_, err := clients[0].Exec(r.ctx(), "/* pgtier: shard=s0 */ DROP TABLE IF EXISTS hinted", pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	r.leftovers()
 	r.sane()
 }
