@@ -19,6 +19,7 @@ import (
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/cache"
 	"pgtier/router/topology"
 )
 
@@ -26,15 +27,26 @@ import (
 const boundSQL = `CREATE TABLE regs (k int PRIMARY KEY, v bigint NOT NULL, op bigint NOT NULL);
 CREATE TABLE names (k int PRIMARY KEY, name text);
 CREATE TABLE told (k int REFERENCES regs, v bigint, op bigint NOT NULL, PRIMARY KEY (k, v));
-INSERT INTO regs SELECT k, 0, 0 FROM generate_series(0, 7) k;
-INSERT INTO names SELECT k, 'register ' || k FROM generate_series(0, 7) k;
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO told VALUES (NEW.k, NEW.v, NEW.op); RETURN NULL; END$$;
 CREATE TRIGGER tell AFTER UPDATE ON regs FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE FUNCTION reg_of(int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT v FROM regs WHERE k = $1';
 CREATE FUNCTION raise_reg(int, bigint) RETURNS bigint LANGUAGE plpgsql AS $$DECLARE n bigint; BEGIN UPDATE regs SET v = v + 1, op = $2 WHERE k = $1 RETURNING v INTO n; RETURN n; END$$`
 
+const boundRowsSQL = "INSERT INTO regs VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0), (7, 0, 0);" +
+	" INSERT INTO names VALUES (0, 'a'), (1, 'b'), (2, 'c'), (3, 'd'), (4, 'e'), (5, 'f'), (6, 'g'), (7, 'h')"
+
 // boundKeys are so many that some are written in one way alone: who writes a register ends what is kept of it, and hides what else would.
 const boundKeys = 8
+
+// boundShardsSQL is that for shards, where no trigger writes another table: ops has all op, in order. Of copies each has a copy: it is not noted who wrote
+// that, and one copy shows a write before another does.
+const boundShardsSQL = `CREATE TABLE regs (k int PRIMARY KEY, v bigint NOT NULL, op bigint NOT NULL, ops bigint[] NOT NULL DEFAULT '{}');
+CREATE TABLE names (k int PRIMARY KEY, name text);
+CREATE TABLE copies (k int PRIMARY KEY, v bigint NOT NULL, op bigint NOT NULL);
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.ops := OLD.ops || NEW.op; RETURN NEW; END$$;
+CREATE TRIGGER tell BEFORE UPDATE ON regs FOR EACH ROW EXECUTE FUNCTION tell()`
+
+const copied = boundKeys
 
 // writtenBy are the keys that are written through a proxy, or past both.
 var writtenBy = [...][]int{{0, 1, 2, 3}, {0, 1, 4, 5}, {0, 1, 6, 7}}
@@ -43,9 +55,16 @@ var writtenBy = [...][]int{{0, 1, 2, 3}, {0, 1, 4, 5}, {0, 1, 6, 7}}
 var boundReads = []string{
 	"SELECT v FROM regs WHERE k = $1",
 	"SELECT v FROM regs WHERE k = $1",
-	"SELECT coalesce(max(v), 0) FROM told WHERE k = $1",
 	"SELECT r.v FROM regs r JOIN names n USING (k) WHERE r.k = $1",
+	"SELECT coalesce(max(v), 0) FROM told WHERE k = $1", // not over shards, nor the next
 	"SELECT reg_of($1::int)",
+}
+
+// copiedReads are the reads of the register that is copied.
+var copiedReads = []string{
+	"SELECT v FROM copies WHERE k = $1",
+	"SELECT c.v FROM regs r, copies c WHERE r.k = 3 AND c.k = $1",
+	"SELECT max(c.v) FROM regs r, copies c WHERE c.k = $1",
 }
 
 // version is a register as a write left it.
@@ -104,7 +123,7 @@ func staleReads(deeds []*deed, made map[version]*deed, bounds [2]time.Duration) 
 	for _, d := range deeds {
 		for _, v := range d.shows {
 			switch by := made[v]; {
-			case v.v == 0 && !d.write:
+			case v.v == 0 && !d.write, v.key == copied:
 			case by == nil || d.write && by != d:
 				found = append(found, fmt.Sprintf("%v: %v was made by %v", d, v, by))
 			case d.ended < by.began:
@@ -252,14 +271,16 @@ func TestStaleReadsAreFound(t *testing.T) {
 type boundLoad struct {
 	*rig
 	t       *testing.T
+	at      [boundKeys]int // the shard of each key
+	over    bool           // there are several
 	proxies [2]*running
-	lines   [2]*lines
+	lines   [2][]*lines // by shard
 	bounds  [2]time.Duration
 	began   time.Time
 	last    atomic.Int64 // the id given last
 	reads   [2]atomic.Int64
 	behind  [2]atomic.Int64 // reads that showed less than what had been acknowledged
-	acked   [boundKeys]atomic.Int64
+	acked   [boundKeys + 1]atomic.Int64
 	tokens  atomic.Int64 // reads of sessions that were given one
 
 	mu    sync.Mutex
@@ -290,6 +311,7 @@ type boundClient struct {
 	*boundLoad
 	loadClient
 	through int
+	shard   int // that it is connected to, past both
 }
 
 // connected makes a connection if there is none.
@@ -301,7 +323,8 @@ func (c *boundClient) connected(ctx context.Context) bool {
 		return true
 	}
 	c.close()
-	conn, err := pgx.Connect(ctx, c.manager.URL(c.database, "postgres", c.cluster.Password))
+	c.shard = c.at[writtenBy[past][c.random.IntN(len(writtenBy[past]))]]
+	conn, err := pgx.Connect(ctx, c.cluster.Shards[c.shard].Manager.URL(c.database, "postgres", c.cluster.Password))
 	if err != nil {
 		time.Sleep(5 * time.Millisecond) // the server is away
 		return false
@@ -346,6 +369,9 @@ func (c *boundClient) writing(stop <-chan struct{}) {
 		if c.connected(ctx) {
 			c.write(ctx)
 		}
+		if c.random.IntN(8) == 0 {
+			c.close() // and goes on with another shard
+		}
 		done()
 	}
 }
@@ -356,12 +382,23 @@ func (c *boundClient) read(ctx context.Context) {
 		c.readAll(ctx)
 		return
 	}
-	sql, key, mode := boundReads[c.random.IntN(len(boundReads))], c.random.IntN(boundKeys), c.mode()
+	sql, key, mode := c.readOf(), c.random.IntN(boundKeys), c.mode()
+	if c.over && c.random.IntN(6) == 0 {
+		sql, key = copiedReads[c.random.IntN(len(copiedReads))], copied
+	}
 	for range 1 + c.random.IntN(6) {
 		if c.readKey(ctx, sql, key, mode, nil) != nil {
 			return
 		}
 	}
+}
+
+// readOf is a read of a key.
+func (c *boundClient) readOf() string {
+	if c.over {
+		return boundReads[c.random.IntN(len(boundReads)-2)]
+	}
+	return boundReads[c.random.IntN(len(boundReads))]
 }
 
 func (c *boundClient) readKey(ctx context.Context, sql string, key int, mode pgx.QueryExecMode, due []version) error {
@@ -404,9 +441,14 @@ func (c *boundClient) readAll(ctx context.Context) {
 // write raises one register or several in one of many ways, and returns what was acknowledged.
 func (c *boundClient) write(ctx context.Context) []version {
 	d := &deed{through: c.through, client: c.id, write: true, id: c.last.Add(1), began: c.now()}
-	keys := writtenBy[c.through]
-	one := c.random.IntN(len(keys) - 1)
-	shows, err := c.raise(ctx, d, keys[one], keys[one+1+c.random.IntN(len(keys)-1-one)])
+	var keys []int
+	for _, key := range writtenBy[c.through] {
+		if c.through != past || c.at[key] == c.shard {
+			keys = append(keys, key)
+		}
+	}
+	one := c.random.IntN(len(keys)) // the same order for all: no deadlocks
+	shows, err := c.raise(ctx, d, keys[one], keys[one+c.random.IntN(len(keys)-one)])
 	switch {
 	case err == nil:
 		d.shows, d.ended = shows, c.now()
@@ -436,7 +478,10 @@ func (c *boundClient) raise(ctx context.Context, d *deed, one, other int) (shows
 	}
 	const update = "UPDATE regs SET v = v + 1, op = $2 WHERE k = $1 RETURNING v"
 	switch n := c.random.IntN(200); {
-	case n == 0: // the first three end all that is kept of the table
+	case c.over && c.through != past && n < 12:
+		d.as = "reference"
+		err = ask(copied, "UPDATE copies SET v = v + 1, op = $2 WHERE k = $1 RETURNING v", copied, d.id)
+	case n == 0 && !c.over: // the first three end all that is kept of the table
 		d.as = "function"
 		err = ask(one, "SELECT raise_reg($1, $2)", one, d.id)
 	case n == 1:
@@ -447,6 +492,9 @@ func (c *boundClient) raise(ctx context.Context, d *deed, one, other int) (shows
 		err = ask(one, "INSERT INTO regs VALUES ($1, 0, $2) ON CONFLICT (k) DO UPDATE SET v = regs.v + 1, op = EXCLUDED.op RETURNING v", one, d.id)
 	case n < 40:
 		d.as = "script"
+		if c.over {
+			other = one // a text goes to one shard
+		}
 		var results []*pgconn.Result
 		results, err = c.conn.PgConn().Exec(ctx, fmt.Sprintf("UPDATE regs SET v = v + 1, op = %d WHERE k = %d RETURNING v; UPDATE regs SET v = v + 1, op = %[1]d WHERE k = %[3]d RETURNING v", d.id, one, other)).ReadAll()
 		for i, result := range results {
@@ -527,7 +575,10 @@ func (c *boundClient) carry(ctx context.Context, reader *boundClient) {
 		return
 	}
 	for _, v := range due {
-		if reader.readKey(ctx, boundReads[c.random.IntN(len(boundReads))], v.key, c.mode(), due) == nil {
+		if v.key == copied {
+			continue
+		}
+		if reader.readKey(ctx, reader.readOf(), v.key, c.mode(), due) == nil {
 			c.tokens.Add(1)
 		}
 	}
@@ -546,16 +597,18 @@ func (l *boundLoad) trouble(random *rand.Rand, stop <-chan struct{}) {
 	for rest(40*time.Millisecond, 240*time.Millisecond) {
 		ctx, done := context.WithTimeout(context.Background(), limit)
 		at := random.IntN(2)
+		shard := random.IntN(len(l.cluster.Shards))
+		manager, over := l.cluster.Shards[shard].Manager, l.lines[at][shard]
 		terminate := func(condition string) {
-			_ = l.manager.Exec(ctx, l.database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND "+condition)
+			_ = manager.Exec(ctx, l.database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND "+condition)
 		}
 		switch random.IntN(22) {
 		case 0, 1, 2, 3:
-			l.lines[at].cut(0.5, serving)
+			over.cut(0.5, serving)
 		case 4, 5, 6, 7:
 			terminate("state <> 'idle' AND backend_type = 'client backend' AND application_name <> 'pgtier cache'")
 		case 8: // one of the two connections that it takes, or both
-			l.lines[at].cut(0.7, following)
+			over.cut(0.7, following)
 		case 9:
 			terminate("backend_type = 'walsender'") // and their slots
 		case 10, 11, 12, 13: // the proxy does not hear what is written past it, and whoever asks the server does
@@ -563,30 +616,35 @@ func (l *boundLoad) trouble(random *rand.Rand, stop <-chan struct{}) {
 			if random.IntN(3) == 0 {
 				of = streaming // it is asked how far the log goes, and answers
 			}
-			letGo := l.lines[at].hold(1, of)
+			var letGo []func()
+			for _, over := range l.lines[at] {
+				letGo = append(letGo, over.hold(1, of))
+			}
 			rest(l.bounds[at]/2, 2*l.bounds[at])
-			letGo()
+			for _, let := range letGo {
+				let()
+			}
 		case 14, 15, 16:
-			letGo := l.lines[at].hold(0.5, serving)
+			letGo := over.hold(0.5, serving)
 			rest(0, l.bounds[at])
 			letGo()
 		case 17:
-			if err := l.manager.Pause(); err != nil {
+			if err := manager.Pause(); err != nil {
 				l.t.Error(err)
 			}
 			rest(0, 2*l.bounds[at])
-			if err := l.manager.Continue(); err != nil {
+			if err := manager.Continue(); err != nil {
 				l.t.Error(err)
 			}
 		case 18: // whoever asks a server meanwhile waits, and others for them
-			letGo := l.lines[at].hold(1, nil)
+			letGo := over.hold(1, nil)
 			rest(l.bounds[at]/2, 2*l.bounds[at])
 			letGo()
 		case 19:
-			if err := l.manager.Kill(); err != nil {
+			if err := manager.Kill(); err != nil {
 				l.t.Error(err)
 			}
-			if err := l.manager.Start(ctx); err != nil {
+			if err := manager.Start(ctx); err != nil {
 				l.t.Error(err)
 			}
 		}
@@ -594,10 +652,17 @@ func (l *boundLoad) trouble(random *rand.Rand, stop <-chan struct{}) {
 	}
 }
 
+// total is the sum of a counter of a proxy's caches.
+func (l *boundLoad) total(through int, counter func(*cache.Cache) uint64) (n int64) {
+	for _, kept := range l.proxies[through].CachesOf(l.database) {
+		n += int64(counter(kept))
+	}
+	return n
+}
+
 // served is how many reads through a proxy were.
 func (l *boundLoad) served(through int) int64 {
-	kept := l.proxies[through].SharedOf(l.database).Keeper.Load().Cache
-	return int64(kept.Hits.Load() + kept.Shared.Load())
+	return l.total(through, func(kept *cache.Cache) uint64 { return kept.Hits.Load() + kept.Shared.Load() })
 }
 
 // lacks says why the run proves nothing yet, "" if it does.
@@ -617,7 +682,7 @@ func (l *boundLoad) lacks() string {
 }
 
 // truth is who made each version.
-func (l *boundLoad) truth(c *pgx.Conn) map[version]*deed {
+func (l *boundLoad) truth() map[version]*deed {
 	l.t.Helper()
 	by := map[int64]*deed{}
 	for _, d := range l.deeds {
@@ -625,19 +690,30 @@ func (l *boundLoad) truth(c *pgx.Conn) map[version]*deed {
 			by[d.id] = d
 		}
 	}
-	rows, err := c.Query(bounded(l.t), "SELECT k, v, op FROM told")
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	made := map[version]*deed{}
-	var v version
-	var op int64
-	_, err = pgx.ForEachRow(rows, []any{&v.key, &v.v, &op}, func() error {
-		made[v] = by[op]
-		return nil
-	})
-	if err != nil {
-		l.t.Fatal(err)
+	sql := "SELECT k, v, op FROM told"
+	if l.over {
+		sql = "SELECT k, x.v, x.op FROM regs, unnest(ops) WITH ORDINALITY AS x (op, v)"
+	}
+	for i, shard := range l.cluster.Shards {
+		c := (&rig{cluster: l.cluster, manager: shard.Manager, database: l.database}).quiet(l.t)
+		rows, err := c.Query(bounded(l.t), sql)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		var v version
+		var op int64
+		_, err = pgx.ForEachRow(rows, []any{&v.key, &v.v, &op}, func() error {
+			if l.at[v.key] != i {
+				l.t.Errorf("%v is told on shard %d", v, i)
+			}
+			made[v] = by[op]
+			return nil
+		})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		_ = c.Close(context.Background())
 	}
 	return made
 }
@@ -652,17 +728,86 @@ func TestNothingOlderThanTheBoundIsServed(t *testing.T) {
 	seed := number(t, "PGTIER_CACHE_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CACHE_SEED=%d PGTIER_CACHE_SECONDS=%d", seed, seconds)
 	cluster := pgtest.Start(t, localpg.Options{})
-	l := &boundLoad{rig: &rig{cluster: cluster, manager: cluster.Shards[0].Manager}, t: t, bounds: [2]time.Duration{250 * time.Millisecond, time.Second}, fates: map[string]int{}}
+	l := newBoundLoad(t, cluster)
 	l.database = pgtest.Database(t, l.manager)
 	pgtest.Exec(t, l.manager, l.database, boundSQL)
-	pgtest.Exec(t, l.manager, "postgres", "ALTER DATABASE "+l.database+" SET deadlock_timeout = '20ms'")
+	pgtest.Exec(t, l.manager, l.database, boundRowsSQL)
 	for i := range l.proxies {
-		l.lines[i] = newLines(t, l.manager.Address())
-		l.proxies[i] = l.start(t, l.config(t, l.keepsOver(t, l.lines[i], l.bounds[i])))
-		mustValue(t, l.proxies[i].client(t), "DO 'BEGIN END'") // returns once the catalog has been read
-		l.proxies[i].cache(t)                                  // the log is followed
+		l.lines[i] = []*lines{newLines(t, l.manager.Address())}
+		l.serves(i, l.config(t, l.keepsOver(t, l.lines[i][0], l.bounds[i])))
 	}
 	l.run(time.Duration(seconds)*time.Second, rand.New(rand.NewPCG(uint64(seed), 0)))
+}
+
+// TestNothingOlderThanTheBoundIsServedOfShards does so over shards, whose logs are followed each by itself.
+func TestNothingOlderThanTheBoundIsServedOfShards(t *testing.T) {
+	t.Parallel()
+	seconds, seed := number(t, "PGTIER_CACHE_SECONDS", 3), number(t, "PGTIER_CACHE_SEED", time.Now().UnixNano())
+	t.Logf("PGTIER_CACHE_SEED=%d PGTIER_CACHE_SECONDS=%d", seed, seconds)
+	options := spreadOptions
+	options.Shards = 2
+	l := newBoundLoad(t, pgtest.Start(t, options))
+	l.database, l.over = "bank", true
+	for _, m := range managers(l.cluster) {
+		pgtest.Exec(t, m, "postgres", "CREATE DATABASE bank")
+		pgtest.Exec(t, m, l.database, boundShardsSQL)
+	}
+	over := &spread{l.rig}
+	for i := range l.proxies {
+		cfg := over.config(t)
+		d := cfg.Databases[l.database]
+		for shard, m := range managers(l.cluster) {
+			l.lines[i] = append(l.lines[i], newLines(t, m.Address()))
+			d.Shards[shard].Manager = addressed(d.Shards[shard].Manager, l.lines[i][shard].listener.Addr().String())
+		}
+		d.Sharding.Tables = map[string]proxy.Table{"regs": {Key: []string{"k"}}}
+		d.Sharding.Reference = []string{"names", "copies"}
+		d.Cache.Enabled, d.Cache.MaxDelay = true, l.bounds[i]
+		cfg.Databases[l.database] = d
+		l.serves(i, cfg)
+	}
+	c := l.proxies[0].client(t)
+	for _, sql := range strings.Split(boundRowsSQL, "; ") {
+		mustExec(t, c, sql)
+	}
+	mustExec(t, c, fmt.Sprintf("INSERT INTO copies VALUES (%d, 0, 0)", copied))
+	for key := range boundKeys {
+		for shard := range l.cluster.Shards {
+			if over.on(t, shard, fmt.Sprintf("SELECT count(*) FROM regs WHERE k = %d", key)) == "1" {
+				l.at[key] = shard
+			}
+		}
+	}
+	l.run(time.Duration(seconds)*time.Second, rand.New(rand.NewPCG(uint64(seed), 0)))
+}
+
+func newBoundLoad(t *testing.T, cluster *localpg.Cluster) *boundLoad {
+	l := &boundLoad{rig: &rig{cluster: cluster, manager: cluster.Shards[0].Manager}, t: t, bounds: [2]time.Duration{250 * time.Millisecond, time.Second}, fates: map[string]int{}}
+	for _, m := range managers(cluster) {
+		pgtest.Exec(t, m, "postgres", "ALTER SYSTEM SET deadlock_timeout = '20ms'")
+		pgtest.Exec(t, m, "postgres", "SELECT pg_reload_conf()")
+	}
+	return l
+}
+
+// serves starts a proxy, and waits until it keeps answers.
+func (l *boundLoad) serves(i int, cfg proxy.Config) {
+	l.t.Helper()
+	l.proxies[i] = l.start(l.t, cfg)
+	c := l.proxies[i].client(l.t)
+	eventually(l.t, "the catalog is read", func() bool {
+		_, err := value(c, "SELECT count(*) FROM regs")
+		return err == nil
+	})
+	l.follows(i)
+}
+
+// follows waits until a proxy follows the logs.
+func (l *boundLoad) follows(i int) {
+	l.t.Helper()
+	for _, kept := range l.proxies[i].CachesOf(l.database) {
+		eventually(l.t, "nothing stands aside", func() bool { return kept.Away() == 0 })
+	}
 }
 
 // keepsOver has a configuration reach the server by lines, and keep answers within a max_delay.
@@ -687,7 +832,7 @@ func (l *boundLoad) run(long time.Duration, random *rand.Rand) {
 	var work sync.WaitGroup
 	id := 0
 	client := func(through int, run func(*boundClient, <-chan struct{})) {
-		c := &boundClient{l, loadClient{id: id, random: rand.New(rand.NewPCG(random.Uint64(), uint64(id)))}, through}
+		c := &boundClient{l, loadClient{id: id, random: rand.New(rand.NewPCG(random.Uint64(), uint64(id)))}, through, 0}
 		id++
 		work.Go(func() { run(c, stop) }) // ends with stop
 	}
@@ -705,9 +850,16 @@ func (l *boundLoad) run(long time.Duration, random *rand.Rand) {
 	}
 	close(stop)
 	work.Wait()
-	c := l.quiet(t)
-	defer func() { _ = c.Close(context.Background()) }()
-	made := l.truth(c)
+	eventually(t, "nothing is prepared", func() bool {
+		for _, m := range managers(l.cluster) {
+			n, err := m.Value(bounded(t), l.database, "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()")
+			if err != nil || n != "0" {
+				return false
+			}
+		}
+		return true
+	})
+	made := l.truth()
 	faults := staleReads(l.deeds, made, l.bounds)
 	for i, fault := range faults {
 		if i == 10 {
@@ -715,12 +867,12 @@ func (l *boundLoad) run(long time.Duration, random *rand.Rand) {
 		}
 		t.Error(fault)
 	}
-	for i, p := range l.proxies {
-		kept := p.cache(t)
+	for i := range l.proxies {
 		t.Logf("proxy %d: %d reads, %d served (%d shared), %d behind what was acknowledged by %s at most, %d passed by, %d answers kept, %d flushes",
-			i, l.reads[i].Load(), l.served(i), kept.Shared.Load(), l.behind[i].Load(), oldest(l.deeds, made, i), kept.Passed.Load(), kept.Kept.Load(), kept.Flushes.Load())
-		eventually(t, "the fate of all transactions is known", func() bool { return kept.Unknown.Load() == 0 })
-		l.comesBack(c, p)
+			i, l.reads[i].Load(), l.served(i), l.total(i, func(k *cache.Cache) uint64 { return k.Shared.Load() }), l.behind[i].Load(), oldest(l.deeds, made, i),
+			l.total(i, func(k *cache.Cache) uint64 { return k.Passed.Load() }), l.total(i, func(k *cache.Cache) uint64 { return k.Kept.Load() }),
+			l.total(i, func(k *cache.Cache) uint64 { return k.Flushes.Load() }))
+		l.comesBack(i)
 	}
 	t.Logf("%d versions, %d deeds, %d reads with a token, %d faults; fates %v", len(made), len(l.deeds), l.tokens.Load(), len(faults), l.fates)
 	if why := l.lacks(); why != "" {
@@ -728,18 +880,21 @@ func (l *boundLoad) run(long time.Duration, random *rand.Rand) {
 	}
 }
 
-// comesBack waits until p serves what is there now.
-func (l *boundLoad) comesBack(c *pgx.Conn, p *running) {
+// comesBack waits until a proxy knows what has become of all, and serves what is there now.
+func (l *boundLoad) comesBack(through int) {
 	l.t.Helper()
-	reader := p.client(l.t)
-	kept := p.cache(l.t)
-	for key := range boundKeys {
+	l.follows(through)
+	for _, kept := range l.proxies[through].CachesOf(l.database) {
+		eventually(l.t, "the fate of all transactions is known", func() bool { return kept.Unknown.Load() == 0 })
+	}
+	reader := l.proxies[through].client(l.t)
+	for key, at := range l.at {
 		sql := strings.Replace(boundReads[0], "$1", strconv.Itoa(key), 1)
-		want := mustValue(l.t, c, sql)
+		want := pgtest.Value(l.t, l.cluster.Shards[at].Manager, l.database, sql)
 		eventually(l.t, "what is there is served", func() bool {
-			hits := kept.Hits.Load()
+			hits := l.served(through)
 			got, err := value(reader, sql)
-			return err == nil && got == want && kept.Hits.Load() > hits
+			return err == nil && got == want && l.served(through) > hits
 		})
 	}
 }
