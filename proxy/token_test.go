@@ -1,6 +1,8 @@
 package proxy_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,4 +133,39 @@ func TestATokenIsToldWithoutReplicas(t *testing.T) {
 			mustValue(t, other.client(t), "UPDATE t SET v = v") // has the other know
 		})
 	}
+}
+
+// TestATokenIsNotOfOneShard: a token is a position in the log of one shard, which says nothing of another's. The session reads from managers then.
+func TestATokenIsNotOfOneShard(t *testing.T) {
+	t.Parallel()
+	options := spreadOptions
+	options.Shards, options.Replicas = 2, 1
+	s := newKeptShards(t, &options, time.Second, nil)
+	other := s.start(t, s.cfg)
+	a, b := s.key(t, 1, 0), s.key(t, 0, 0)
+	// The log of the shard is longer than home's.
+	pgtest.Exec(t, s.cluster.Shards[1].Manager, "postgres", "CREATE TABLE filler AS SELECT g FROM generate_series(1, 100000) g")
+	if err := s.cluster.Shards[1].CatchUp(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	writer := s.p.client(t)
+	read := "/* pgtier: cache=off */ " + readReg(a)
+	eventually(t, "a replica serves", func() bool {
+		c := other.client(t)
+		mustValue(t, c, read)
+		return strings.Contains(mustValue(t, c, "SHOW pgtier.last_route"), "replica s1-r1")
+	})
+	pgtest.Exec(t, s.cluster.Shards[1].Replicas[0], "postgres", "SELECT pg_wal_replay_pause()")
+	defer pgtest.Exec(t, s.cluster.Shards[1].Replicas[0], "postgres", "SELECT pg_wal_replay_resume()")
+	mustValue(t, writer, fmt.Sprintf("UPDATE regs SET v = 7 WHERE id = %d", a))
+	mustValue(t, writer, fmt.Sprintf("UPDATE regs SET v = 7 WHERE id = %d", b))
+	token := mustValue(t, writer, "SHOW pgtier.lsn")
+	for range 5 {
+		reader := other.client(t)
+		mustValue(t, reader, "SET pgtier.lsn = '"+token+"'")
+		if got := mustValue(t, reader, read); got != "7" {
+			t.Errorf("with token %s: got %s by way of %s, want 7", token, got, mustValue(t, reader, "SHOW pgtier.last_route"))
+		}
+	}
+	wantValue(t, other.client(t), read, "0") // by the replica
 }

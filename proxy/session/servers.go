@@ -262,6 +262,9 @@ func (s *Session) seeking(f *fleet.Fleet, ask balance.Ask) (int, balance.Why) {
 
 // needed is the position that a replica must have replayed for the turn; not known yet means the manager.
 func (s *Session) needed(f *fleet.Fleet) (need balance.LSN, known bool) {
+	if s.floor != 0 && s.db.Cluster.Load() != nil {
+		return 0, false // it is of the log of one shard, and nobody knows of which
+	}
 	ticket := s.past()
 	if s.aim.level == router.Strong {
 		ticket = max(ticket, s.written())
@@ -372,7 +375,8 @@ const visibleWait = 2500 * time.Millisecond
 // sawAhead reports whether the turn may have to wait until the manager shows what the session, or the one whose token it was
 // given, has seen on a replica.
 func (s *Session) sawAhead() bool {
-	return (s.seenOn != "" || s.floorDue) && s.aim.level != router.Eventual && !s.aim.blind
+	due := s.floorDue && s.db.Cluster.Load() == nil
+	return (s.seenOn != "" || due) && s.aim.level != router.Eventual && !s.aim.blind
 }
 
 // awaitVisible has the manager show what the session has seen on a replica: that can be ahead, because a commit is
@@ -424,7 +428,7 @@ func (s *Session) mustShow(f *fleet.Fleet) (at balance.LSN, known bool) {
 	if s.seenOn != "" {
 		at, known = f.Position(s.seen)
 	}
-	if s.floorDue {
+	if s.floorDue && s.db.Cluster.Load() == nil {
 		at = max(at, s.floor)
 	}
 	return at, known
