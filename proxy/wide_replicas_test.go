@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
@@ -60,6 +62,43 @@ func TestReadsOfEachShardGoToItsReplicas(t *testing.T) {
 		wantValue(t, c, "SELECT count(*) FROM accounts", "30")
 		return p.SharedOf(p.database).Stats.Routes[router.ToReplica].Load() > before
 	})
+}
+
+// TestReadsThatReplicasCancelGoToManagers has replicas replay what reads of all shards are in the way of.
+func TestReadsThatReplicasCancelGoToManagers(t *testing.T) {
+	t.Parallel()
+	s, p := newSpreadCrew(t, nil)
+	for _, shard := range s.cluster.Shards {
+		pgtest.Exec(t, shard.Replicas[0], "postgres", "ALTER SYSTEM SET max_standby_streaming_delay = 0")
+		pgtest.Exec(t, shard.Replicas[0], "postgres", "SELECT pg_reload_conf()")
+	}
+	repeated := &p.SharedOf(p.database).Stats.Repeated
+	shard := s.cluster.Shards[1]
+	const sql, more = "SELECT count(*) FROM accounts, generate_series(1, 1000000)", 1000000
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement} {
+		c := p.client(t)
+		before := repeated.Load()
+		type answer struct {
+			n   int
+			err error
+		}
+		answered := make(chan answer, 1)
+		go func() { // ends with the answer
+			var a answer
+			a.err = c.QueryRow(bounded(t), sql, mode).Scan(&a.n)
+			answered <- a
+		}()
+		eventually(t, "the replica reads", func() bool {
+			return pgtest.Value(t, shard.Replicas[0], "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%generate_series(1, 1%'") == "1"
+		})
+		pgtest.Exec(t, shard.Manager, s.database, "ALTER TABLE accounts ALTER COLUMN owner SET DEFAULT ''")
+		if a := <-answered; a.err != nil || a.n != 30*more {
+			t.Errorf("by %v: %d, %v", mode, a.n, a.err)
+		}
+		if got := repeated.Load() - before; got != 1 {
+			t.Errorf("by %v: asked again %d times, want 1", mode, got)
+		}
+	}
 }
 
 func TestASessionSeesItsWritesOnEveryShard(t *testing.T) {

@@ -227,6 +227,16 @@ func refusedByReplica(code string, frame []byte) (again, distrust bool) {
 	return false, false
 }
 
+// refusedByReplica is refusedByReplica, and remembers which transactions no replica serves. distrust: the statement is taken for a write from now on.
+func (d *Database) refusedByReplica(code string, frame []byte) (again, distrust bool) {
+	again, distrust = refusedByReplica(code, frame)
+	if again && distrust && bytes.Contains(frame, []byte(refusesSerializable)) {
+		d.serializable.Store(true) // of the server's own configuration: ours would have been seen
+		distrust = false
+	}
+	return again, distrust
+}
+
 // refusesSerializable is the function of PostgreSQL's predicate.c by which a server in recovery refuses a serializable
 // transaction; errors carry it.
 const refusesSerializable = "GetSerializableTransactionSnapshot"

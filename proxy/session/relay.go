@@ -446,11 +446,7 @@ func (r *relay) skipToSync() {
 
 // refusedByReplica reports whether the manager is to be asked instead.
 func (r *relay) refusedByReplica(code string, frame []byte) bool {
-	again, distrust := refusedByReplica(code, frame)
-	if again && distrust && bytes.Contains(frame, []byte(refusesSerializable)) {
-		r.s.at.serializable.Store(true) // of the server's own configuration: ours would have been seen
-		distrust = false
-	}
+	again, distrust := r.s.at.refusedByReplica(code, frame)
 	for i := range r.s.items {
 		if st := r.s.items[i].facts(); again && distrust && st != nil {
 			r.s.at.distrusts(st)

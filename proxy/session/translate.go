@@ -549,6 +549,26 @@ func (s *Session) identifyBind(it *item, frame []byte) bool {
 	return true
 }
 
+// identify finds out what the messages make and bind, without noting anything of it. It reports whether all can be read.
+func (s *Session) identify(req []byte) (ok bool) {
+	s.reparsed, ok = false, true
+	for i := range s.items {
+		it := &s.items[i]
+		frame := req[it.off : it.off+it.size]
+		switch it.typ {
+		case wire.MsgParse:
+			if _, readable := s.identifyParse(it, frame); !readable {
+				ok = false
+			}
+		case wire.MsgBind:
+			if !s.identifyBind(it, frame) {
+				ok = false
+			}
+		}
+	}
+	return ok
+}
+
 // inspectItem is inspect for one message.
 func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 	switch it.typ {

@@ -38,6 +38,7 @@ type wide struct {
 	out      []byte         // for the client
 	owed     int            // ReadyForQuery that the requests under way still bring
 	tagged   int            // where the last CommandComplete begins in out
+	managers bool           // replicas have refused the statement
 	looked   *Layout        // by which the answer of the requests was looked for in the cache; nil: it was not
 	shown    []cache.ShownBy
 }
@@ -93,7 +94,8 @@ func (s *Session) wideRests() {
 func (s *Session) serveWide(x *wide, req []byte) bool {
 	began := s.enter(StateActive)
 	s.harmless, s.effects, s.restores = nil, 0, false
-	x.single, x.owed = s.statements() == 1, s.ends()
+	x.single, x.owed, x.managers = s.statements() == 1, s.ends(), false
+	s.identify(req) // so that reads are known, and may go to replicas
 	for i := range s.items {
 		it := &s.items[i]
 		frame := req[it.off : it.off+it.size]
@@ -350,6 +352,8 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	s.moveTo(x.l.Shards[index])
 	if begins {
 		s.other(router.InTransaction, "in a transaction over several shards")
+	} else if x.managers {
+		s.other(router.SentAgain, "a replica could not serve it")
 	} else if e := s.aimTurn(""); e != nil {
 		return nil, e
 	}

@@ -86,19 +86,12 @@ func (s *Session) spanStatement(req []byte) *parser.Statement {
 	if s.txn.reads.changed || s.txn.code {
 		return nil
 	}
-	s.reparsed = false
+	if !s.identify(req) {
+		return nil
+	}
 	for i := range s.items {
-		it := &s.items[i]
-		frame := req[it.off : it.off+it.size]
-		switch it.typ {
-		case wire.MsgParse:
-			if _, ok := s.identifyParse(it, frame); !ok {
-				return nil
-			}
-		case wire.MsgBind:
-			if !s.identifyBind(it, frame) || it.own != nil && !s.asRead(it.own) || it.own == nil && (it.name > 0 || !s.reparsed) {
-				return nil
-			}
+		if it := &s.items[i]; it.typ == wire.MsgBind && (it.own != nil && !s.asRead(it.own) || it.own == nil && (it.name > 0 || !s.reparsed)) {
+			return nil
 		}
 	}
 	st, _ := s.pipedStatement(req, true)

@@ -243,13 +243,41 @@ func (x *wide) carryOut(j *job) (refusal *wire.Error, err error) {
 	mark := len(x.out)
 	for tries := 1; ; tries++ {
 		refusal, err = x.run(j)
-		if err == nil || !x.repeats(j, err) || tries >= maxTries {
+		switch {
+		case tries >= maxTries:
+			return refusal, err
+		case err != nil && x.repeats(j, err):
+			x.close()
+		case err == nil && refusal != nil && x.refusedByReplica(j):
+			x.managers = true
+			if err := x.rollback(); err != nil {
+				return nil, err
+			}
+		default:
 			return refusal, err
 		}
-		x.close()
+		x.s.db.Stats.Repeated.Add(1)
 		x.out, x.away = x.out[:mark], false
 		x.s.wideRests()
 	}
+}
+
+// refusedByReplica reports whether the managers are to be asked instead: for a read by itself of which the client has heard nothing.
+func (x *wide) refusedByReplica(j *job) bool {
+	if !x.bare(j) || x.told {
+		return false
+	}
+	for _, b := range x.branches {
+		if b.replica == "" || b.failed == nil {
+			continue
+		}
+		again, distrust := b.db.refusedByReplica(b.failed.Code, b.failed.Sent)
+		if again && distrust {
+			b.db.distrusts(j.st)
+		}
+		return again
+	}
+	return false
 }
 
 // refuses says what is not served where there are shards, and what the session's settings cannot take. One shard's session
