@@ -594,7 +594,19 @@ func (l *boundLoad) trouble(random *rand.Rand, stop <-chan struct{}) {
 			return true
 		}
 	}
+	served := func() bool { // since: a machine that is busy takes long to follow again
+		before := [2]int64{l.served(0), l.served(1)}
+		for l.served(0) == before[0] || l.served(1) == before[1] {
+			if !rest(time.Millisecond, 10*time.Millisecond) {
+				return false
+			}
+		}
+		return true
+	}
 	for rest(40*time.Millisecond, 240*time.Millisecond) {
+		if random.IntN(2) == 0 && !served() {
+			return
+		}
 		ctx, done := context.WithTimeout(context.Background(), limit)
 		at := random.IntN(2)
 		shard := random.IntN(len(l.cluster.Shards))
