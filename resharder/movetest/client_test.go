@@ -63,6 +63,9 @@ func (l *load) state() string {
 func (l *load) start(random func() *rand.Rand, bank, registers int) {
 	for i := range bank + registers {
 		c := &client{load: l, id: i, random: random(), proxy: l.r.proxies[i%len(l.r.proxies)]}
+		if l.r.keeps {
+			c.proxy = l.r.proxies[0]
+		}
 		l.work.Go(func() { // ends with stop
 			defer c.leave()
 			for !l.stopped() {

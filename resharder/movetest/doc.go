@@ -6,5 +6,6 @@
 // written and read by both proxies, are held to an order that explains every answer (porcupine).
 //
 // In one test nothing breaks: no client may hear an error but 40001 in a transaction of several statements. In the other proxies and servers are killed at
-// random. PGTIER_MOVES_SECONDS makes that longer, PGTIER_MOVES_SEED repeats its random choices (not the scheduling of the machine).
+// random. PGTIER_MOVES_SECONDS makes that longer, PGTIER_MOVES_SEED repeats its random choices (not the scheduling of the machine). An odd seed has the proxies keep
+// answers (cache.enabled), and all clients go through one that nobody kills: through that one reads and writes have an order still.
 package movetest

@@ -96,15 +96,19 @@ func (k *killer) one() error {
 	ctx, stop := context.WithTimeout(context.Background(), k.r.patience)
 	defer stop()
 	down := time.Duration(k.random.IntN(700)) * time.Millisecond
-	n := k.random.IntN(len(k.r.proxies) + len(k.r.cluster.Shards))
-	if n < len(k.r.proxies) {
-		d := k.r.proxies[n]
+	proxies := k.r.proxies
+	if k.r.keeps {
+		proxies = proxies[1:]
+	}
+	n := k.random.IntN(len(proxies) + len(k.r.cluster.Shards))
+	if n < len(proxies) {
+		d := proxies[n]
 		k.note(d.name)
 		d.kill()
 		time.Sleep(down)
 		return d.start(ctx)
 	}
-	s := k.r.cluster.Shards[n-len(k.r.proxies)].Manager
+	s := k.r.cluster.Shards[n-len(proxies)].Manager
 	k.note(s.Name)
 	if err := s.Kill(); err != nil {
 		return err
@@ -231,7 +235,7 @@ var over = []string{"start another one", "there is no job", "the job is done", "
 func TestMovesSurviveKills(t *testing.T) {
 	t.Parallel()
 	long := time.Duration(number(t, "PGTIER_MOVES_SECONDS", 15)) * time.Second
-	r := newRig(t)
+	r := newRandomRig(t)
 	r.patience, r.end = standstill, time.Now().Add(long+wholeLimit)
 	streams := r.randomly()
 	l := newLoad(r, true)

@@ -2,7 +2,6 @@ package movetest
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -63,16 +62,12 @@ func number(t testing.TB, name string, otherwise int64) int64 {
 	return n
 }
 
-// randomly is a source of random choices that PGTIER_MOVES_SEED repeats.
+// randomly is a source of random choices.
 func (r *rig) randomly() func() *rand.Rand {
-	seed := number(r.t, "PGTIER_MOVES_SEED", time.Now().UnixNano()%1_000_000_000)
-	said := fmt.Sprintf("PGTIER_MOVES_SEED=%d", seed)
-	r.t.Log(said)
-	r.t.also(func() string { return said })
 	stream := uint64(0)
 	return func() *rand.Rand {
 		stream++
-		return rand.New(rand.NewPCG(uint64(seed), stream))
+		return rand.New(rand.NewPCG(uint64(r.seed), stream))
 	}
 }
 

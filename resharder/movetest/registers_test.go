@@ -151,6 +151,16 @@ func (l *load) linearizable() {
 			l.regs.note(happened, int(kv[0]), 1000, access{as: "end"}, kv[1], began, l.now())
 		}
 	}
+	if l.r.keeps {
+		for _, row := range l.r.rows(l.r.proxies[0].url("pgtier"), "SHOW CACHE") {
+			if row[1] == "" {
+				l.t.Logf("answers are %s: asked for %s times, found %s times", row[2], row[3], row[4])
+				if row[4] == "0" {
+					l.t.Error("no answer was kept")
+				}
+			}
+		}
+	}
 	operations, doubtful := 0, 0
 	for k := range keys {
 		history := completed(l.regs.history[k], l.regs.doubt[k])

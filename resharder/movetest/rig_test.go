@@ -14,6 +14,7 @@ import (
 
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy/follow"
 )
 
 const (
@@ -49,10 +50,27 @@ type rig struct {
 	// patience bounds every wait for something that nobody breaks.
 	patience time.Duration
 	end      time.Time // of the test of kills at the latest
+	seed     int64     // of random choices
+	// keeps: the proxies keep answers. What is promised of those is promised through one of them, while it lives: all clients go through the first, and nobody kills it.
+	keeps bool
 }
 
-func newRig(t testing.TB) *rig {
-	r := &rig{t: &witness{TB: t, began: time.Now()}, patience: patience}
+// newRig makes one whose proxies keep no answers.
+func newRig(t testing.TB) *rig { return newRigThat(t, false) }
+
+// newRandomRig makes one for random choices, which PGTIER_MOVES_SEED repeats. Every other seed has the proxies keep answers.
+func newRandomRig(t testing.TB) *rig {
+	seed := number(t, "PGTIER_MOVES_SEED", time.Now().UnixNano()%1_000_000_000)
+	r := newRigThat(t, seed%2 == 1)
+	r.seed = seed
+	said := fmt.Sprintf("PGTIER_MOVES_SEED=%d, answers are kept: %t", seed, r.keeps)
+	r.t.Log(said)
+	r.t.also(func() string { return said })
+	return r
+}
+
+func newRigThat(t testing.TB, keeps bool) *rig {
+	r := &rig{t: &witness{TB: t, began: time.Now()}, patience: patience, keeps: keeps}
 	build(t)
 	r.cluster = pgtest.Start(r.t, localpg.Options{Shards: 4, Auth: "trust"})
 	for _, s := range r.cluster.Shards {
@@ -108,13 +126,14 @@ databases:
   app:
     shards: [%s]
     failover: {wait: 30s}
+    cache: {enabled: %t}
     sharding:
       buckets: %d
       tables: {accounts: {key: id}, entries: {key: account}, purses: {key: owner}, regs: {key: k}, events: {key: id}}
       reference: [countries]
       reshard: {groups: 2}
 `
-	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.controlURL(), strings.Join(list, ", "), buckets), 0o600))
+	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.controlURL(), strings.Join(list, ", "), r.keeps, buckets), 0o600))
 }
 
 // widen tells the proxies of all servers.
@@ -235,8 +254,8 @@ func (r *rig) leftovers() {
 	r.t.Helper()
 	for i := range r.cluster.Shards {
 		for what, sql := range map[string]string{
-			"slots":        "SELECT string_agg(slot_name, ', ') FROM pg_replication_slots",
-			"publications": "SELECT string_agg(pubname, ', ') FROM pg_publication",
+			"slots":        "SELECT string_agg(slot_name, ', ') FROM pg_replication_slots WHERE NOT temporary",
+			"publications": "SELECT string_agg(pubname, ', ') FROM pg_publication WHERE pubname <> '" + follow.Publication + "'",
 			"origins":      "SELECT string_agg(roname, ', ') FROM pg_replication_origin",
 			"registers":    "SELECT string_agg(relname, ', ') FROM pg_class WHERE relname ~ '^register_'",
 			"triggers":     "SELECT string_agg(tgrelid::regclass || '.' || tgname, ', ') FROM pg_trigger WHERE tgname LIKE 'zzz_pgtier_guard_truncate' OR tgname LIKE 'zzz_pgtier_guard_reference'",

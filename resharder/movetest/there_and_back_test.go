@@ -12,7 +12,7 @@ func TestRegistersHaveAnOrderThereAndBack(t *testing.T) {
 	if long == 0 {
 		t.Skip("PGTIER_MOVES_SECONDS is not set: the other tests go there and back once")
 	}
-	r := newRig(t)
+	r := newRandomRig(t)
 	l := newLoad(r, false)
 	l.start(r.randomly(), 2, 8)
 	l.more(100)

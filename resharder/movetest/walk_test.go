@@ -12,7 +12,7 @@ import (
 // proxies who notice nothing, and somebody who writes past them.
 func TestOneServerBecomesManyWhileClientsWork(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRandomRig(t)
 	l := newLoad(r, false)
 	random := r.randomly()
 	l.start(random, 4, 4)
