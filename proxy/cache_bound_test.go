@@ -449,17 +449,17 @@ func (c *boundClient) write(ctx context.Context) []version {
 	}
 	one := c.random.IntN(len(keys)) // the same order for all: no deadlocks
 	shows, err := c.raise(ctx, d, keys[one], keys[one+c.random.IntN(len(keys)-one)])
-	switch {
-	case err == nil:
-		d.shows, d.ended = shows, c.now()
-		for _, v := range shows {
-			for old := c.acked[v.key].Load(); old < v.v && !c.acked[v.key].CompareAndSwap(old, v.v); {
-				old = c.acked[v.key].Load()
-			}
-		}
-	default:
+	if err != nil {
 		d.undone = d.undone || unchanged(err)
 		c.gaveUp(d.as, err)
+		c.add(d)
+		return d.shows
+	}
+	d.shows, d.ended = shows, c.now()
+	for _, v := range shows {
+		for old := c.acked[v.key].Load(); old < v.v && !c.acked[v.key].CompareAndSwap(old, v.v); {
+			old = c.acked[v.key].Load()
+		}
 	}
 	c.add(d)
 	return d.shows

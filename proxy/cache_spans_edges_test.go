@@ -146,7 +146,7 @@ func TestACacheThatIsSwitchedOffHasNoAnswers(t *testing.T) {
 	t.Parallel()
 	s := newKeptShards(t, nil, 0, nil)
 	s.primed(t, s.p.client(t), sumOfRegs)
-	caches, kept := s.p.CachesOf(s.database), 0
+	caches := s.p.CachesOf(s.database)
 	size := func() (n int) {
 		for _, c := range caches {
 			answers, _ := c.Size()
@@ -154,7 +154,7 @@ func TestACacheThatIsSwitchedOffHasNoAnswers(t *testing.T) {
 		}
 		return n
 	}
-	if kept = size(); kept == 0 {
+	if size() == 0 {
 		t.Fatal("nothing is kept")
 	}
 	off := s.cfg
