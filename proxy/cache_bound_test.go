@@ -29,7 +29,6 @@ CREATE TABLE names (k int PRIMARY KEY, name text);
 CREATE TABLE told (k int REFERENCES regs, v bigint, op bigint NOT NULL, PRIMARY KEY (k, v));
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO told VALUES (NEW.k, NEW.v, NEW.op); RETURN NULL; END$$;
 CREATE TRIGGER tell AFTER UPDATE ON regs FOR EACH ROW EXECUTE FUNCTION tell();
-CREATE FUNCTION reg_of(int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT v FROM regs WHERE k = $1';
 CREATE FUNCTION raise_reg(int, bigint) RETURNS bigint LANGUAGE plpgsql AS $$DECLARE n bigint; BEGIN UPDATE regs SET v = v + 1, op = $2 WHERE k = $1 RETURNING v INTO n; RETURN n; END$$`
 
 const boundRowsSQL = "INSERT INTO regs VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0), (7, 0, 0);" +
@@ -56,8 +55,7 @@ var boundReads = []string{
 	"SELECT v FROM regs WHERE k = $1",
 	"SELECT v FROM regs WHERE k = $1",
 	"SELECT r.v FROM regs r JOIN names n USING (k) WHERE r.k = $1",
-	"SELECT coalesce(max(v), 0) FROM told WHERE k = $1", // not over shards, nor the next
-	"SELECT reg_of($1::int)",
+	"SELECT coalesce(max(v), 0) FROM told WHERE k = $1", // not over shards
 }
 
 // copiedReads are the reads of the register that is copied.
@@ -396,7 +394,7 @@ func (c *boundClient) read(ctx context.Context) {
 // readOf is a read of a key.
 func (c *boundClient) readOf() string {
 	if c.over {
-		return boundReads[c.random.IntN(len(boundReads)-2)]
+		return boundReads[c.random.IntN(len(boundReads)-1)]
 	}
 	return boundReads[c.random.IntN(len(boundReads))]
 }
@@ -481,10 +479,10 @@ func (c *boundClient) raise(ctx context.Context, d *deed, one, other int) (shows
 	case c.over && c.through != past && n < 12:
 		d.as = "reference"
 		err = ask(copied, "UPDATE copies SET v = v + 1, op = $2 WHERE k = $1 RETURNING v", copied, d.id)
-	case n == 0 && !c.over: // the first three end all that is kept of the table
+	case n == 0 && !c.over && c.through == past: // who calls a function while the catalog is read again has to keep its connection, and is served nothing
 		d.as = "function"
 		err = ask(one, "SELECT raise_reg($1, $2)", one, d.id)
-	case n == 1:
+	case n == 1: // this and the next end all that is kept of the table
 		d.as = "WITH"
 		err = ask(one, "WITH u AS ("+update+") SELECT v FROM u", one, d.id)
 	case n == 2:
