@@ -51,7 +51,8 @@ type keeping struct {
 	spans   bool        // the turn under way is a read of several shards
 	hinted  bool        // a hint or a setting has chosen the shard of the turn under way
 	defines bool        // it may have changed the catalog, by code that nobody has read
-	named   bool        // a statement that may is prepared by name, which is not followed
+	named   bool        // one that may is prepared on a connection that is the session's own, under a name that may mean anything
+	given   given       // what that connection was given when it became so
 	fill    *cache.Fill // of the turn under way
 	keeper  *Keeper     // where the turn's answer was looked for
 	// face stands for the session's role, settings and parameters as they were when it was asked for.

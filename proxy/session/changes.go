@@ -29,9 +29,8 @@ func (s *Session) changes(req []byte) {
 			text, _ := queryText(req[it.off : it.off+it.size])
 			s.change(k, it.st, tags.Values{SQL: text, ASCII: s.circumstances().ASCII})
 		case wire.MsgParse:
-			if s.raw && it.named && it.st != nil {
-				s.kept.tags = k.Judge().Tags.Write(it.st).Append(s.kept.tags[:0], tags.Values{})
-				s.keep.named = s.keep.named || slices.Contains(s.kept.tags, tags.Everything)
+			if s.raw && it.st != nil {
+				s.keep.named = s.keep.named || s.maySchema(k.Judge(), it.st)
 			}
 		case wire.MsgBind:
 			s.changeBound(k, i, req)
@@ -74,9 +73,15 @@ func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 	it := &s.items[i]
 	st, text, types := s.boundText(i, req)
 	if s.raw && !s.parsesBefore(i) { // names are the server's there
+		frame := req[it.off : it.off+it.size]
+		if ran := s.rawStatement(frame[it.names-it.name-1 : it.names-1]); ran != nil {
+			s.change(k, ran, tags.Values{})
+			return
+		}
+		pending := s.awaitCatalog()
 		k.Cache.NoteAll(&s.keep.write)
 		s.apart(k, s.keep.hinted)
-		s.keep.defines = s.keep.defines || s.keep.named || s.pin != ""
+		s.keep.defines = s.keep.defines || s.keep.named || pending || s.givenMaySchema(k.Judge())
 		return
 	}
 	if st == nil {

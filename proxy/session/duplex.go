@@ -331,10 +331,15 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgBind:
 		d.open = true
 		s.pumpBind(d, it, frame)
+	case wire.MsgClose:
+		d.open = true
+		if s.raw {
+			s.rawClosed(frame)
+		}
 	case wire.MsgExecute:
 		s.claimsAhead()
 		d.open = true
-	case wire.MsgDescribe, wire.MsgClose, wire.MsgFlush:
+	case wire.MsgDescribe, wire.MsgFlush:
 		d.open = true
 	}
 }
@@ -352,6 +357,9 @@ func (s *Session) pumpQuery(d *duplex, it *item, frame []byte) {
 	d.waits = d.ended
 	why := s.note(it.st)
 	s.keepFor(why)
+	if s.raw {
+		s.rawText(it.st)
+	}
 	s.changesAhead(it.st, tags.Values{SQL: text, ASCII: s.circumstances().ASCII})
 	s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
 	s.pumpDeallocate(d, it.st)
@@ -369,7 +377,9 @@ func (s *Session) pumpParse(d *duplex, it *item, frame []byte) {
 	s.pumpInside(d, it.st, false)
 	why := s.note(it.st)
 	s.keepFor(why)
-	if s.raw { // whose names are not followed, so that its Binds do not tell
+	if s.raw { // whose Binds may not tell
+		s.rawParsed(p.name, it.st)
+		s.rawText(it.st)
 		s.changesAhead(it.st, tags.Values{})
 		s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
 	}
@@ -384,7 +394,7 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 	}
 	st := s.unnamed
 	if len(name) > 0 {
-		st = s.names[string(name)]
+		st = s.ownNamed(name)
 	}
 	if st == nil {
 		if s.raw {

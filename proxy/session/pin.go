@@ -56,7 +56,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 			return err
 		}
 	}
-	s.raw = true
+	s.raw, s.rawNames, s.keep.named, s.keep.given = true, nil, false, given{}
 	s.logger().Debug("session pinned to its server connection")
 	return nil
 }
@@ -65,7 +65,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 // still keeps the next one, where pinTo makes again what it has made here.
 func (s *Session) losesOwn() {
 	if s.pinned() != "" {
-		s.raw = false
+		s.raw, s.rawNames = false, nil
 	}
 }
 
@@ -190,6 +190,7 @@ func (s *Session) keepSequences(c *backend.Conn) error {
 func (s *Session) discarded(c *backend.Conn) error {
 	c.Reset()
 	s.forgetNames()
+	s.rawNames, s.keep.named, s.keep.given = nil, false, given{}
 	s.settings = s.startup
 	s.txn.clear()
 	if s.listens != nil {

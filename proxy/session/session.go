@@ -69,6 +69,7 @@ type Session struct {
 	settings *backend.Settings // what the client's session has now, beyond server defaults
 	params   *backend.Params   // what the client was told by ParameterStatus
 	names    map[string]*backend.Statement
+	rawNames rawNames           // since the connection became the session's own
 	nameSize int64              // bytes of the statements in names
 	unnamed  *backend.Statement // what the client's unnamed statement holds
 	recent   recent             // what it held before

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -31,10 +30,8 @@ func (s *Session) note(st *parser.Statement) (pin string) {
 		return ""
 	}
 	if s.db.Hazards.Pending() && router.MayRunCode(st) {
-		ctx, stop := context.WithTimeout(context.Background(), hazardWait)
-		_ = s.db.Hazards.Wait(ctx) // unread, it pins
+		s.awaitCatalog() // unread, it pins
 		s.turnTime = 0
-		stop()
 	}
 	s.txn.reads.note(st, s.settings)
 	plan := router.Route(st, s.routeFacts(st), s.db.Hazards)

@@ -234,7 +234,7 @@ func (s *Session) boundText(i int, req []byte) (facts *parser.Statement, text []
 	}
 	st := s.unnamed
 	if len(name) > 0 {
-		st = s.names[string(name)]
+		st = s.ownNamed(name)
 	}
 	if st == nil {
 		return nil, nil, nil

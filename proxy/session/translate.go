@@ -480,6 +480,9 @@ func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	s.txn.reads.begin()
 	s.reparsed = false
 	s.plain = !s.raw && !s.txn.reads.changed && !s.txn.code
+	if s.raw {
+		s.followRaw(req)
+	}
 	for i := range s.items {
 		it := &s.items[i]
 		why := s.inspectItem(it, req[it.off:it.off+it.size])
@@ -516,7 +519,7 @@ const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
 // statement is what a name means before the turn; nil if nothing, or if the turn itself has made it.
 func (s *Session) statement(name []byte) *backend.Statement {
 	if len(name) > 0 {
-		return s.names[string(name)]
+		return s.ownNamed(name)
 	}
 	if s.reparsed {
 		return nil

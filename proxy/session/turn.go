@@ -221,6 +221,9 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 		if err := s.pinTo(c, pin, replay); err != nil {
 			return s.pinFailed(c, err), false, true
 		}
+		if s.raw {
+			s.followRaw(req)
+		}
 	}
 	err := s.learnReading(c)
 	if err == nil {
