@@ -93,6 +93,11 @@ func TestSessionsThatKeepTheirConnectionLeaveAnswers(t *testing.T) {
 	mustExec(t, c, "PREPARE written(int) AS UPDATE kept SET v = v + 1 WHERE id = $1")
 	run("written")
 	changed("what SQL prepared anew behind DEALLOCATE ALL")
+	prepare("coded", "SELECT v FROM kept WHERE id = $1")
+	mustExec(t, c, "DO $$BEGIN EXECUTE 'DEALLOCATE coded'; EXECUTE 'PREPARE coded(int) AS UPDATE kept SET v = v + 1 WHERE id = $1'; END$$")
+	prime()
+	run("coded")
+	changed("what code prepared anew")
 	// And that which makes the connection its own.
 	other := p.client(t)
 	if _, err := other.Prepare(bounded(t), "mixed", "SELECT v FROM kept WHERE id = $1"); err != nil {

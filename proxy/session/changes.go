@@ -121,6 +121,7 @@ func (s *Session) changeIn(k *Keeper, w *cache.Write, st *parser.Statement, valu
 	s.kept.tags = set.Append(s.kept.tags[:0], values)
 	if slices.Contains(s.kept.tags, tags.Everything) {
 		s.keep.defines = true
+		s.keep.coded = s.keep.coded || s.raw && runsCode(st)
 		s.apart(k, hinted)
 	}
 	if pending { // it is judged by what may not be true any more

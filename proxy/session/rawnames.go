@@ -97,6 +97,9 @@ func (s *Session) ownNamed(name []byte) *backend.Statement {
 
 // rawStatement is what a name means on a connection that is the session's own, nil if that is not certain.
 func (s *Session) rawStatement(name []byte) *parser.Statement {
+	if s.keep.coded {
+		return nil
+	}
 	if st, known := s.rawNames[string(name)]; known {
 		return st
 	}
@@ -104,6 +107,13 @@ func (s *Session) rawStatement(name []byte) *parser.Statement {
 		return own.Runs
 	}
 	return nil
+}
+
+// runsCode reports whether st calls something, DO included.
+func runsCode(st *parser.Statement) bool {
+	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool {
+		return c.Kind == parser.Do || c.Kind == parser.Call || len(c.Calls)+len(c.Functions) > 0
+	})
 }
 
 // given is what is known of the statements that a connection was given when it became the session's own.
