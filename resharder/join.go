@@ -74,7 +74,7 @@ func (m *mover) joinShard(ctx context.Context, name shard.Name) error {
 		return err
 	}
 	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
-		err := m.admitFenced(ctx, name, applier, tables)
+		err := m.admitFenced(ctx, name, applier, stop, tables)
 		var missed *miss
 		if !errors.As(err, &missed) {
 			m.trouble("")
@@ -265,8 +265,8 @@ func (m *mover) dropReferenceStream(ctx context.Context, name shard.Name, names 
 	return m.drop(ctx, names, dropped{m.c.Map.Home, stream.Objects{Slot: object, Publication: object}}, dropped{name, stream.Objects{Origin: object}})
 }
 
-// admitFenced makes a member of the shard while nobody writes to reference tables, or returns a *miss.
-func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *stream.Applier, tables []*stream.Table) error {
+// admitFenced makes a member of the shard while nobody writes to reference tables, or returns a *miss. stop ends the applier.
+func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *stream.Applier, stop func(), tables []*stream.Table) error {
 	home := m.c.Map.Home
 	epoch, err := m.epoch(ctx)
 	if err != nil {
@@ -284,8 +284,8 @@ func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *strea
 	if err := m.oldWriter(ctx, home, referenceGroup); err != nil {
 		return err
 	}
-	holding, stop := context.WithTimeout(ctx, m.c.holdLimit())
-	defer stop()
+	holding, over := context.WithTimeout(ctx, m.c.holdLimit())
+	defer over()
 	held := func(is bool) error {
 		return m.change(ctx, func(next *shardmap.Current) map[shard.Bucket]shard.Name {
 			next.Motion.HeldReferences = is
@@ -325,6 +325,10 @@ func (m *mover) admitFenced(ctx context.Context, name shard.Name, applier *strea
 			return err
 		}
 		return errors.Join(held(false), &miss{fmt.Errorf("drain the reference tables to %s: %w", name, err)})
+	}
+	stop() // first: what members are told to write, the stream would bring once more, and bring back what they have deleted since
+	if err := m.at(ctx, "references drained"); err != nil {
+		return err
 	}
 	// Whoever writes from now on knows the new shard: the fence stands until all do.
 	if err := m.admit(ctx, name); err != nil {

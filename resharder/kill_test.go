@@ -16,7 +16,7 @@ import (
 
 // everyPoint are the points that a job passes which joins two shards, is rolled back once and finished.
 var everyPoint = []string{"taken over", "step announce", "announced", "known", "schema outdated", "step schema", "schema", "step guard", "guarded", "step copy", "slot", "copying", "copy ends", "copied",
-	"way back", "step index", "indexed", "step join", "references copied", "foreign keys", "references fenced", "admitted", "step follow", "verified", "held", "fenced", "drained", "committed", "granted",
+	"way back", "step index", "indexed", "step join", "references copied", "foreign keys", "references fenced", "references drained", "admitted", "step follow", "verified", "held", "fenced", "drained", "committed", "granted",
 	"group done", "cut over", "rolled back", "step finish", "streams dropped", "guarded for good", "deleting", "registers dropped", "calm", "step done"}
 
 // killer kills the mover at points.
