@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgtier/cmd/localpg/pgtest"
+	"pgtier/proxy"
 )
 
 // TestSessionsThatKeepTheirConnectionLeaveAnswers reads by prepared statements on a connection that a session keeps: that ends no answers of others, and its
@@ -110,4 +111,35 @@ func TestSessionsThatKeepTheirConnectionLeaveAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed("a write in the request that the session is pinned by")
+}
+
+// TestNamesOfBeforeTheCacheMayMeanAnything has code prepare a name anew on a connection that a session keeps, and switches the cache on behind that.
+func TestNamesOfBeforeTheCacheMayMeanAnything(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE kept (id int PRIMARY KEY, v int); INSERT INTO kept VALUES (1, 0)")
+	cfg := r.config(t, nil)
+	p := r.start(t, cfg)
+	c := p.client(t)
+	mustExec(t, c, "SELECT pg_advisory_lock(1)") // the connection is its own
+	if _, err := c.Prepare(bounded(t), "coded", "SELECT v FROM kept WHERE id = $1"); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, c, "DO $$BEGIN EXECUTE 'DEALLOCATE coded'; EXECUTE 'PREPARE coded(int) AS UPDATE kept SET v = v + 1 WHERE id = $1'; END$$")
+	d := cfg.Databases[r.database]
+	d.Cache.Enabled, d.Cache.MaxDelay = true, 0
+	cfg.Databases = map[string]proxy.Database{r.database: d}
+	if err := p.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	reader := p.client(t)
+	eventually(t, "hit", func() bool {
+		before := p.cache(t).Hits.Load()
+		wantValue(t, reader, "SELECT v FROM kept WHERE id = 1", "0")
+		return p.cache(t).Hits.Load() > before
+	})
+	if _, err := c.PgConn().ExecPrepared(bounded(t), "coded", [][]byte{[]byte("1")}, nil, nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, reader, "SELECT v FROM kept WHERE id = 1", "1")
 }

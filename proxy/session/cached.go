@@ -54,6 +54,7 @@ type keeping struct {
 	named   bool        // one that may is prepared on a connection that is the session's own, under a name that may mean anything
 	coded   bool        // code that nobody has read ran there, which may have prepared anything under any name
 	given   given       // what that connection was given when it became so
+	rawIn   *Keeper     // that has seen all that ran there; nil: none has
 	fill    *cache.Fill // of the turn under way
 	keeper  *Keeper     // where the turn's answer was looked for
 	// face stands for the session's role, settings and parameters as they were when it was asked for.

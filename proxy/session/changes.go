@@ -74,14 +74,15 @@ func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 	st, text, types := s.boundText(i, req)
 	if s.raw && !s.parsesBefore(i) { // names are the server's there
 		frame := req[it.off : it.off+it.size]
-		if ran := s.rawStatement(frame[it.names-it.name-1 : it.names-1]); ran != nil {
+		seen := s.keep.rawIn == k // else code may have run there of which k knows nothing
+		if ran := s.rawStatement(frame[it.names-it.name-1 : it.names-1]); ran != nil && seen {
 			s.change(k, ran, tags.Values{})
 			return
 		}
 		pending := s.awaitCatalog()
 		k.Cache.NoteAll(&s.keep.write)
 		s.apart(k, s.keep.hinted)
-		s.keep.defines = s.keep.defines || s.keep.named || pending || s.givenMaySchema(k.Judge())
+		s.keep.defines = s.keep.defines || !seen || s.keep.named || pending || s.givenMaySchema(k.Judge())
 		return
 	}
 	if st == nil {

@@ -396,6 +396,9 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 	if len(name) > 0 {
 		st = s.ownNamed(name)
 	}
+	if s.raw && s.keep.rawIn != s.at.Keeper.Load() { // code may have run there that no cache has seen
+		st = nil
+	}
 	if st == nil {
 		if s.raw {
 			s.mayWriteAll()

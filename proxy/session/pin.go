@@ -56,7 +56,8 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 			return err
 		}
 	}
-	s.raw, s.rawNames, s.keep.named, s.keep.coded, s.keep.given = true, nil, false, false, given{}
+	s.raw = true
+	s.followAnew()
 	s.logger().Debug("session pinned to its server connection")
 	return nil
 }
@@ -190,7 +191,7 @@ func (s *Session) keepSequences(c *backend.Conn) error {
 func (s *Session) discarded(c *backend.Conn) error {
 	c.Reset()
 	s.forgetNames()
-	s.rawNames, s.keep.named, s.keep.coded, s.keep.given = nil, false, false, given{}
+	s.followAnew()
 	s.settings = s.startup
 	s.txn.clear()
 	if s.listens != nil {

@@ -49,6 +49,12 @@ func (s *Session) rawNamed(name string, st *parser.Statement) {
 	s.rawNames[name] = st
 }
 
+// followAnew begins where no name is known but those that the session gives the connection.
+func (s *Session) followAnew() {
+	s.rawNames = nil
+	s.keep.named, s.keep.coded, s.keep.given, s.keep.rawIn = false, false, given{}, s.at.Keeper.Load()
+}
+
 // followRaw notes what requests that go to such a connection may do to names.
 func (s *Session) followRaw(req []byte) {
 	for i := range s.items {
@@ -89,7 +95,7 @@ func (s *Session) rawText(st *parser.Statement) {
 // ownNamed is the statement that the session has prepared by that name, and not on a connection of its own; nil if there is none, or the name may mean
 // another there.
 func (s *Session) ownNamed(name []byte) *backend.Statement {
-	if _, other := s.rawNames[string(name)]; other {
+	if _, other := s.rawNames[string(name)]; other || s.keep.coded {
 		return nil
 	}
 	return s.names[string(name)]

@@ -207,6 +207,7 @@ func (s *Session) Open(settings []wire.Param, known *Welcomes) error {
 	out = wire.AppendBackendKey(out, s.key.PID, []byte(s.key.Secret))
 	if s.db.Config().Mode == pool.ModeSession {
 		s.raw = true
+		s.followAnew()
 		s.mu.Lock()
 		s.pin, s.pinTime = "session pooling", time.Now()
 		s.mu.Unlock()
