@@ -45,7 +45,7 @@ func analyse(text string) *Statement {
 		st.unite()
 		return st
 	case errors.Is(err, errTextTooLarge):
-		st.Unparsed, st.Pin = true, pinTooLarge
+		st.Unparsed, st.Pin, st.Effects = true, pinTooLarge, glance(src)
 		return st
 	case err != nil:
 		st.Unparsed = true

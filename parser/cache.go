@@ -106,7 +106,7 @@ var keyBuffers = sync.Pool{New: func() any { return &keyBuffer{b: make([]byte, 0
 // Unparsed set. A hit does not allocate; sql is not retained.
 func (c *Cache) Statement(sql []byte) *Statement {
 	if len(sql) > MaxText {
-		st := &Statement{Unparsed: true, Pin: pinTooLarge, Literals: true}
+		st := &Statement{Unparsed: true, Pin: pinTooLarge, Literals: true, Effects: glance(sql)}
 		st.readHints(sql)
 		return st
 	}

@@ -292,6 +292,23 @@ func TestNoTextEndsTheProcess(t *testing.T) {
 	}
 }
 
+func TestLargeTextsTellWhetherTheyChangeTheCatalog(t *testing.T) {
+	c := NewCache(1 << 20)
+	deep := strings.Repeat("(", 10000)
+	for text, want := range map[string]bool{
+		"SELECT ": false, "INSERT INTO t VALUES ('create table'); SELECT \"drop\", grant, ": false, "MERGE INTO t USING u ON ": false, "UPDATE t SET alter = ": false,
+		"/* drop */ SELECT 'a' -- truncate;\n;": false,
+		"CREATE TABLE t (id int); SELECT ":      true, "BEGIN; Truncate t; SELECT ": true, "SELECT 1 INTO t; SELECT ": true, "SELECT 1; -- x\nalter table t add a int; SELECT ": true,
+		"COMMENT ON TABLE t IS 'x'; SELECT ": true,
+	} {
+		for _, rest := range []string{deep, "'" + strings.Repeat("x", 1<<20) + "'"} {
+			if s := c.Statement([]byte(text + rest)); s.Pin != pinTooLarge || s.Effects&DDL != 0 != want {
+				t.Errorf("%s…: pin %q, effects %b", text, s.Pin, s.Effects)
+			}
+		}
+	}
+}
+
 // Bulk statements are shortened before the grammar sees them; their facts must not change.
 func TestShortenedTextKeepsItsFacts(t *testing.T) {
 	rows := strings.Repeat(", (1, 'a', $1)", 2000)

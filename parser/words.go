@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -176,6 +177,24 @@ func guess(src []byte) []Command {
 	r := wordReader{c: &c, text: src, where: " in a statement that the parser does not know"}
 	r.read()
 	return []Command{c}
+}
+
+// changing are the words that begin statements which change the catalog, or truncate.
+var changing = []string{"create", "alter", "drop", "grant", "revoke", "comment", "security", "reassign", "import", "truncate"}
+
+// glance looks for changes of the catalog, TRUNCATE among them, in a text that is too large to be looked into: such a text has no Commands. It goes by the words
+// that begin statements, and by the INTO of SELECT.
+func glance(src []byte) Effects {
+	l := lexer{src: src}
+	first, before := true, token{}
+	for t := l.nextCode(); t.kind != tokenEnd; t = l.nextCode() {
+		begins := first && slices.ContainsFunc(changing, func(word string) bool { return isWord(src, t, word) })
+		if begins || isWord(src, t, "into") && !isWord(src, before, "insert") && !isWord(src, before, "merge") {
+			return DDL | TransactionControl // which may stand before it
+		}
+		first, before = t.kind == tokenSelf && src[t.start] == ';', t
+	}
+	return 0
 }
 
 // do reads DO: the body's words tell what it may do.
