@@ -166,21 +166,39 @@ func (m *moving) outdates() {
 	}
 }
 
+// nobodyChanges waits until nobody has the lock of changes on any shard.
+func (s *spread) nobodyChanges(t testing.TB) {
+	t.Helper()
+	for i := range s.cluster.Shards {
+		eventually(t, "nobody has the lock of changes", func() bool {
+			return s.on(t, i, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = %d AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+				shardmap.GuardClass, uint32(1<<32+shardmap.SchemaGroup))) == "0"
+		})
+	}
+}
+
+// outdates reports whether a mover gets the lock of changes on a shard at once.
+func (s *spread) outdates(t testing.TB, shard int) bool {
+	t.Helper()
+	c, err := pgx.Connect(bounded(t), s.cluster.Shards[shard].Manager.URL(s.database, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(bounded(t))
+	_, err = c.Exec(bounded(t), "SET lock_timeout = 50; "+shardmap.OutdateSchemaSQL(0), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		wantError(t, err, "55P03", "")
+	}
+	return err == nil
+}
+
 // TestLateChangesOfTheSchemaArePlannedAgain has all shards say that a move has begun with a motion of which the proxy has not heard: what comes to them is too late. It is
 // refused once that is known, or carried out once where the move is over by then.
 func TestLateChangesOfTheSchemaArePlannedAgain(t *testing.T) {
 	t.Parallel()
 	s, p := newSpread(t)
 	m := s.moving(t, s.config(t), 0)
-	free := func() {
-		t.Helper()
-		for i := range s.cluster.Shards {
-			eventually(t, "nobody has the lock of changes", func() bool {
-				return s.on(t, i, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = %d AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-					shardmap.GuardClass, uint32(1<<32+shardmap.SchemaGroup))) == "0"
-			})
-		}
-	}
+	free := func() { t.Helper(); s.nobodyChanges(t) }
 	mustExec(t, p.client(t), "INSERT INTO cards VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5)")
 
 	// In a transaction that has begun, over shards and on one.
@@ -254,22 +272,9 @@ func TestLateChangesOfTheSchemaArePlannedAgain(t *testing.T) {
 func TestMovesWaitForChangesOfTheSchema(t *testing.T) {
 	t.Parallel()
 	s, p := newSpread(t)
-	outdates := func(shard int) bool {
-		t.Helper()
-		c, err := pgx.Connect(bounded(t), s.cluster.Shards[shard].Manager.URL(s.database, "", ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(bounded(t))
-		_, err = c.Exec(bounded(t), "SET lock_timeout = 50; "+shardmap.OutdateSchemaSQL(0), pgx.QueryExecModeSimpleProtocol)
-		if err != nil {
-			wantError(t, err, "55P03", "")
-		}
-		return err == nil
-	}
 	want := func(what string, shard int, can bool) {
 		t.Helper()
-		if got := outdates(shard); got != can {
+		if got := s.outdates(t, shard); got != can {
 			t.Errorf("%s: outdating on shard %d: %t", what, shard, got)
 		}
 	}
@@ -283,7 +288,12 @@ func TestMovesWaitForChangesOfTheSchema(t *testing.T) {
 		{"", "BEGIN|/* pgtier: shard=s1 */ CREATE TABLE t (id int)|SELECT 1", 1},
 		{"SET pgtier.shard = 's1'", "BEGIN; CREATE TABLE t (id int)|SELECT 1", 1},
 		{"SET pgtier.shard = 's1'", "BEGIN; SAVEPOINT a; CREATE TABLE t (id int); SAVEPOINT b; SELECT 1/0|ROLLBACK TO b", 1},
+		{"SET pgtier.shard = 's1'", "BEGIN; SAVEPOINT a; CREATE TABLE t (id int); SAVEPOINT b|ROLLBACK TO b", 1},
+		{"SET pgtier.shard = 's1'", "BEGIN; SAVEPOINT a; SELECT 1|ROLLBACK TO a; CREATE TABLE t (id int)", 1},
+		{"SET pgtier.shard = 's1'", "BEGIN; SAVEPOINT a; CREATE TABLE t (id int)|SELECT 1/0|ROLLBACK TO a; CREATE TABLE t (id int)", 1},
+		{"SET pgtier.shard = 's1'", "BEGIN; CREATE TABLE t (id int)|/* pgtier: shard=s2 */ SELECT 1", 1},
 		{"SET pgtier.shard = 's1'|CREATE TEMP TABLE mine (id int)", "BEGIN|CREATE TABLE t (id int)", 1},
+		{"SET pgtier.shard = 's1'|CREATE TEMP TABLE mine (id int)", "BEGIN; SAVEPOINT a|SELECT 1|ROLLBACK TO a; CREATE TABLE t (id int)", 1},
 		{"SET pgtier.shard = 's1'|CREATE TEMP TABLE mine (id int)", "BEGIN|SELECT 1|COMMIT; BEGIN; CREATE TABLE t (id int)", 1},
 	} {
 		conn := p.client(t)

@@ -404,6 +404,7 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 			s.mayWriteAll()
 			s.changesAll()
 			s.trail.any = true
+			s.pumpUnknown(name)
 		}
 		return
 	}
@@ -457,6 +458,17 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 		s.pumpOwn(movedAway())
 	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
 		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
+	}
+}
+
+// pumpUnknown ends a session whose pipeline comes to a name that may mean a change of the schema, while that is refused.
+func (s *Session) pumpUnknown(name []byte) {
+	cluster := s.db.Cluster.Load()
+	if cluster == nil || s.tx == wire.TxFailed || !s.mayChangeSchema(name) {
+		return
+	}
+	if l, err := cluster.Layout(); err == nil {
+		s.pumpOwn(l.frozenNow())
 	}
 }
 

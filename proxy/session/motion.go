@@ -81,7 +81,15 @@ func (l *Layout) holds(p *plan.Plan) bool {
 
 // frozen refuses changes of the schema while a move copies it, and TRUNCATE, which streams of changes carry past the buckets.
 func (l *Layout) frozen(st *parser.Statement) *wire.Error {
-	if !l.Motion.Frozen || !changesSchema(st) {
+	if !changesSchema(st) {
+		return nil
+	}
+	return l.frozenNow()
+}
+
+// frozenNow is frozen for what may be such a change.
+func (l *Layout) frozenNow() *wire.Error {
+	if !l.Motion.Frozen {
 		return nil
 	}
 	return &wire.Error{Code: codeInUse, Message: "the schema cannot be changed now, nor tables be truncated: a move of buckets is under way",

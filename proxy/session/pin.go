@@ -58,6 +58,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	}
 	s.raw = true
 	s.followAnew()
+	s.rawChanges = s.givenChanges()
 	s.logger().Debug("session pinned to its server connection")
 	return nil
 }

@@ -22,6 +22,7 @@ const maxRawNames = 1000
 
 // rawParsed notes that a name was parsed.
 func (s *Session) rawParsed(name []byte, st *parser.Statement) {
+	s.rawChanges = s.rawChanges || changesSchema(st)
 	if len(name) == 0 {
 		return
 	}
@@ -51,7 +52,7 @@ func (s *Session) rawNamed(name string, st *parser.Statement) {
 
 // followAnew begins where no name is known but those that the session gives the connection.
 func (s *Session) followAnew() {
-	s.rawNames = nil
+	s.rawNames, s.rawChanges = nil, false
 	s.keep.named, s.keep.coded, s.keep.given, s.keep.rawIn = false, false, given{}, s.at.Keeper.Load()
 }
 
@@ -120,6 +121,19 @@ func runsCode(st *parser.Statement) bool {
 	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool {
 		return c.Kind == parser.Do || c.Kind == parser.Call || len(c.Calls)+len(c.Functions) > 0
 	})
+}
+
+// givenChanges reports whether one of the statements that the connection was given changes the schema.
+func (s *Session) givenChanges() bool {
+	if s.unnamed != nil && changesSchema(s.unnamed.Runs) {
+		return true
+	}
+	for _, st := range s.names {
+		if changesSchema(st.Runs) {
+			return true
+		}
+	}
+	return false
 }
 
 // given is what is known of the statements that a connection was given when it became the session's own.

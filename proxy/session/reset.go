@@ -161,6 +161,10 @@ func (s *Session) ownConnection() error {
 
 // refuseHere answers the turn with e where the transaction under way must fail with it.
 func (s *Session) refuseHere(e *wire.Error) bool {
+	if s.tx == wire.TxFailed && s.ends() == 1 && !s.mixed() && s.server != nil { // and stays so
+		s.rest()
+		return s.send(wire.AppendReady(e.Append(nil), s.tx))
+	}
 	if s.tx != wire.TxActive || s.ends() != 1 || s.mixed() || s.server == nil {
 		return s.refuseAll(e)
 	}

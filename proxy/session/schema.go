@@ -15,16 +15,46 @@ import (
 // transaction asks before it (shardmap.SchemaPlannedSQL): home, for what goes to all shards, or the shard that a hint names. What is refused is planned again
 // where it is the whole of its transaction.
 //
-// What no transaction block may have, and what a hint sends outside of one, asks for the session: that has the lock until the statement is over (holdsSchema).
+// What no transaction block may have, and what a hint sends outside of one, asks for the session: that has the lock until the statement is over. So it is where
+// the same request may leave the transaction, or a part of it that has the lock, before the change: the session has it until that transaction ends. One that was
+// taken later would be lost with the savepoint behind which it was taken.
 
-// changesSchema reports whether st changes the schema or truncates: what copies and streams of rows do not carry.
+// changesSchema reports whether st changes the schema or truncates: what copies and streams of rows do not carry. A temporary table that ends with the
+// transaction is nobody else's.
 func changesSchema(st *parser.Statement) bool {
+	if len(st.Commands) == 1 && st.Effects&parser.TempOnCommitDrop != 0 {
+		return false
+	}
 	return st.Effects&parser.DDL != 0 || slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.Truncate })
 }
 
-// passesSchema reports whether st asks nobody although it changes the schema: it makes a temporary table that ends with the transaction.
-func passesSchema(st *parser.Statement) bool {
-	return len(st.Commands) == 1 && st.Effects&parser.TempOnCommitDrop != 0
+// mayChangeSchema reports whether a name may mean a change of the schema on a connection that is the session's own: SQL prepares none.
+func (s *Session) mayChangeSchema(name []byte) bool {
+	if st := s.rawNames[string(name)]; st != nil {
+		return changesSchema(st)
+	}
+	return s.rawChanges
+}
+
+// unasked refuses requests for one shard of which it could not be known whether their change of the schema was planned too early.
+func (s *Session) unasked(v *survey) *wire.Error {
+	held := s.server != nil && s.server.HoldsSchema
+	prepares := slices.ContainsFunc(v.ran, func(r ran) bool { return runs(r.st, parser.PrepareTransaction) })
+	switch {
+	case v.wide:
+	case v.changes && s.tx == wire.TxFailed && !held: // where nothing can be asked
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "a change of the schema cannot follow the end of a transaction that has failed, in one request, where there are shards",
+			Hint: "Send ROLLBACK by itself."}
+	case prepares && (v.changes || held && (len(v.ran) > 1 || len(v.ran[0].st.Commands) > 1)): // it would not have the lock
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "PREPARE TRANSACTION of a change of the schema cannot share a request with other statements where there are shards",
+			Hint: "Send it by itself."}
+	}
+	return nil
+}
+
+// runs reports whether one of st's commands is of the kind.
+func runs(st *parser.Statement, kind parser.Kind) bool {
+	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == kind })
 }
 
 // schemaMoved is what a client is told of a change of the schema that was planned too early, where its transaction cannot be sent again.
@@ -45,15 +75,21 @@ func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, ag
 		ok, again = s.notReady(err, tries)
 		return ok, again, true
 	}
-	s.turnTime = 0
+	if s.turnTime = 0; s.tx == wire.TxFailed { // the session has the lock, see unasked
+		return true, false, false
+	}
 	asked := shardmap.SchemaPlannedSQL(s.planned.Motion.Number)
-	if s.tx == wire.TxIdle || s.effects&parser.EndsTransaction != 0 { // the change may come behind that
-		asked, c.HoldsSchema = shardmap.HoldSchemaSQL+", "+asked, true
+	holds := !c.HoldsSchema && (s.tx == wire.TxIdle || s.effects&parser.TransactionControl != 0 || s.raw && s.hasBind()) // the change may come behind that
+	if holds {
+		asked, c.HoldsSchema = asked+", "+shardmap.HoldSchemaSQL, true
 	}
 	if err = aside(c, "SELECT "+asked); err == nil {
 		return true, false, false
 	}
 	var refusal *wire.Error
+	if errors.As(err, &refusal) && refusal.Code == codeFenced && holds {
+		c.HoldsSchema = false
+	}
 	switch {
 	case !errors.As(err, &refusal) || c.Spoiled() != "":
 		if s.unused() {
@@ -84,21 +120,38 @@ func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, ag
 	return s.refuseAll(refusal), false, true
 }
 
-// freesSchema lets go of the lock that the session has for a change of the schema. A transaction that is under way keeps it instead; one that has failed cannot,
-// and the session has it until that ends.
+// freesSchema lets go of the lock that the session has for a change of the schema, when no transaction is under way. Where a cancel or a time limit of the
+// client's strikes it again and again, the next turn tries again, and the connection is closed instead of lent again.
 func (s *Session) freesSchema(c *backend.Conn) error {
-	sql := "SELECT " + shardmap.FreeSchemaSQL
-	switch {
-	case !c.HoldsSchema, s.tx == wire.TxFailed:
+	if s.tx != wire.TxIdle {
 		return nil
-	case s.tx == wire.TxActive:
-		sql = "SELECT " + shardmap.KeepSchemaSQL
 	}
-	err := aside(c, sql)
-	if err == nil {
-		c.HoldsSchema = false
+	for tries := 0; c.HoldsSchema && tries < finishTries; tries++ {
+		err := aside(c, "SELECT "+shardmap.FreeSchemaSQL)
+		var refusal *wire.Error
+		if err != nil && (!errors.As(err, &refusal) || c.Spoiled() != "") {
+			return err
+		}
+		c.HoldsSchema = err != nil
 	}
-	return err
+	return nil
+}
+
+// preparesTransaction reports whether the turn is to prepare a transaction.
+func (s *Session) preparesTransaction() bool {
+	return slices.ContainsFunc(s.items, func(it item) bool { st := it.facts(); return st != nil && runs(st, parser.PrepareTransaction) })
+}
+
+// keepsSchema hands the lock to a transaction that is about to be prepared.
+func (s *Session) keepsSchema(c *backend.Conn) error {
+	if !c.HoldsSchema || s.tx != wire.TxActive {
+		return nil
+	}
+	if err := aside(c, "SELECT "+shardmap.KeepSchemaSQL); err != nil {
+		return err
+	}
+	c.HoldsSchema = false
+	return nil
 }
 
 // holdSchema asks as asksSchema does, for a statement that no transaction block may have, and returns the branch that has the lock. Home has it for all shards.
@@ -112,9 +165,9 @@ func (x *wide) holdSchema(j *job) (b *branch, refusal *wire.Error, err error) {
 		return nil, refusal, err
 	}
 	b.c.HoldsSchema = true
-	err = b.query(x.s, "SELECT "+shardmap.HoldSchemaSQL+", "+shardmap.SchemaPlannedSQL(x.l.Motion.Number), func([][]byte) error { return nil })
+	err = b.query(x.s, "SELECT "+shardmap.SchemaPlannedSQL(x.l.Motion.Number)+", "+shardmap.HoldSchemaSQL, func([][]byte) error { return nil })
 	if errors.Is(err, errFenced) {
-		refusal, err = schemaMoved(), nil
+		refusal, err, b.c.HoldsSchema = schemaMoved(), nil, false
 	} else if err != nil {
 		refusal, err = asRefusal(err)
 	}
@@ -126,7 +179,7 @@ func (x *wide) holdSchema(j *job) (b *branch, refusal *wire.Error, err error) {
 
 // freeSchema lets the lock of holdSchema go. A connection that keeps it is closed instead of lent again.
 func (x *wide) freeSchema(b *branch) {
-	if b == nil || b.busy || b.c.Spoiled() != "" {
+	if b == nil || !b.c.HoldsSchema || b.busy || b.c.Spoiled() != "" {
 		return
 	}
 	if err := b.exec(x.s, wire.AppendQuery(nil, "SELECT "+shardmap.FreeSchemaSQL)); err == nil {

@@ -69,28 +69,30 @@ type Session struct {
 	settings *backend.Settings // what the client's session has now, beyond server defaults
 	params   *backend.Params   // what the client was told by ParameterStatus
 	names    map[string]*backend.Statement
-	rawNames rawNames           // since the connection became the session's own
-	nameSize int64              // bytes of the statements in names
-	unnamed  *backend.Statement // what the client's unnamed statement holds
-	recent   recent             // what it held before
-	oldest   uint8              // the place in recent that was given up last
-	tx       byte               // wire.TxIdle, TxActive, TxFailed
-	raw      bool               // names and state pass untouched: session mode, or pinned
-	reparsed bool               // a message of this turn replaces the unnamed statement
-	advances bool               // a statement of this turn may advance a sequence
-	seqOn    uint64             // server connection (ID) on which this session last may have advanced a sequence
-	dx       *duplex
-	skipLeft int // bytes to come of a client message that is being streamed
-	needIn   int // size of a client message that must be whole
-	leaving  bool
-	last     *backend.Conn     // leased last; a wish for the next lease
-	harmless *parser.Statement // noted in this turn, and nothing was to be noted
-	effects  parser.Effects    // of all statements noted in this turn
-	plain    bool              // the turn is nothing but plain statements, see inspect
-	restores bool              // one of them brings settings back
-	changing bool              // one of them changes the schema of a database with shards, see asksSchema
-	turnTime int64             // env clock during a turn; 0: something was waited for, read it again
-	listens  map[string]bool
+	rawNames rawNames // since the connection became the session's own
+	// rawChanges: a statement that was parsed since, or that the connection was given, changes the schema of a database with shards.
+	rawChanges bool
+	nameSize   int64              // bytes of the statements in names
+	unnamed    *backend.Statement // what the client's unnamed statement holds
+	recent     recent             // what it held before
+	oldest     uint8              // the place in recent that was given up last
+	tx         byte               // wire.TxIdle, TxActive, TxFailed
+	raw        bool               // names and state pass untouched: session mode, or pinned
+	reparsed   bool               // a message of this turn replaces the unnamed statement
+	advances   bool               // a statement of this turn may advance a sequence
+	seqOn      uint64             // server connection (ID) on which this session last may have advanced a sequence
+	dx         *duplex
+	skipLeft   int // bytes to come of a client message that is being streamed
+	needIn     int // size of a client message that must be whole
+	leaving    bool
+	last       *backend.Conn     // leased last; a wish for the next lease
+	harmless   *parser.Statement // noted in this turn, and nothing was to be noted
+	effects    parser.Effects    // of all statements noted in this turn
+	plain      bool              // the turn is nothing but plain statements, see inspect
+	restores   bool              // one of them brings settings back
+	changing   bool              // one of them changes the schema of a database with shards, see asksSchema
+	turnTime   int64             // env clock during a turn; 0: something was waited for, read it again
+	listens    map[string]bool
 
 	notifies   bool // a statement of this turn may NOTIFY
 	outlives   bool // the connection's state may outlive DISCARD ALL

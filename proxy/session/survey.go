@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -57,6 +58,9 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	if waited != nil {
 		return true, s.refuseHere(waited)
 	}
+	if v.refusal == nil {
+		v.refusal = s.unasked(&v)
+	}
 	kept := s.server != nil || s.raw || s.pinned() != ""
 	switch {
 	case v.refusal != nil && s.ends() > 1 && !s.raw && s.pinned() == "": // the others are not refused with it
@@ -75,7 +79,8 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		return true, s.refuseHere(movedAway())
 	case v.wide && !kept:
 		return true, s.serveSpan(cluster, l, &v, req)
-	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at:
+	case v.wide, kept && v.at >= 0 && l.Shards[v.at] != s.at,
+		v.changes && (s.tx != wire.TxIdle || s.opening != nil) && s.ends() > 1: // where a change is refused the others are not refused with it
 		return true, s.serveWide(s.goWide(cluster, l), req)
 	case !kept && v.at >= 0:
 		s.moveTo(l.Shards[v.at])
@@ -201,6 +206,10 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 			if at := l.index(s.at); at >= 0 {
 				v.to(at)
 			}
+			if _, name, _, ok := splitBind(frame); ok && !v.failed && s.mayChangeSchema(name) {
+				v.changes = true
+				v.refusal = cmp.Or(v.refusal, l.frozenNow())
+			}
 		}
 		return // else the server says that there is none
 	}
@@ -236,7 +245,7 @@ func (s *Session) boundText(i int, req []byte) (facts *parser.Statement, text []
 	if len(name) > 0 {
 		st = s.ownNamed(name)
 	}
-	if st == nil {
+	if st == nil || s.raw && len(name) == 0 { // what it holds there is not followed
 		return nil, nil, nil
 	}
 	return st.Runs, st.Text, st.Types
@@ -263,7 +272,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	if values.Known {
 		v.ran = append(v.ran, ran{st, text})
 	}
-	v.changes = v.changes || changesSchema(st) && !passesSchema(st)
+	v.changes = v.changes || changesSchema(st)
 	p := s.planOf(l, st, text, &values)
 	v.held, v.aged, v.hinted = v.held || l.holds(&p), v.aged || s.aged(l, &p), v.hinted || p.Hinted
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read

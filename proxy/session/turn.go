@@ -200,6 +200,12 @@ func (s *Session) connect(req []byte, pin string, tries int) (c *backend.Conn, r
 			return nil, nil, ok, again
 		}
 	}
+	if c.HoldsSchema && s.preparesTransaction() {
+		if err := s.keepsSchema(c); err != nil {
+			ok, again = s.notPrepared(c, err, tries)
+			return nil, nil, ok, again
+		}
+	}
 	if (replay != nil || s.opening != nil) && s.ends() != 1 { // what comes behind a Sync would run
 		err := s.replayNow(c, &replay)
 		if err == nil {

@@ -19,7 +19,7 @@ import (
 // The home shard says too whether a shard has joined since j was planned, or, where j changes the schema, whether a move has begun, and lets that happen to none until the
 // transaction ends: be it the only shard, it is asked.
 func (x *wide) lockCopies(j *job, taking []*branch) (refusal *wire.Error, err error) {
-	references, schema := len(j.plan.Locks) > 0 || j.plan.References, changesSchema(j.st) && !passesSchema(j.st)
+	references, schema := len(j.plan.Locks) > 0 || j.plan.References, changesSchema(j.st)
 	if !j.plan.Write || !references && !schema { // EXPLAIN writes nothing, and may be at a replica
 		return nil, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgtier/parser"
+	"pgtier/proxy/shardmap"
 	"pgtier/proxy/wire"
 	"pgtier/router/catalog"
 )
@@ -446,6 +447,10 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 	first := x.leaveRole()
 	for _, b := range branches {
 		b.writing.part = b.part(gid)
+		first := first
+		if b.c.HoldsSchema {
+			first = "SELECT " + shardmap.KeepSchemaSQL + "; " + first
+		}
 		if err := b.send(wire.AppendQuery(nil, first+"PREPARE TRANSACTION "+quoteLiteral(b.part(gid)))); err != nil {
 			x.cluster.Unsettled()
 			return nil, err
@@ -463,6 +468,7 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 			refusal, b.writing.part = failedTransaction(), ""
 		default:
 			prepared = append(prepared, b)
+			b.c.HoldsSchema = false
 		}
 	}
 	if refusal != nil || err != nil {
@@ -583,6 +589,9 @@ func (x *wide) release() error {
 			s.txn = left
 			err = x.settle(b)
 			settled = err == nil
+		}
+		if b.c.Spoiled() == "" && s.freesSchema(b.c) != nil {
+			b.c.Spoil("the lock of a change of the schema could not be let go")
 		}
 		s.tx = wire.TxIdle
 		var wrote written

@@ -41,8 +41,9 @@ func SchemaPlannedSQL(number int64) string {
 	return "pgtier.schema_planned(" + strconv.FormatInt(number, 10) + ")"
 }
 
-// For what no transaction block may have, and where there is none, the session has the lock: HoldSchemaSQL is an expression that takes it before SchemaPlannedSQL is asked,
-// FreeSchemaSQL one that lets it go, and KeepSchemaSQL hands it to the transaction that has begun meanwhile.
+// For what no transaction block may have, and where there is none, the session has the lock: HoldSchemaSQL is an expression that takes it, evaluated behind
+// SchemaPlannedSQL, which has it first and may refuse; FreeSchemaSQL is one that lets it go, and KeepSchemaSQL hands it to the transaction that is under way, which
+// keeps it when it is prepared.
 const (
 	HoldSchemaSQL = "pg_catalog.pg_advisory_lock_shared(" + schemaLock + ")"
 	FreeSchemaSQL = "pg_catalog.pg_advisory_unlock_shared(" + schemaLock + ")"
