@@ -88,7 +88,7 @@ func (c *cluster) configure() {
 		c.d.catalog.Want(catalog.Relations)
 	}
 	c.watch(conf)
-	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Touch: c.touch, Finish: c.settler.insist, Unsettled: c.settler.Nudge, Stuck: c.breaker.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
+	c.d.shared.Cluster.Store(&session.Cluster{Layout: c.current, Number: c.watcher.Load().Number, Touch: c.touch, Finish: c.settler.insist, Unsettled: c.settler.Nudge, Stuck: c.breaker.Nudge, Prefix: c.d.prefix(), Decision: c.decision})
 	c.start()
 }
 
@@ -121,7 +121,43 @@ func (c *cluster) watch(conf *Database) {
 		w.Configure(config, control, shards)
 		return
 	}
-	c.watcher.Store(shardmap.New(config, control, shards, shardmap.DefaultInterval, c.d.log))
+	w := shardmap.New(config, control, shards, shardmap.DefaultInterval, c.d.log)
+	w.Underway = c.underway
+	c.watcher.Store(w)
+}
+
+// underway tells the shards to which sessions have something under way that may have been planned by a motion before that of the number; ok is false where it may be
+// any of them.
+func (c *cluster) underway(number int64) (names []shard.Name, ok bool) {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	for _, s := range c.p.sessions {
+		planned, at, some := s.Underway(c.d.shared)
+		if !some || planned >= number {
+			continue
+		}
+		if at == nil {
+			return nil, false
+		}
+		if name := shard.Name(at.Shard()); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, true
+}
+
+// bind ties a connection to a shard's server to the lease that this proxy has now: see shardmap.Watcher.Unbroken. What is asked for each read costs two loads where
+// the database is not sharded.
+func (c *cluster) bind(part *part) func() bool {
+	name, breaks := shard.Name(part.name()), int64(0)
+	if w := c.watcher.Load(); w != nil {
+		breaks = w.Breaks(name)
+	}
+	return func() bool {
+		w := c.watcher.Load()
+		return w == nil || c.d.shared.Cluster.Load() == nil || w.Unbroken(name, breaks)
+	}
 }
 
 // whoAmI names this proxy in the maps that it makes.

@@ -29,6 +29,8 @@ type Conn struct {
 	secret  []byte
 	bufs    *wire.Buffers
 
+	believed func() bool // see Target.Bind; nil: always
+
 	// Owned by the lease holder.
 	params    *Params   // reported by the server, now
 	settings  *Settings // in force, beyond the connection's own defaults
@@ -123,10 +125,33 @@ func (c *Conn) Reset() {
 	c.Sequences, c.SeqWriter = false, 0
 }
 
+// errUnbelieved ends a connection to a server that was read too late.
+var errUnbelieved = errors.New("this proxy has not heard of the control database in time, and buckets may have been moved before the server answered")
+
+// Take is that of wire.Conn. What cannot be believed any more is an error, and the connection is lost.
+func (c *Conn) Take(p []byte) (int, error) {
+	n, err := c.Conn.Take(p)
+	return c.weigh(n, err)
+}
+
+// Read is that of wire.Conn, as Take is.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return c.weigh(n, err)
+}
+
+func (c *Conn) weigh(n int, err error) (int, error) {
+	if n > 0 && c.believed != nil && !c.believed() {
+		return 0, errUnbelieved
+	}
+	return n, err
+}
+
 // Stale reports without blocking whether the peer has closed the connection or
-// sent something unasked: an idle server connection has nothing to say.
+// sent something unasked: an idle server connection has nothing to say; or whether
+// what it would say could not be believed.
 func (c *Conn) Stale() bool {
-	if c.closed.Load() {
+	if c.closed.Load() || c.believed != nil && !c.believed() {
 		return true
 	}
 	sc, ok := c.socket().(syscall.Conn)

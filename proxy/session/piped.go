@@ -199,6 +199,7 @@ func (s *Session) answeredPiped(e *entry, took int64, size int) {
 		s.logSlow(took)
 	}
 	s.enterAt(StateIdle, e.answered)
+	s.underway.since.Store(0)
 	if began := s.txSince.Swap(0); began > 0 {
 		s.db.Stats.TxTime.Add(uint64(took))
 	}
@@ -236,6 +237,7 @@ func (s *Session) takeBack(e *entry) int32 {
 	}
 	s.piped.entry = nil
 	s.pipedNow.Store(nil)
+	s.busy() // who has answered has said that nothing is under way
 	if e.fill != nil {
 		e.fill.Drop() // unless it was kept
 		e.fill = nil
@@ -270,6 +272,7 @@ func (s *Session) cancelPiped() bool {
 	}
 	s.enter(StateIdle)
 	s.txSince.Store(0)
+	s.underway.since.Store(0) // nobody hears the answer
 	msg := wire.AppendReady(canceled().Append(nil), wire.TxIdle)
 	n, whole, err := s.client.TryWrite(msg)
 	if e.unsent = err != nil || !whole; e.unsent {

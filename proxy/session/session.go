@@ -120,6 +120,7 @@ type Session struct {
 	unended  atomic.Int64          // since when messages wait for their Sync, nanoseconds of env clock; 0: none do
 	hasty    atomic.Bool           // they have waited long enough: send them on
 	state    atomic.Int32          // State
+	underway underway              // what servers owe answers to
 	since    atomic.Int64          // when state began, nanoseconds of env clock
 	txSince  atomic.Int64          // when the transaction began, 0 outside
 	queries  atomic.Uint64         // answered so far
@@ -236,9 +237,13 @@ func (s *Session) Serve(wake func()) (dozes bool, err error) {
 			return false, s.reason()
 		}
 		s.deliver()
-		if s.in.Len() > 0 && s.dx == nil && !s.pending() {
-			return false, s.reason()
+		if s.in.Len() > 0 && s.dx == nil {
+			s.busy()
+			if !s.pending() {
+				return false, s.reason()
+			}
 		}
+		s.quiet()
 		if s.dx == nil {
 			s.in.Release()
 		}
@@ -296,6 +301,14 @@ func (s *Session) reason() error {
 // Readable takes what the client sent and serves the complete requests in it.
 // false ends the loop.
 func (s *Session) Readable() bool {
+	s.busy()
+	ok := s.readable()
+	s.quiet()
+	return ok
+}
+
+// readable is Readable but for that.
+func (s *Session) readable() bool {
 	if s.dx != nil {
 		return s.duplexReadable()
 	}

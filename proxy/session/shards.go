@@ -28,6 +28,8 @@ import (
 type Cluster struct {
 	// Layout returns the shards and the planner in force. The error is for the client.
 	Layout func() (*Layout, error)
+	// Number is that of the motion that Layout goes by, or an older one's.
+	Number func() int64
 	// Finish carries out on a shard what a transaction's anchor has decided, where the session could not: it tries, as the role that has prepared the part of
 	// that name, until ctx ends, and returns nil when it is done.
 	Finish func(ctx context.Context, shard, role, part string) error

@@ -39,6 +39,7 @@ type ran struct {
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.planned, s.keep.hinted, s.keep.spans, s.changing = nil, false, false, false
+	s.underway.at.Store(nil) // before it is planned
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -102,6 +103,7 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	if v.why.Reason != "" && at >= 0 {
 		s.routeShards(l, &v.why, at)
 	}
+	s.underway.at.Store(s.at)
 	return false, true
 }
 

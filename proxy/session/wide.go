@@ -150,6 +150,7 @@ func (s *Session) endWide(x *wide) bool {
 func (s *Session) serveAhead(cluster *Cluster) bool {
 	x := s.wide
 	if x == nil {
+		s.underway.at.Store(nil)
 		l, err := cluster.Layout()
 		if err != nil {
 			return s.fatal(asError(err))

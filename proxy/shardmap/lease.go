@@ -19,10 +19,11 @@ const (
 
 // word is what a proxy has said of itself.
 type word struct {
-	setup   *setup
-	number  int64
-	version shard.Version
-	at      time.Time // before it was said
+	setup    *setup
+	number   int64
+	version  shard.Version
+	underway string    // see underway
+	at       time.Time // before it was said
 }
 
 // Name is this proxy's name in pgtier.proxy: what the configuration says, and what tells it from others of the same name.
@@ -50,23 +51,50 @@ func (w *Watcher) remind(ctx context.Context, s *setup) error {
 // say says what this proxy acts by, if it has not yet.
 func (w *Watcher) say(ctx context.Context, s *setup, now *State) error {
 	if w.said.setup == s && w.said.number == now.Motion.Number && w.said.version == now.version() {
-		return nil
+		if w.said.underway == "" || now.Motion.Near {
+			return nil
+		}
+		if w.underway(now) == w.said.underway {
+			w.settling.Store(min(2*w.settling.Load(), int64(w.calm())))
+			return nil
+		}
 	}
 	return w.register(ctx, s, now)
 }
 
+// anyShard stands for all shards in pgtier.proxy.underway.
+const anyShard = "*"
+
+// settlePause is after how long a proxy looks again whether what was under way is answered. It doubles.
+const settlePause = 5 * time.Millisecond
+
+// underway is what the control database is told of Underway: names, anyShard, or "" for none. Nobody waits for it while cuts are near.
+func (w *Watcher) underway(now *State) string {
+	if w.Underway == nil {
+		return ""
+	}
+	if now.Motion.Near {
+		return anyShard
+	}
+	names, ok := w.Underway(now.Motion.Number)
+	if !ok {
+		return anyShard
+	}
+	return namesText(names)
+}
+
 // register writes this proxy's row: it acts by now, which has no map where nothing is in force yet.
 func (w *Watcher) register(ctx context.Context, s *setup, now *State) (err error) {
-	said := word{setup: s, number: now.Motion.Number, version: now.version(), at: w.now()}
+	said := word{setup: s, number: now.Motion.Number, version: now.version(), underway: w.underway(now), at: w.now()}
 	forget := ""
 	if w.said.setup == nil {
 		forget = fmt.Sprintf("DELETE FROM pgtier.proxy WHERE database = %s AND at < clock_timestamp() - interval '%s';\n", literal(s.config.Database), forgetAfter)
 	}
 	others := int64(-1) // nothing was written: the database has no row in pgtier.sharding before its first map
-	if err := s.control.Query(ctx, forget+fmt.Sprintf(`INSERT INTO pgtier.proxy (database, name, number, version, shards, at) SELECT database, %[2]s, %[3]d, %[4]d, %[5]s, clock_timestamp() FROM pgtier.sharding
-WHERE database = %[1]s ON CONFLICT (database, name) DO UPDATE SET number = EXCLUDED.number, version = EXCLUDED.version, shards = EXCLUDED.shards, at = EXCLUDED.at
+	if err := s.control.Query(ctx, forget+fmt.Sprintf(`INSERT INTO pgtier.proxy (database, name, number, version, shards, underway, at) SELECT database, %[2]s, %[3]d, %[4]d, %[5]s, %[7]s, clock_timestamp() FROM pgtier.sharding
+WHERE database = %[1]s ON CONFLICT (database, name) DO UPDATE SET number = EXCLUDED.number, version = EXCLUDED.version, shards = EXCLUDED.shards, underway = EXCLUDED.underway, at = EXCLUDED.at
 RETURNING (SELECT count(*) FROM pgtier.proxy AS p WHERE p.database = %[1]s AND p.name <> %[2]s AND p.at > clock_timestamp() - interval '1 second' * %[6]g)`,
-		literal(s.config.Database), literal(w.Name()), said.number, said.version, literal(namesText(s.config.Shards)), s.config.lease().Seconds()), func(fields [][]byte) error {
+		literal(s.config.Database), literal(w.Name()), said.number, said.version, literal(namesText(s.config.Shards)), s.config.lease().Seconds(), literal(said.underway)), func(fields [][]byte) error {
 		others, err = strconv.ParseInt(string(fields[0]), 10, 64)
 		return err
 	}); err != nil {
@@ -75,6 +103,10 @@ RETURNING (SELECT count(*) FROM pgtier.proxy AS p WHERE p.database = %[1]s AND p
 	if others >= 0 {
 		w.proxies.Store(others + 1)
 		w.said = said
+		w.settling.Store(0)
+		if said.underway != "" {
+			w.settling.Store(int64(settlePause))
+		}
 	}
 	return nil
 }
@@ -183,5 +215,8 @@ func (w *Watcher) askManager(ctx context.Context, name shard.Name, q Querier) {
 	})
 	if err == nil && answer.seen >= 0 {
 		w.managers.told.Store(name, &answer)
+		if s := w.state.Load(); answer.seen <= s.Motion.Number && s.Motion.Still() {
+			w.bond(name).prove(answer.asked, w.setup.Load().config.believed())
+		}
 	}
 }

@@ -214,9 +214,21 @@ func (m *Mover) Proxies(ctx context.Context) ([]ProxyState, error) {
 // Await returns nil when every proxy acts by the number or a later one, or has lost its lease: twice its length has gone by since its last word, and since
 // pgtier.motion_seen was raised. Else it returns an error when ctx ends, which names the proxies waited for, or when the control database fails.
 func (m *Mover) Await(ctx context.Context, number int64) error {
-	limit := 2 * m.config.lease().Seconds()
-	sql := fmt.Sprintf(`SELECT p.name FROM pgtier.proxy AS p LEFT JOIN pgtier.motion AS n ON n.database = p.database WHERE p.database = %s AND p.number < %d
-AND (n.raised_at IS NULL OR greatest(p.at, n.raised_at) > clock_timestamp() - interval '1 second' * %g) ORDER BY p.name`, literal(m.config.Database), number, limit)
+	return m.await(ctx, fmt.Sprintf("wait for motion %d", number), "have not said that they act by it", fmt.Sprintf("p.number < %d", number))
+}
+
+// AwaitAnswers is Await that waits besides until the servers of these shards have answered all that was planned by motions before the number. What a server owes to a
+// proxy that has lost its lease, that proxy gives to nobody.
+func (m *Mover) AwaitAnswers(ctx context.Context, number int64, shards ...shard.Name) error {
+	names := namesText(shards)
+	return m.await(ctx, fmt.Sprintf("wait for answers of shard %s to what was planned before motion %d", names, number), "still wait for some",
+		fmt.Sprintf("(p.number < %d OR string_to_array(p.underway, ',') && string_to_array(%s, ','))", number, literal(names+","+anyShard)))
+}
+
+// await waits until no proxy with a lease is so any more. what and who are for its error.
+func (m *Mover) await(ctx context.Context, what, who, so string) error {
+	sql := fmt.Sprintf(`SELECT p.name FROM pgtier.proxy AS p LEFT JOIN pgtier.motion AS n ON n.database = p.database WHERE p.database = %s AND %s
+AND (n.raised_at IS NULL OR greatest(p.at, n.raised_at) > clock_timestamp() - interval '1 second' * %g) ORDER BY p.name`, literal(m.config.Database), so, 2*m.config.lease().Seconds())
 	var names []string
 	for {
 		var now []string
@@ -234,9 +246,9 @@ AND (n.raised_at IS NULL OR greatest(p.at, n.raised_at) > clock_timestamp() - in
 		select {
 		case <-ctx.Done():
 			if len(names) == 0 {
-				return fmt.Errorf("wait for motion %d: %w", number, ctx.Err())
+				return fmt.Errorf("%s: %w", what, ctx.Err())
 			}
-			return fmt.Errorf("wait for motion %d: these proxies have not said that they act by it: %s: %w", number, strings.Join(names, ", "), ctx.Err())
+			return fmt.Errorf("%s: these proxies %s: %s: %w", what, who, strings.Join(names, ", "), ctx.Err())
 		case <-time.After(awaitPause):
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,6 +178,80 @@ func TestSilentProxyIsWaitedForTwiceItsLease(t *testing.T) {
 }
 
 // TestManagersLetAProxyGoOn has the control database away while nothing moves: shards that answer are used, until one says that something moves.
+// TestABondBreaksWhereTheLeaseWasLost has a proxy stand still, and go on with a lease that is good again: what it has not read before it must not believe.
+func TestABondBreaksWhereTheLeaseWasLost(t *testing.T) {
+	r := newRig(t)
+	var skipped time.Duration
+	w := r.watcher()
+	w.now = func() time.Time { return time.Now().Add(skipped) }
+	if !w.Unbroken("s0", w.Breaks("s0")) {
+		t.Error("nothing has been planned, and is not believed")
+	}
+	r.holds(w)
+	before := w.Breaks("s0")
+	skipped += DefaultLease * 5 / 4 // no statement is sent any more, and answers are believed
+	if w.Leased("s0") || !w.Unbroken("s0", before) {
+		t.Errorf("leased: %t, unbroken: %t, behind the lease", w.Leased("s0"), w.Unbroken("s0", before))
+	}
+	r.refresh(w)
+	if !w.Leased("s0") || !w.Unbroken("s0", before) {
+		t.Errorf("leased: %t, unbroken: %t, with another lease in time", w.Leased("s0"), w.Unbroken("s0", before))
+	}
+	skipped += DefaultLease * 7 / 4
+	if w.Unbroken("s0", before) {
+		t.Error("an answer of long behind the lease is believed")
+	}
+	r.refresh(w)
+	if !w.Leased("s0") || w.Unbroken("s0", before) || w.Unbroken("s1", before) {
+		t.Errorf("leased: %t, unbroken: %t, with a lease that came too late", w.Leased("s0"), w.Unbroken("s0", before))
+	}
+	if !w.Unbroken("s0", w.Breaks("s0")) {
+		t.Error("what goes over a new connection is not believed")
+	}
+}
+
+// TestAnswersAreWaitedFor has a proxy owe nothing to what it planned before a motion, one shard after the other.
+func TestAnswersAreWaitedFor(t *testing.T) {
+	r := newRig(t)
+	m := r.mover()
+	w := r.watcher()
+	var mu sync.Mutex
+	under, known := []shard.Name{"s0", "s1"}, false
+	set := func(names []shard.Name, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		under, known = names, ok
+	}
+	w.Underway = func(int64) ([]shard.Name, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		return under, known
+	}
+	r.holds(r.run(w))
+	cur := r.change(m, r.read(m), Motion{Moving: spans(1)})
+	waits := func(name shard.Name) bool {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer stop()
+		err := r.mover().AwaitAnswers(ctx, cur.Motion.Number, name) // whose connection is lost where it waits in vain
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	until(t, "the proxy acts by the motion", func() bool { return w.State().Motion.Number == cur.Motion.Number })
+	if !waits("s0") || !waits("s1") {
+		t.Error("something is under way to any shard, and nobody waits")
+	}
+	set([]shard.Name{"s1"}, true)
+	until(t, "s0 has answered", func() bool { return !waits("s0") })
+	if !waits("s1") {
+		t.Error("s1 has not answered, and nobody waits")
+	}
+	set(nil, true)
+	until(t, "both have answered", func() bool { return !waits("s0") && !waits("s1") })
+}
+
 func TestManagersLetAProxyGoOn(t *testing.T) {
 	r := newRig(t)
 	w := r.watcher(shortLease)

@@ -62,7 +62,8 @@ func OutdateSchemaSQL(number int64) string {
 //     where the owners and home are all of them.
 //   - pgtier.motion: what moves of buckets ask of proxies now (see Motion), one row a database at most; number is that of the last change, raised_at is when
 //     pgtier.motion_seen was last raised on the shards.
-//   - pgtier.proxy: the proxies that serve a database, with what each acts by, and when it last said so.
+//   - pgtier.proxy: the proxies that serve a database, with what each acts by, and when it last said so. underway are the shards to which something is under
+//     way that was planned by an earlier number, '*' for any of them.
 //   - pgtier.sharded: the tables that have been declared, by the key that their rows were placed by; "" for a reference table.
 const ControlSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.sharding (
@@ -82,6 +83,7 @@ CREATE TABLE IF NOT EXISTS pgtier.motion (
 CREATE TABLE IF NOT EXISTS pgtier.proxy (
 	database text NOT NULL REFERENCES pgtier.sharding, name text NOT NULL, number bigint NOT NULL, version bigint NOT NULL, shards text NOT NULL,
 	at timestamptz NOT NULL, PRIMARY KEY (database, name));
+ALTER TABLE pgtier.proxy ADD COLUMN IF NOT EXISTS underway text NOT NULL DEFAULT '*';
 REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier.proxy FROM PUBLIC;
 `
 
@@ -154,7 +156,7 @@ GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), 
 // Whether the objects are there. Those made by an earlier version lack the ones that came later, and are made whole.
 const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
-	controlWhole = `SELECT pg_catalog.to_regclass('pgtier.proxy') IS NOT NULL`
+	controlWhole = `SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('pgtier.proxy') AND attname = 'underway')`
 	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
 AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.planned(bigint)') IS NOT NULL
 AND pg_catalog.to_regprocedure('pgtier.schema_planned(bigint)') IS NOT NULL`

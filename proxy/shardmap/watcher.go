@@ -59,6 +59,10 @@ var ErrMoved = errors.New("the map has moved on meanwhile")
 
 // Watcher keeps one database's State current. All methods are safe for concurrent use.
 type Watcher struct {
+	// Underway tells the shards to which something is under way that may have been planned by a motion before that of the number: the server's answer to it has
+	// not come. ok is false where it may be any. nil: nothing ever is. Set it before Run.
+	Underway func(number int64) (names []shard.Name, ok bool)
+
 	// fixed after New
 	interval time.Duration
 	log      *zap.Logger
@@ -72,7 +76,10 @@ type Watcher struct {
 	heard  atomic.Pointer[time.Time] // when it was asked what it answered last: the lease begins here; nil never
 
 	managers managers     // what shards themselves say
+	bonds    sync.Map     // shard.Name → *bond
 	proxies  atomic.Int64 // see Proxies
+	number   atomic.Int64 // see Number
+	settling atomic.Int64 // the pause to the next look at what is under way, nanoseconds; 0: nothing is that was planned before
 
 	mu       sync.Mutex          // held while the control database and shards are asked
 	asked    *setup              // guarded by mu; the setup that prepared, declared and whole hold for
@@ -82,7 +89,7 @@ type Watcher struct {
 	said     word                // guarded by mu; what the control database knows of this proxy
 	id       string              // guarded by mu; of the maps that were in force, "" before the first
 	newest   shard.Version       // guarded by mu; of those
-	number   int64               // guarded by mu; of the last motion
+	last     int64               // guarded by mu; the number of the last motion
 
 	waiting sync.Mutex
 	settled chan struct{} // guarded by waiting; closed and replaced after each round
@@ -121,6 +128,9 @@ func (w *Watcher) Touch() {
 // State returns the one in force. It is never nil.
 func (w *Watcher) State() *State { return w.state.Load() }
 
+// Number is that of the motion in force, or of an older one: a State of a motion before it has been Replaced by then.
+func (w *Watcher) Number() int64 { return w.number.Load() }
+
 // Age is how long ago the control database answered: what State says held then. It is negative if it never has.
 func (w *Watcher) Age() time.Duration {
 	at := w.answer.Load()
@@ -134,6 +144,9 @@ func (w *Watcher) Age() time.Duration {
 func (w *Watcher) pause() time.Duration {
 	if w.State().Motion.Near {
 		return min(DefaultNear, w.interval)
+	}
+	if rest := time.Duration(w.settling.Load()); rest > 0 {
+		return min(rest, w.calm())
 	}
 	return w.calm()
 }
@@ -201,7 +214,7 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 	s := w.setup.Load()
 	if w.asked != s {
 		if w.asked == nil || w.asked.config.Database != s.config.Database {
-			w.id, w.newest, w.number = "", 0, 0
+			w.id, w.newest, w.last = "", 0, 0
 		}
 		w.asked, w.prepared, w.declared, w.whole = s, map[shard.Name]bool{}, false, false
 	}
@@ -213,6 +226,9 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 		w.answer.Store(&now)
 		w.publish(next)
 		w.heard.Store(&began) // it acts by what was true then or later
+		for _, name := range s.config.Shards {
+			w.bond(name).prove(began, s.config.believed())
+		}
 		if next.Map != nil || next.Motion.Number > 0 {
 			err = w.say(ctx, s, next)
 		}
@@ -235,6 +251,7 @@ func (w *Watcher) publish(next *State) {
 	next.replaced = make(chan struct{})
 	w.state.Store(next)
 	close(old.replaced)
+	w.number.Store(next.Motion.Number) // who reads it finds the last one replaced
 	switch {
 	case next.Refusal != nil && !errors.Is(next.Refusal, errNotRead) && text(next.Refusal) != text(old.Refusal):
 		w.log.Error("nothing can be sent to the shards", zap.Error(next.Refusal))
@@ -361,9 +378,9 @@ func (w *Watcher) weigh(ctx context.Context, s *setup, r *record, old *State) (*
 		return refuse(fmt.Errorf("the map of database %s went back from version %d to %d, as if the control database came from a backup; rows of buckets that moved would be looked for where they were",
 			s.config.Database, w.newest, r.version)), nil
 	}
-	if w.id != "" && r.motion.Number < w.number {
+	if w.id != "" && r.motion.Number < w.last {
 		return refuse(fmt.Errorf("the motion of buckets of database %s went back from number %d to %d, as if the control database came from a backup; restart once you have looked into it",
-			s.config.Database, w.number, r.motion.Number)), nil
+			s.config.Database, w.last, r.motion.Number)), nil
 	}
 	next := &State{Map: old.Map, Motion: r.motion, Seal: Seal{r.secret}, Unprepared: map[shard.Name]error{}}
 	if old.Map == nil || r.version != old.Map.Version() || r.owners != "" {
@@ -382,7 +399,7 @@ func (w *Watcher) weigh(ctx context.Context, s *setup, r *record, old *State) (*
 		return nil, err
 	}
 	if next.Refusal == nil {
-		w.id, w.newest, w.number = r.id, r.version, r.motion.Number
+		w.id, w.newest, w.last = r.id, r.version, r.motion.Number
 	}
 	return next, nil
 }
