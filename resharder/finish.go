@@ -18,11 +18,17 @@ func (m *mover) finish(ctx context.Context) error {
 	if err := m.await(ctx); err != nil {
 		return err
 	}
-	m.stopFlows()
 	cur, err := m.current(ctx)
 	if err != nil {
 		return err
 	}
+	if err := m.answered(ctx, m.losers(cur.Map)...); err != nil {
+		return err
+	}
+	if cur, err = m.current(ctx); err != nil {
+		return err
+	}
+	m.stopFlows()
 	for i := range m.job.Moves {
 		if err := m.dropStreams(ctx, &m.job.Moves[i], m.involved()...); err != nil {
 			return err
@@ -60,6 +66,21 @@ func (m *mover) finish(ctx context.Context) error {
 		return err
 	}
 	return m.await(ctx) // a shard that has left may be stopped when the job is over
+}
+
+// losers are the shards at which finish deletes rows.
+func (m *mover) losers(now *shard.Map) (names []shard.Name) {
+	for i := range m.job.Moves {
+		move := &m.job.Moves[i]
+		kept, others := split(now, move)
+		if len(kept) > 0 {
+			names = append(names, move.Source)
+		}
+		if len(others) > 0 {
+			names = append(names, move.Target)
+		}
+	}
+	return names
 }
 
 // deleteAt deletes the rows of some groups of a move on one side.
@@ -142,7 +163,7 @@ func (m *mover) cancel(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := m.await(ctx); err != nil {
+	if err := m.answered(ctx, m.reached()...); err != nil {
 		return err
 	}
 	if err := m.clean(ctx, m.reached()); err != nil {

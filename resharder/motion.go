@@ -96,6 +96,22 @@ func (m *mover) await(ctx context.Context) error {
 	return m.motion.Await(ctx, cur.Motion.Number)
 }
 
+// answered waits until all proxies go by the motion in force, and have the answers of these shards to all that they planned by an earlier one: none of it comes to its
+// server behind what is done next.
+func (m *mover) answered(ctx context.Context, names ...shard.Name) error {
+	if err := m.far(ctx, false); err != nil { // while it is near nobody looks
+		return err
+	}
+	cur, err := m.current(ctx)
+	if err != nil {
+		return err
+	}
+	m.doing("waits until all proxies have the answers to what they planned before")
+	ctx, stop := context.WithTimeout(ctx, awaitLimit)
+	defer stop()
+	return m.motion.AwaitAnswers(ctx, cur.Motion.Number, names...)
+}
+
 // release ends what an earlier mover, or an attempt that failed, holds. Who waits may go on: the fence is in the shards.
 func (m *mover) release(ctx context.Context) error {
 	if !m.dirty {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -77,6 +78,9 @@ func (m *mover) announce(ctx context.Context) error {
 		targets[m.job.Moves[i].Target] = true
 	}
 	if err := m.outdateSchema(ctx); err != nil {
+		return err
+	}
+	if err := m.answered(ctx, slices.Collect(maps.Keys(targets))...); err != nil { // they would see rows twice
 		return err
 	}
 	for _, name := range m.involved() {
@@ -298,6 +302,17 @@ func (m *mover) copy(ctx context.Context) error {
 			return err
 		}
 		copied[move.Number] = copied[move.Number] || grantedOf(move, s) > 0
+	}
+	var targets []shard.Name
+	for i := range m.job.Moves {
+		if move := &m.job.Moves[i]; !copied[move.Number] {
+			targets = append(targets, move.Target)
+		}
+	}
+	if len(targets) > 0 { // they may have owned what is deleted there first, and given it back
+		if err := m.answered(ctx, targets...); err != nil {
+			return err
+		}
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

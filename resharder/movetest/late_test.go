@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -169,6 +171,25 @@ func (d *distant) late(client *pgx.Conn, sql string) <-chan error {
 		defer stop()
 		_, err := client.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 		heard <- err
+	}()
+	return heard
+}
+
+// answer is what a client hears of a statement.
+type answer struct {
+	rows int64 // found
+	err  error
+}
+
+// find begins what finds rows or changes them, and returns what its client hears when it is through.
+func (d *distant) find(sql string, mode pgx.QueryExecMode) <-chan answer {
+	client := d.r.connect(d.url("app"))
+	heard := make(chan answer, 1)
+	go func() { // ends with the statement
+		ctx, stop := context.WithTimeout(context.Background(), patience)
+		defer stop()
+		tag, err := client.Exec(ctx, sql, mode)
+		heard <- answer{tag.RowsAffected(), err}
 	}()
 	return heard
 }
@@ -372,6 +393,136 @@ func TestChangesOfTheSchemaThatComeLateAreOnEveryShard(t *testing.T) {
 		_, err := clients[0].Exec(r.ctx(), "/* pgtier: shard=s0 */ DROP TABLE IF EXISTS hinted", pgx.QueryExecModeSimpleProtocol)
 		if err != nil {
 			return err.Error()
+		}
+		return ""
+	})
+	r.leftovers()
+	r.sane()
+}
+
+// sent is a statement for one account that the network has held back.
+type sent struct {
+	account int
+	what    string
+	heard   <-chan answer
+}
+
+// holdBack has a write and a read of each account set out for home, and held back.
+func (d *distant) holdBack(accounts ...int) (all []sent) {
+	for _, id := range accounts {
+		caught := d.home.hold("came late")
+		all = append(all, sent{id, "the write", d.find(fmt.Sprintf("UPDATE accounts SET note = 'came late' WHERE id = %d", id), pgx.QueryExecModeSimpleProtocol)})
+		<-caught
+		caught = d.home.hold("is late")
+		all = append(all, sent{id, "the read", d.find(fmt.Sprintf("SELECT note FROM accounts WHERE id = %d AND note <> 'is late'", id), pgx.QueryExecModeExec)})
+		<-caught
+	}
+	return all
+}
+
+// moved fails the test unless one of the accounts is on the shard now.
+func (r *rig) moved(i int, accounts ...int) {
+	r.t.Helper()
+	ids := strings.Trim(strings.ReplaceAll(fmt.Sprint(accounts), " ", ","), "[]")
+	if r.value(i, "SELECT count(*) FROM accounts WHERE id IN ("+ids+")") == "0" {
+		r.t.Fatalf("no account of %s is on shard s%d: nothing is tried", ids, i)
+	}
+}
+
+// TestStatementsThatComeLateFindTheirRows has the network stand still in front of statements whose rows move meanwhile: the move waits for them before it deletes
+// rows, or lets a row stand on two shards.
+func TestStatementsThatComeLateFindTheirRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	far := r.distant()
+	late := far.holdBack(1, 2, 3, 4)
+	r.joined(r.join("s1"))
+	r.reshard("cutover")
+	r.moved(1, 1, 2, 3, 4)
+	done := make(chan string, 1)
+	go func() { // ends with the command
+		defer close(done)
+		if status, out := r.command(r.ctx(), "reshard", "finish"); status != 0 {
+			done <- out
+		}
+	}()
+	r.untilSaid(done, "waits until all proxies have the answers")
+	far.home.open()
+	for _, s := range late {
+		if a := <-s.heard; a.err != nil || a.rows != 1 {
+			t.Errorf("%s of account %d has found %d rows and heard %v", s.what, s.account, a.rows, a.err)
+		}
+	}
+	r.joined(done)
+
+	// A read of both shards, of which one does not hear yet, while rows of the other are to be copied there.
+	caught := far.home.hold("read of all")
+	heard := far.find("SELECT id FROM accounts WHERE note <> 'read of all'", pgx.QueryExecModeSimpleProtocol)
+	<-caught
+	r.untilPossible("--drain", "s1")
+	done = make(chan string, 1)
+	go func() { // ends with the command
+		defer close(done)
+		if status, out := r.command(r.ctx(), "reshard", "start", "--drain", "s1"); status != 0 {
+			done <- out
+		}
+	}()
+	r.untilSaid(done, "waits until all proxies have the answers")
+	far.home.open()
+	if a := <-heard; a.err != nil || a.rows != accounts {
+		t.Errorf("the read of all %d accounts has found %d and heard %v", accounts, a.rows, a.err)
+	}
+	r.joined(done)
+	r.reshard("cutover")
+	r.reshard("finish")
+	r.leftovers()
+	r.sane()
+}
+
+// TestProxiesThatWereStoppedBelieveNoAnswersFromThen stops a proxy with statements of it on their way, moves their rows without it, and lets both go on.
+func TestProxiesThatWereStoppedBelieveNoAnswersFromThen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	far := r.distant()
+	r.joined(r.join("s1"))
+	r.reshard("cutover")
+	r.reshard("finish")
+	var ids []int
+	for _, id := range strings.Split(r.value(0, "SELECT string_agg(id::text, ',') FROM (SELECT id FROM accounts ORDER BY id LIMIT 8) a"), ",") {
+		n, err := strconv.Atoi(id)
+		r.try(err)
+		ids = append(ids, n)
+	}
+	late := far.holdBack(ids...)
+	caught := far.home.hold("all are late")
+	late = append(late, sent{-1, "the read of all", far.find("SELECT id FROM accounts WHERE note <> 'all are late'", pgx.QueryExecModeSimpleProtocol)})
+	<-caught
+	r.try(far.cmd.Process.Signal(syscall.SIGSTOP))
+	t.Cleanup(func() { _ = far.cmd.Process.Signal(syscall.SIGCONT) })
+	r.joined(r.join("s2"))
+	r.reshard("cutover")
+	r.moved(2, ids...)
+	r.reshard("finish")
+	far.home.open()
+	eventually(t, patience, func() string { // the server has answered
+		if got := r.value(0, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query ~ '(came|is|are) late'"); got != fmt.Sprint(len(late)) {
+			return "the server has answered " + got
+		}
+		return ""
+	})
+	r.try(far.cmd.Process.Signal(syscall.SIGCONT))
+	for _, s := range late {
+		a, want := <-s.heard, int64(1)
+		if s.account < 0 {
+			want = accounts
+		}
+		if state := stateOf(a.err); a.err == nil && a.rows != want || a.err != nil && state != "08007" && state != "08006" && state != "57P03" {
+			t.Errorf("%s of account %d has found %d rows and heard %v", s.what, s.account, a.rows, a.err)
+		}
+	}
+	eventually(t, patience, func() string {
+		if a := <-far.find("SELECT id FROM accounts", pgx.QueryExecModeSimpleProtocol); a.err != nil || a.rows != accounts {
+			return fmt.Sprintf("%d accounts, %v", a.rows, a.err)
 		}
 		return ""
 	})
