@@ -101,6 +101,32 @@ func MayRunCode(st *parser.Statement) bool {
 	return false
 }
 
+// MayPrepare reports whether st may prepare, or end, statements by names that its text does not show: in code, or because nobody can read it. What EXECUTE runs is
+// not judged.
+func MayPrepare(st *parser.Statement, f Facts, h Hazards) bool {
+	switch {
+	case st.Pin != "" && (st.Unparsed || len(st.Commands) == 0), st.Conforming && f.Backslashes:
+		return true
+	case (f.NewCode || len(st.Commands) > 1 && st.Effects&parser.DDL != 0 && makesCode(st)) && MayRunCode(st):
+		return true
+	}
+	for i := range st.Commands {
+		c := &st.Commands[i]
+		switch c.Kind {
+		case parser.Do:
+			if c.Pin != "" {
+				return true
+			}
+		case parser.Call, parser.Execute:
+		default:
+			if c.Effects&parser.RunsOpaqueCode != 0 {
+				return true
+			}
+		}
+	}
+	return h.Pins(st) != ""
+}
+
 // makesCode looks for the kinds of objects that run code for others. A word too
 // many only costs a pin.
 func makesCode(st *parser.Statement) bool {

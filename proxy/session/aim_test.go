@@ -22,6 +22,7 @@ type proofs struct{ reading catalog.Reading }
 func (p *proofs) Pins(*parser.Statement) string                           { return "" }
 func (p *proofs) Pending() bool                                           { return false }
 func (p *proofs) Wait(context.Context) error                              { return nil }
+func (p *proofs) Snapshot() *catalog.Snapshot                             { return nil }
 func (p *proofs) Reading(*parser.Statement) *catalog.Reading              { return &p.reading }
 func (p *proofs) CommandReading(*parser.Command) *catalog.Reading         { return &p.reading }
 func (p *proofs) Written(*parser.Command) (tables []string, unknown bool) { return nil, true }

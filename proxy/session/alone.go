@@ -43,7 +43,7 @@ func (s *Session) serveAlone(req []byte, st *parser.Statement) (done, ok bool) {
 	case parser.Execute:
 		return s.sqlExecute(req, st, cmd)
 	case parser.Deallocate:
-		return s.sqlDeallocate(cmd)
+		return s.sqlDeallocate(req, cmd)
 	case parser.DeallocateAll:
 		s.forgetNames()
 		return true, s.answer("DEALLOCATE ALL")
@@ -129,7 +129,7 @@ func (s *Session) sqlPrepare(req []byte, st *parser.Statement, cmd *parser.Comma
 func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Command) (done, ok bool) {
 	st := s.names[cmd.Name]
 	if st == nil {
-		return false, true // the server says that it does not exist
+		return s.notPreparedHere(req, cmd.Name)
 	}
 	st = s.own([]byte(cmd.Name), st)
 	inner := st.Runs
@@ -265,14 +265,22 @@ func (s *Session) replayNow(c *backend.Conn, replay *[]byte) error {
 }
 
 // sqlDeallocate forgets a name; the shared statement stays on the servers.
-func (s *Session) sqlDeallocate(cmd *parser.Command) (done, ok bool) {
+func (s *Session) sqlDeallocate(req []byte, cmd *parser.Command) (done, ok bool) {
 	st := s.names[cmd.Name]
 	if st == nil {
-		return false, true // the server says that it does not exist
+		return s.notPreparedHere(req, cmd.Name)
 	}
 	s.setName(cmd.Name, nil)
 	s.forget(st)
 	return true, s.answer("DEALLOCATE")
+}
+
+// notPreparedHere has the server say that a name does not exist: one that has nothing of other sessions, if the name is like theirs.
+func (s *Session) notPreparedHere(req []byte, name string) (done, ok bool) {
+	if isShared(name) {
+		return true, s.pinnedTurn(req, "a prepared statement with a name of the proxy's own")
+	}
+	return false, true
 }
 
 // pinnedTurn keeps the connection for good and runs the request there untouched.

@@ -52,7 +52,6 @@ type keeping struct {
 	hinted  bool        // a hint or a setting has chosen the shard of the turn under way
 	defines bool        // it may have changed the catalog, by code that nobody has read
 	named   bool        // one that may is prepared on a connection that is the session's own, under a name that may mean anything
-	coded   bool        // code that nobody has read ran there, which may have prepared anything under any name
 	given   given       // what that connection was given when it became so
 	rawIn   *Keeper     // that has seen all that ran there; nil: none has
 	fill    *cache.Fill // of the turn under way

@@ -71,20 +71,14 @@ func (w *writing) forget() {
 // changeBound notes what the i-th message, a Bind, runs.
 func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 	it := &s.items[i]
-	st, text, types := s.boundText(i, req)
+	if it.names == 0 {
+		return // the server says what is wrong
+	}
 	if s.raw && !s.parsesBefore(i) { // names are the server's there
-		frame := req[it.off : it.off+it.size]
-		seen := s.keep.rawIn == k // else code may have run there of which k knows nothing
-		if ran := s.rawStatement(frame[it.names-it.name-1 : it.names-1]); ran != nil && seen {
-			s.change(k, ran, tags.Values{})
-			return
-		}
-		pending := s.awaitCatalog()
-		k.Cache.NoteAll(&s.keep.write)
-		s.apart(k, s.keep.hinted)
-		s.keep.defines = s.keep.defines || !seen || s.keep.named || pending || s.givenMaySchema(k.Judge())
+		s.changeRaw(k, i, req)
 		return
 	}
+	st, text, types := s.boundText(i, req)
 	if st == nil {
 		return // the server says that there is none
 	}
@@ -96,9 +90,38 @@ func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 	s.change(k, st, values)
 }
 
-// parsesBefore reports whether a Parse without a name stands before the i-th message, a Bind of that.
+// changeRaw is changeBound on a connection that is the session's own, for what was prepared before the request.
+func (s *Session) changeRaw(k *Keeper, i int, req []byte) {
+	it := &s.items[i]
+	seen := s.keep.rawIn == k // else something may have run there of which k knows nothing
+	var ran *parser.Statement
+	if it.name == 0 {
+		ran = s.rawUnnamed(i)
+	} else if seen {
+		frame := req[it.off : it.off+it.size]
+		ran = s.rawStatement(frame[it.names-it.name-1 : it.names-1])
+	}
+	if ran != nil {
+		s.change(k, ran, tags.Values{})
+		return
+	}
+	pending := s.awaitCatalog()
+	k.Cache.NoteAll(&s.keep.write)
+	s.apart(k, s.keep.hinted)
+	s.keep.defines = s.keep.defines || !seen || s.keep.named || pending || s.givenMaySchema(k.Judge())
+}
+
+// parsesBefore reports whether a Parse without a name stands before the i-th message, a Bind of that, in the same request: both are carried out, or neither.
 func (s *Session) parsesBefore(i int) bool {
-	return s.items[i].name == 0 && slices.ContainsFunc(s.items[:i], func(it item) bool { return it.typ == wire.MsgParse && !it.named })
+	if s.items[i].name > 0 {
+		return false
+	}
+	for i--; i >= 0 && !s.items[i].end; i-- {
+		if s.items[i].typ == wire.MsgParse && !s.items[i].named {
+			return true
+		}
+	}
+	return false
 }
 
 // change notes what st may change.
@@ -110,7 +133,7 @@ func (s *Session) change(k *Keeper, st *parser.Statement, values tags.Values) {
 func (s *Session) changeIn(k *Keeper, w *cache.Write, st *parser.Statement, values tags.Values, hinted bool) {
 	c := k.Cache
 	order := c.Order()
-	if st == nil || st.Pin != "" && len(st.Commands) == 0 {
+	if st == nil || st.Pin != "" && len(st.Commands) == 0 || s.misread(st) {
 		s.changeAll(k, w, hinted)
 		return
 	}
@@ -122,7 +145,6 @@ func (s *Session) changeIn(k *Keeper, w *cache.Write, st *parser.Statement, valu
 	s.kept.tags = set.Append(s.kept.tags[:0], values)
 	if slices.Contains(s.kept.tags, tags.Everything) {
 		s.keep.defines = true
-		s.keep.coded = s.keep.coded || s.raw && runsCode(st)
 		s.apart(k, hinted)
 	}
 	if pending { // it is judged by what may not be true any more

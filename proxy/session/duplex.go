@@ -66,6 +66,7 @@ func (s *Session) startDuplex() bool {
 		return s.fatal(asError(err))
 	}
 	s.txn.reads.begin()
+	s.rawNames.quoting = false
 	s.relay.begin(c, 0)
 	err = s.replayNow(c, &replay)
 	if err == nil {
@@ -318,6 +319,9 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open, d.waits = false, d.ended
 		s.relay.owed++
 	case wire.MsgFunction:
+		if s.raw {
+			s.rawCalled(frame)
+		}
 		s.mayWriteAll()
 		s.changesAll()
 		d.unsure = true
@@ -359,6 +363,7 @@ func (s *Session) pumpQuery(d *duplex, it *item, frame []byte) {
 	s.keepFor(why)
 	if s.raw {
 		s.rawText(it.st)
+		s.rawNames.unnamedIs(nil)
 	}
 	s.changesAhead(it.st, tags.Values{SQL: text, ASCII: s.circumstances().ASCII})
 	s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
@@ -378,7 +383,7 @@ func (s *Session) pumpParse(d *duplex, it *item, frame []byte) {
 	why := s.note(it.st)
 	s.keepFor(why)
 	if s.raw { // whose Binds may not tell
-		s.rawParsed(p.name, it.st)
+		s.rawParsed(p.name, it.st, len(p.text))
 		s.rawText(it.st)
 		s.changesAhead(it.st, tags.Values{})
 		s.pumpRuns(d, item{typ: it.typ, st: it.st}, why)
@@ -392,15 +397,13 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 	if !ok {
 		return
 	}
-	st := s.unnamed
-	if len(name) > 0 {
-		st = s.ownNamed(name)
-	}
+	st := s.ownNamed(name)
 	if s.raw && s.keep.rawIn != s.at.Keeper.Load() { // code may have run there that no cache has seen
 		st = nil
 	}
 	if st == nil {
 		if s.raw {
+			s.rawBound(nil)
 			s.mayWriteAll()
 			s.changesAll()
 			s.trail.any = true
@@ -408,14 +411,17 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 		}
 		return
 	}
-	s.pumpOwn(checkBound(st.Facts, frame))
-	if b, whole := splitBound(frame, st.Types, nil); whole {
-		s.pumpShards(st.Facts, plan.Values{SQL: st.Text, Params: b.params, Known: true})
+	if s.raw {
+		s.rawBound(st.Runs)
 	}
-	s.pumpInside(d, st.Facts, true)
-	why := s.note(st.Facts)
+	s.pumpOwn(checkBound(st.Runs, frame))
+	if b, whole := splitBound(frame, st.Types, nil); whole {
+		s.pumpShards(st.Runs, plan.Values{SQL: st.Text, Params: b.params, Known: true})
+	}
+	s.pumpInside(d, st.Runs, true)
+	why := s.note(st.Runs)
 	s.keepFor(why)
-	s.changesAhead(st.Facts, tags.Values{})
+	s.changesAhead(st.Runs, tags.Values{})
 	if !s.raw || len(name) > 0 {
 		s.pumpRuns(d, item{typ: it.typ, own: st}, why)
 	}
@@ -526,19 +532,23 @@ func (s *Session) pumpReading(st *parser.Statement) {
 	}
 }
 
-// pumpDeallocate follows a DEALLOCATE ALL into a pipeline: the shared statements
+// pumpDeallocate follows a DEALLOCATE ALL, or of a shared statement, into a pipeline: the shared statements
 // of the connection go with the client's own, so what follows prepares anew. If it
 // fails they stay, so the connection is not used again. mu is held.
 func (s *Session) pumpDeallocate(d *duplex, st *parser.Statement) {
-	if s.raw || !slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.DeallocateAll }) {
+	if s.raw {
 		return
 	}
-	for name, st := range s.names {
-		s.setName(name, nil)
-		s.forget(st)
+	if slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.DeallocateAll }) {
+		for name, st := range s.names {
+			s.setName(name, nil)
+			s.forget(st)
+		}
+	} else if !slices.ContainsFunc(st.Commands, func(c parser.Command) bool { return c.Kind == parser.Deallocate && isShared(c.Name) }) {
+		return
 	}
 	d.c.ForgetPrepared()
-	d.c.Retire("DEALLOCATE ALL in a pipeline")
+	d.c.Retire("DEALLOCATE of what sessions share in a pipeline")
 }
 
 // keepFor pins the session from the middle of a pipeline. Names keep being
@@ -547,6 +557,7 @@ func (s *Session) keepFor(why string) {
 	if why == "" {
 		return
 	}
+	s.rawNames.coded = true // what makes the connection its own runs before that is
 	s.pumpOwn(s.unkept(why))
 	s.mu.Lock()
 	if s.pin == "" {
@@ -567,6 +578,7 @@ func (s *Session) joinDuplex() error {
 		return nil
 	}
 	s.dx = nil
+	s.rawNames.unnamedStands(true) // which of the messages failed is not followed
 	s.client.WatchEnd(false)
 	c, r := d.c, &s.relay
 	defer r.free()

@@ -42,10 +42,7 @@ func (s *Session) pumped(it *item, frame []byte) (*parser.Statement, plan.Values
 	if !ok {
 		return nil, plan.Values{}
 	}
-	st := s.unnamed
-	if len(name) > 0 {
-		st = s.names[string(name)]
-	}
+	st := s.ownNamed(name)
 	if st == nil {
 		return nil, plan.Values{}
 	}
@@ -53,7 +50,7 @@ func (s *Session) pumped(it *item, frame []byte) (*parser.Statement, plan.Values
 	if !whole {
 		return nil, plan.Values{}
 	}
-	return st.Facts, plan.Values{SQL: st.Text, Params: b.params, Known: true}
+	return st.Runs, plan.Values{SQL: st.Text, Params: b.params, Known: true}
 }
 
 // pumpWaits waits while the message at the head of the input is held. What the server answers to those before it travels meanwhile. false: the session

@@ -142,6 +142,8 @@ type Hazards interface {
 	// Wait returns when that is done.
 	Pending() bool
 	Wait(ctx context.Context) error
+	// Snapshot is the catalog as it was last read; nil: it has not been.
+	Snapshot() *catalog.Snapshot
 	// Reading is what is proved of a statement; Written is what a command may change.
 	Reading(st *parser.Statement) *catalog.Reading
 	CommandReading(c *parser.Command) *catalog.Reading

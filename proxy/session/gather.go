@@ -26,7 +26,7 @@ type item struct {
 // facts is what the message's statement does, nil if it has none.
 func (it *item) facts() *parser.Statement {
 	if it.st == nil && it.own != nil {
-		return it.own.Facts
+		return it.own.Runs
 	}
 	return it.st
 }

@@ -319,7 +319,7 @@ func (s *Session) onlyFails() bool {
 		case wire.MsgBind:
 			if _, name, _, ok := splitBind(s.in.Bytes()[it.off : it.off+it.size]); ok {
 				if own := s.statement(name); own != nil {
-					st = own.Facts
+					st = own.Runs
 				}
 			}
 		}

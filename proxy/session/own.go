@@ -46,7 +46,7 @@ func (s *Session) checkOwn(i int, req []byte) *wire.Error {
 func (s *Session) bound(i int, req []byte) *parser.Statement {
 	it := &s.items[i]
 	if it.own != nil {
-		return it.own.Facts
+		return it.own.Runs
 	}
 	_, name, _, ok := splitBind(req[it.off : it.off+it.size])
 	for i--; ok && i >= 0; i-- {

@@ -56,9 +56,11 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 			return err
 		}
 	}
+	coded := s.rawNames.coded && !s.raw
 	s.raw = true
 	s.followAnew()
 	s.rawChanges = s.givenChanges()
+	s.rawNames.coded = coded
 	s.logger().Debug("session pinned to its server connection")
 	return nil
 }
@@ -67,7 +69,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 // still keeps the next one, where pinTo makes again what it has made here.
 func (s *Session) losesOwn() {
 	if s.pinned() != "" {
-		s.raw, s.rawNames = false, nil
+		s.raw, s.rawNames = false, rawNames{}
 	}
 }
 

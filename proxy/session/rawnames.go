@@ -7,96 +7,237 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
+	"pgtier/router"
 	"pgtier/router/catalog"
 	"pgtier/router/tags"
 )
 
-// On a connection that is the session's own, names of prepared statements are the server's: it may refuse a Parse, and SQL prepares and deallocates too. What a
-// name means is known there as long as it has never meant anything else: one that is parsed a second time, closed, or prepared by SQL may mean anything.
+// On a connection that is the session's own, names of prepared statements are the server's: it may refuse a Parse, and SQL prepares and deallocates too, which
+// code may do unseen. What a name means is known there as long as it has never meant anything else. That it may have been closed matters nothing: then it means
+// nothing, and the server says so.
 
-// rawNames are the statements that were parsed by name on such a connection; nil: the name may mean anything.
-type rawNames map[string]*parser.Statement
+// rawNames is what is known of the names there. The zero value is that of a connection that has just become the session's own.
+type rawNames struct {
+	// known are the statements that were parsed by name; nil: the name may mean anything.
+	known map[string]*parser.Statement
+	size  int // of known, in bytes
+	// unnamed is what the unnamed statement is, if there is one; nil: it may be anything. next is what it is behind the turn under way, if that does not
+	// fail, and replaced that the turn does something to it.
+	unnamed, next *parser.Statement
+	replaced      bool
+	// coded: what runs unseen may have prepared anything under any name.
+	coded bool
+	// by is the catalog when the connection became the session's own.
+	by *catalog.Snapshot
+	// quoting: what runs in the turn under way may change how backslashes in literals are read.
+	quoting bool
+}
 
 // maxRawNames bounds them. A session that has more is not followed further: names that are not there may mean anything.
 const maxRawNames = 1000
 
-// rawParsed notes that a name was parsed.
-func (s *Session) rawParsed(name []byte, st *parser.Statement) {
+// maxRawName bounds the length of names that are followed, in bytes: the server cuts off what is longer (NAMEDATALEN), so that several are one.
+const maxRawName = 62
+
+// followsName reports whether a name can be followed: it is one name for the server too, in every encoding.
+func followsName[T string | []byte](name T) bool {
+	if len(name) > maxRawName {
+		return false
+	}
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// rawParsed notes that a name was parsed, in a text of size bytes.
+func (s *Session) rawParsed(name []byte, st *parser.Statement, size int) {
 	s.rawChanges = s.rawChanges || changesSchema(st)
+	n := &s.rawNames
 	if len(name) == 0 {
+		n.unnamedIs(st)
 		return
 	}
-	_, known := s.rawNames[string(name)]
-	if known || s.names[string(name)] != nil {
+	if !followsName(name) {
+		return
+	}
+	before, known := n.known[string(name)]
+	switch own := s.names[string(name)]; {
+	case known && before == st, !known && own != nil && !own.SQL && own.Runs == st:
+		return
+	case known || own != nil:
 		st = nil
+	}
+	if size += len(name) + rawNameBytes; n.size+size > s.env.limit().SessionMemory {
+		st = nil
+	}
+	if st != nil {
+		n.size += size
 	}
 	s.rawNamed(string(name), st)
 }
 
+// rawNameBytes is a guess of what a statement takes beside its text.
+const rawNameBytes = 1 << 10
+
 // rawForgotten notes that a name may mean anything from now on.
-func (s *Session) rawForgotten(name string) { s.rawNamed(name, nil) }
+func (s *Session) rawForgotten(name string) {
+	if followsName(name) {
+		s.rawNamed(name, nil)
+	}
+}
 
 func (s *Session) rawNamed(name string, st *parser.Statement) {
-	if _, known := s.rawNames[name]; !known && len(s.rawNames) >= maxRawNames {
-		if own := s.names[name]; own != nil {
-			s.setName(name, nil)
-			s.forget(own)
-		}
+	n := &s.rawNames
+	if _, known := n.known[name]; !known && len(n.known) >= maxRawNames {
+		n.coded = n.coded || s.names[name] != nil
 		return
 	}
-	if s.rawNames == nil {
-		s.rawNames = make(rawNames)
+	if n.known == nil {
+		n.known = make(map[string]*parser.Statement)
 	}
-	s.rawNames[name] = st
+	n.known[name] = st
+}
+
+// unnamedIs notes what the turn makes of the unnamed statement, nil for nothing.
+func (n *rawNames) unnamedIs(st *parser.Statement) { n.next, n.replaced = st, true }
+
+// unnamedStands ends a turn, of which failed tells whether anything in it did: what it was to make of the unnamed statement may not have been made.
+func (n *rawNames) unnamedStands(failed bool) {
+	if n.replaced && failed {
+		n.next = nil
+	}
+	if n.replaced {
+		n.unnamed = n.next
+	}
+	n.next, n.replaced = nil, false
 }
 
 // followAnew begins where no name is known but those that the session gives the connection.
 func (s *Session) followAnew() {
-	s.rawNames, s.rawChanges = nil, false
-	s.keep.named, s.keep.coded, s.keep.given, s.keep.rawIn = false, false, given{}, s.at.Keeper.Load()
+	s.rawChanges = false
+	s.rawNames = rawNames{by: s.db.Hazards.Snapshot()}
+	if s.unnamed != nil {
+		s.rawNames.unnamed = s.unnamed.Runs
+	}
+	s.keep.named, s.keep.given, s.keep.rawIn = false, given{}, s.at.Keeper.Load()
 }
 
 // followRaw notes what requests that go to such a connection may do to names.
 func (s *Session) followRaw(req []byte) {
+	s.rawNames.quoting = false
+	s.rawNames.unnamedStands(true) // of a turn that was not sent
+	parsed := false                // the unnamed statement, by the same request
 	for i := range s.items {
 		it := &s.items[i]
 		frame := req[it.off : it.off+it.size]
 		switch it.typ {
 		case wire.MsgQuery:
 			s.rawText(it.st)
+			s.rawNames.unnamedIs(nil)
 		case wire.MsgParse:
 			if p, ok := splitParse(frame); ok {
 				st := s.facts(p.text)
-				s.rawParsed(p.name, st)
+				s.rawParsed(p.name, st, len(p.text))
 				s.rawText(st)
+				parsed = parsed || len(p.name) == 0
+			}
+		case wire.MsgBind:
+			switch _, name, _, ok := splitBind(frame); {
+			case ok && len(name) > 0:
+				s.rawBound(s.rawStatement(name))
+			case ok && !s.rawNames.replaced:
+				s.rawBound(s.rawNames.unnamed)
+			case ok && !parsed:
+				s.rawBound(nil)
 			}
 		case wire.MsgClose:
 			s.rawClosed(frame)
+		case wire.MsgFunction:
+			s.rawCalled(frame)
 		}
+		parsed = parsed && !it.end
 	}
 }
 
 // rawClosed notes a Close.
 func (s *Session) rawClosed(frame []byte) {
-	if kind, name, ok := splitTarget(frame); ok && kind == 'S' && len(name) > 0 {
-		s.rawForgotten(string(name))
+	if kind, name, ok := splitTarget(frame); ok && kind == 'S' && len(name) == 0 {
+		s.rawNames.unnamedIs(nil)
 	}
+}
+
+// rawCalled notes a function call by the protocol.
+func (s *Session) rawCalled(frame []byte) {
+	s.rawNames.coded = s.rawNames.coded || !largeObjectCall(frame)
+	s.rawNames.quoting = true
 }
 
 // rawText notes what a text may do to names.
 func (s *Session) rawText(st *parser.Statement) {
 	for i := range st.Commands {
-		if cmd := &st.Commands[i]; cmd.Effects&(parser.SQLPrepare|parser.SQLDeallocate) != 0 && cmd.Name != "" {
+		if cmd := &st.Commands[i]; cmd.Effects&parser.SQLPrepare != 0 {
 			s.rawForgotten(cmd.Name)
 		}
 	}
 	s.keep.named = s.keep.named || st.Effects&parser.SQLPrepare != 0 || st.Unparsed
+	s.rawRuns(st)
+	if st.Effects&parser.SQLExecute != 0 {
+		s.rawBound(nil)
+	}
 }
 
-// ownNamed is the statement that the session has prepared by that name, and not on a connection of its own; nil if there is none, or the name may mean
-// another there.
+// rawBound notes that st is run by its name; nil: what nobody knows. All that was prepared has been judged then, but it may run other code by now.
+func (s *Session) rawBound(st *parser.Statement) {
+	n := &s.rawNames
+	switch {
+	case st != nil:
+		s.rawRuns(st)
+	case !n.coded:
+		n.coded = s.awaitCatalog() || s.db.Hazards.Snapshot() != n.by
+	}
+	n.quoting = n.quoting || st == nil
+}
+
+// rawRuns notes what st may do to names by code.
+func (s *Session) rawRuns(st *parser.Statement) {
+	n := &s.rawNames
+	f := s.routeFacts(st)
+	f.Backslashes = f.Backslashes || n.quoting
+	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll|parser.SQLExecute) != 0
+	if n.coded {
+		return
+	}
+	if st.Effects&parser.DDL != 0 {
+		s.txn.code = s.txn.code || router.Route(st, f, s.db.Hazards).MakesCode
+	}
+	if s.db.Hazards.Pending() && router.MayRunCode(st) {
+		n.coded = s.at.Keeper.Load() == nil || s.awaitCatalog()
+		s.turnTime = 0
+	}
+	n.coded = n.coded || router.MayPrepare(st, f, s.db.Hazards)
+}
+
+// misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
+func (s *Session) misread(st *parser.Statement) bool {
+	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.params.Value("standard_conforming_strings") == "off")
+}
+
+// ownNamed is the statement that the session has prepared by that name, or without one, and not on a connection of its own; nil if there is none, or the name may
+// mean another there.
 func (s *Session) ownNamed(name []byte) *backend.Statement {
-	if _, other := s.rawNames[string(name)]; other || s.keep.coded {
+	n := &s.rawNames
+	switch {
+	case len(name) == 0 && s.raw && (n.replaced || s.unnamed != nil && s.unnamed.Runs != n.unnamed):
+		return nil
+	case len(name) == 0:
+		return s.unnamed
+	case !s.raw:
+		return s.names[string(name)]
+	}
+	if _, other := n.known[string(name)]; other || n.coded || !followsName(name) {
 		return nil
 	}
 	return s.names[string(name)]
@@ -104,10 +245,10 @@ func (s *Session) ownNamed(name []byte) *backend.Statement {
 
 // rawStatement is what a name means on a connection that is the session's own, nil if that is not certain.
 func (s *Session) rawStatement(name []byte) *parser.Statement {
-	if s.keep.coded {
+	if s.rawNames.coded {
 		return nil
 	}
-	if st, known := s.rawNames[string(name)]; known {
+	if st, known := s.rawNames.known[string(name)]; known {
 		return st
 	}
 	if own := s.ownNamed(name); own != nil && !own.SQL {
@@ -116,11 +257,15 @@ func (s *Session) rawStatement(name []byte) *parser.Statement {
 	return nil
 }
 
-// runsCode reports whether st calls something, DO included.
-func runsCode(st *parser.Statement) bool {
-	return slices.ContainsFunc(st.Commands, func(c parser.Command) bool {
-		return c.Kind == parser.Do || c.Kind == parser.Call || len(c.Calls)+len(c.Functions) > 0
-	})
+// rawUnnamed is what the unnamed statement is for the i-th message, a Bind, if that is certain and no Parse stands before it in its request.
+func (s *Session) rawUnnamed(i int) *parser.Statement {
+	replaces := func(it item) bool {
+		return it.typ == wire.MsgQuery || it.typ == wire.MsgClose || it.typ == wire.MsgParse && !it.named
+	}
+	if slices.ContainsFunc(s.items[:i], replaces) {
+		return nil
+	}
+	return s.rawNames.unnamed
 }
 
 // givenChanges reports whether one of the statements that the connection was given changes the schema.
@@ -156,6 +301,9 @@ func (s *Session) givenMaySchema(judge *Judge) bool {
 
 // maySchema reports whether a statement may change the catalog.
 func (s *Session) maySchema(judge *Judge, st *parser.Statement) bool {
+	if s.misread(st) {
+		return true
+	}
 	s.kept.tags = judge.Tags.Write(st).Append(s.kept.tags[:0], tags.Values{})
 	return slices.Contains(s.kept.tags, tags.Everything)
 }

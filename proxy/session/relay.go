@@ -197,8 +197,11 @@ func (r *relay) step() bool {
 			}
 		}
 		r.count(b[pos])
-		if b[pos] == wire.MsgNoticeResponse {
+		switch b[pos] {
+		case wire.MsgNoticeResponse:
 			r.s.keep.saves = false
+		case wire.MsgFunctionCallResponse:
+			r.discarded = false
 		}
 		r.heard = r.heard || !r.ours()
 		n := min(size, len(b)-pos)
@@ -418,7 +421,7 @@ func (r *relay) failure(frame []byte) (keep bool) {
 	case code == wire.CodeFeatureNotSupported && bytes.Contains(frame, []byte("RevalidateCachedQuery")):
 		// "cached plan must not change result type": the next Parse gets a new statement.
 		r.s.db.Statements.Expire()
-	case code == wire.CodeInvalidStatement && bytes.Contains(frame, []byte("pgtier_")):
+	case code == wire.CodeInvalidStatement && bytes.Contains(frame, []byte(sharedPrefix)) && !bytes.Contains(frame, []byte(absent)):
 		r.c.Spoil("prepared statements differ from what is known")
 	}
 	if r.rename.by != 0 {

@@ -69,7 +69,7 @@ type Session struct {
 	settings *backend.Settings // what the client's session has now, beyond server defaults
 	params   *backend.Params   // what the client was told by ParameterStatus
 	names    map[string]*backend.Statement
-	rawNames rawNames // since the connection became the session's own
+	rawNames rawNames // on the connection, since that became the session's own
 	// rawChanges: a statement that was parsed since, or that the connection was given, changes the schema of a database with shards.
 	rawChanges bool
 	nameSize   int64              // bytes of the statements in names

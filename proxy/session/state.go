@@ -20,6 +20,9 @@ const hazardWait = 2 * time.Second
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
+	if s.misread(st) {
+		s.mayWriteAll()
+	}
 	s.effects |= st.Effects
 	s.restores = s.restores || st.Restores()
 	if s.raw {

@@ -243,11 +243,8 @@ func (s *Session) boundText(i int, req []byte) (facts *parser.Statement, text []
 			return s.facts(p.text), p.text, backend.DecodeOIDs(p.types)
 		}
 	}
-	st := s.unnamed
-	if len(name) > 0 {
-		st = s.ownNamed(name)
-	}
-	if st == nil || s.raw && len(name) == 0 { // what it holds there is not followed
+	st := s.ownNamed(name)
+	if st == nil {
 		return nil, nil, nil
 	}
 	return st.Runs, st.Text, st.Types

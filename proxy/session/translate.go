@@ -27,6 +27,13 @@ type translator struct {
 // it is answered in the place of a Parse that is not needed.
 const absent = "pgtier_absent"
 
+// isShared reports whether a name is like those under which servers have what sessions share. It is no client's but where a client has prepared it.
+func isShared[T string | []byte](name T) bool {
+	return len(name) > len(sharedPrefix) && string(name[:len(sharedPrefix)]) == sharedPrefix
+}
+
+const sharedPrefix = "pgtier_"
+
 // requests returns the bytes to send for s.items, replay first, and how many
 // ReadyForQuery they will bring.
 func (t *translator) requests(replay []byte) (out []byte, owed int) {
@@ -154,6 +161,8 @@ func (t *translator) message(it *item, frame []byte) {
 		if kind, name, ok := splitTarget(frame); ok && kind == 'S' {
 			if st := t.need(it, name); st != nil {
 				t.rename(it, wire.MsgDescribe, st.Name)
+			} else if isShared(name) {
+				t.rename(it, wire.MsgDescribe, absent)
 			}
 		}
 	case wire.MsgClose:
@@ -376,11 +385,12 @@ func (t *translator) bind(it *item, frame []byte) {
 		t.needUnnamed(it)
 		return
 	}
-	st := t.need(it, name)
-	if st == nil {
-		return
+	switch st := t.need(it, name); {
+	case st != nil:
+		t.renameBind(it, frame, rest, len(name), st.Name)
+	case isShared(name):
+		t.renameBind(it, frame, rest, len(name), absent)
 	}
-	t.renameBind(it, frame, rest, len(name), st.Name)
 }
 
 // renameBind replaces the head of a Bind, in which names end at rest and the statement's has length old.
@@ -425,6 +435,8 @@ func (t *translator) close(it *item, frame []byte) {
 			x.name, x.old = string(name), st
 			s.setName(x.name, nil)
 			t.rename(it, wire.MsgClose, absent)
+		} else if isShared(name) {
+			t.rename(it, wire.MsgClose, absent)
 		}
 	}
 	s.relay.expect.add(x)
@@ -450,7 +462,7 @@ func (s *Session) discardsEarly() bool {
 func (s *Session) runs(it *item, parsed *bool) *parser.Statement {
 	*parsed = *parsed || it.typ == wire.MsgParse
 	if it.typ == wire.MsgBind && it.own != nil && !(*parsed && it.own == s.unnamed) {
-		return it.own.Facts
+		return it.own.Runs
 	}
 	return it.st
 }
@@ -518,13 +530,10 @@ const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
 
 // statement is what a name means before the turn; nil if nothing, or if the turn itself has made it.
 func (s *Session) statement(name []byte) *backend.Statement {
-	if len(name) > 0 {
-		return s.ownNamed(name)
-	}
-	if s.reparsed {
+	if len(name) == 0 && s.reparsed {
 		return nil
 	}
-	return s.unnamed
+	return s.ownNamed(name)
 }
 
 // identifyParse finds out what a Parse makes. The fields are left out of one that parses what the session's unnamed statement is.
@@ -610,7 +619,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		}
 		if it.own != nil {
 			s.plain = s.plain && s.asRead(it.own)
-			pin = s.noteTurn(it.own.Facts)
+			pin = s.noteTurn(it.own.Runs)
 		} else if s.raw {
 			s.mayWriteAll() // names are the server's there
 		} else {

@@ -317,6 +317,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	}
 	rolledBack := s.keep.write.Any() && s.rollsBack()
 	s.tx = r.tx
+	s.rawNames.unnamedStands(r.errors > 0)
 	if r.fatal {
 		c.Spoil("the server ended the session")
 		s.send(r.Tail())
