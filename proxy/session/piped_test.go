@@ -13,7 +13,7 @@ func TestAnIdleSessionKeepsNoLongRequest(t *testing.T) {
 		"long, cancelled":     {entryCanceled, keptRequest + 1, false},
 		"long, to send again": {entryRepeat, keptRequest + 1, true},
 	} {
-		s := &Session{env: &Env{}, work: &work{}}
+		s := &Session{env: &Env{}, db: &Database{}, work: &work{}}
 		e := &entry{s: s}
 		e.state.Store(tc.state)
 		s.piped.entry, s.piped.req = e, make([]byte, tc.size)
