@@ -164,11 +164,11 @@ func (m *mover) oldWriter(ctx context.Context, name shard.Name, group int) error
 		return &miss{err}
 	}
 	if old != "" {
-		what := "the buckets"
+		what := "has written to the buckets, or locked rows of them,"
 		if group == referenceGroup {
-			what = "reference tables"
+			what = "has written to reference tables"
 		}
-		return &miss{fmt.Errorf("%s has written to %s and is still in its transaction", old, what)}
+		return &miss{fmt.Errorf("%s %s and is still in its transaction", old, what)}
 	}
 	return nil
 }

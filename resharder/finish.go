@@ -128,7 +128,7 @@ func (m *mover) dropRegisters(ctx context.Context, names []shard.Name) error {
 func (m *mover) calm(ctx context.Context, leaves []shard.Name) error {
 	if err := m.change(ctx, func(next *shardmap.Current) map[shard.Bucket]shard.Name {
 		next.Members = slices.DeleteFunc(next.Members, func(name shard.Name) bool { return slices.Contains(leaves, name) })
-		next.Motion.Moving, next.Motion.Held, next.Motion.HeldReferences, next.Motion.Frozen, next.Motion.Near = nil, nil, false, false, false
+		next.Motion = shardmap.Motion{}
 		return nil
 	}); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (m *mover) change(ctx context.Context, edit func(next *shardmap.Current) ma
 		if next.Map, err = mapOf(from.Map, owners); err != nil {
 			return err
 		}
-	} else if same(&from.Motion, &next.Motion) {
+	} else if from.Motion.Same(&next.Motion) {
 		return nil
 	}
 	made, err := m.motion.Change(ctx, from, next)
@@ -78,11 +78,6 @@ func mapOf(m *shard.Map, owners map[shard.Bucket]shard.Name) (*shard.Map, error)
 	}
 	flush(m.Len())
 	return shard.ParseMap(m.Version()+1, m.Len(), strings.Join(parts, ","))
-}
-
-// same reports whether two motions ask the same.
-func same(a, b *shardmap.Motion) bool {
-	return slices.Equal(a.Moving, b.Moving) && slices.Equal(a.Held, b.Held) && a.HeldReferences == b.HeldReferences && a.Frozen == b.Frozen && a.Near == b.Near
 }
 
 // await waits until all proxies go by what is in force.

@@ -253,6 +253,16 @@ func (m *mover) spans() []shard.Span {
 	return shard.SpansOf(buckets...)
 }
 
+// announced are the groups of all moves.
+func (m *mover) announced() (groups []shardmap.Group) {
+	for i := range m.job.Moves {
+		for _, g := range m.job.Moves[i].Groups {
+			groups = append(groups, shardmap.Group{Number: g.Number, Spans: g.Spans})
+		}
+	}
+	return groups
+}
+
 // at is a named point of the job, where tests stop or end it.
 func (m *mover) at(ctx context.Context, name string) error {
 	if m.c.Point == nil {

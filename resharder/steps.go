@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -59,7 +58,7 @@ func (m *mover) then(ctx context.Context, do func(context.Context) error, step S
 func (m *mover) announce(ctx context.Context) error {
 	m.doing("waits until all proxies know what moves")
 	if err := m.change(ctx, func(next *shardmap.Current) map[shard.Bucket]shard.Name {
-		next.Motion.Moving, next.Motion.Frozen = m.spans(), true
+		next.Motion.Moving, next.Motion.Groups, next.Motion.Frozen = m.spans(), m.announced(), true
 		return nil
 	}); err != nil {
 		return err
@@ -80,7 +79,7 @@ func (m *mover) announce(ctx context.Context) error {
 	if err := m.outdateSchema(ctx); err != nil {
 		return err
 	}
-	if err := m.answered(ctx, slices.Collect(maps.Keys(targets))...); err != nil { // they would see rows twice
+	if err := m.answered(ctx, m.involved()...); err != nil { // they would see rows twice, or have locked some that do not stay for that
 		return err
 	}
 	for _, name := range m.involved() {

@@ -48,8 +48,8 @@ type Conn struct {
 	// Heard gets the notifications that come behind an answer; nil drops them.
 	Heard     func(wire.Frame)
 	Sequences bool // somebody's sequence state is on it
-	// HoldsSchema: its server session may have the lock that changes of the schema share, so it is closed rather than lent again.
-	HoldsSchema bool
+	// Holds are locks of shardmap.GuardClass, by their second numbers, that its server session may have; with any it is closed rather than lent again.
+	Holds []int
 	// Isolation is its default isolation level, where no session has another; "" is not known.
 	Isolation string
 

@@ -462,6 +462,8 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 		s.pumpOwn(v.refusal)
 	case v.aged: // nobody can be asked for the level now
 		s.pumpOwn(movedAway())
+	case len(l.owned(v.stays, l.index(s.at))) > 0 && (s.tx == wire.TxActive || s.dx.began): // nor can the shard be asked to have rows stay
+		s.pumpOwn(notWide("a lock of rows that are being moved, behind a statement that is still under way", "Send Sync, and wait for its answer."))
 	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
 		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
 	}
@@ -603,7 +605,7 @@ func (s *Session) joinDuplex() error {
 	s.items = append(s.items[:0], d.resets...)
 	err := s.mendDuplex(c)
 	if err == nil {
-		err = s.freesSchema(c)
+		err = s.freesLocks(c)
 	}
 	if err != nil {
 		if !s.unfinished(c, err) {

@@ -189,8 +189,8 @@ func (s *Session) giveBack(c *backend.Conn) {
 	if why := c.Retired(); why != "" {
 		c.Spoil(why)
 	}
-	if c.HoldsSchema {
-		c.Spoil("has the lock of a change of the schema")
+	if len(c.Holds) > 0 {
+		c.Spoil("has locks that moves of buckets wait for")
 	}
 	if c.Spoiled() == "" && c.Unsettled() {
 		if err := c.SettleCancels(s.cancelWait()); err != nil {

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
@@ -36,17 +37,24 @@ func (s *Session) mayChangeSchema(name []byte) bool {
 	return s.rawChanges
 }
 
-// unasked refuses requests for one shard of which it could not be known whether their change of the schema was planned too early.
+// unasked refuses requests for one shard of which it could not be known whether their change of the schema was planned too early, or whether the rows that they lock stay.
 func (s *Session) unasked(v *survey) *wire.Error {
-	held := s.server != nil && s.server.HoldsSchema
+	what, held := "a change of the schema", s.server != nil && len(s.server.Holds) > 0
+	needs := slices.Clone(v.stays)
+	if v.changes {
+		needs = append(needs, shardmap.SchemaGroup)
+	} else if len(needs) > 0 {
+		what = "a lock of rows that are being moved to another shard"
+	}
+	lacking := len(needs) > 0 && (s.server == nil || len(lacks(s.server, needs)) > 0)
 	prepares := slices.ContainsFunc(v.ran, func(r ran) bool { return runs(r.st, parser.PrepareTransaction) })
 	switch {
 	case v.wide:
-	case v.changes && s.tx == wire.TxFailed && !held: // where nothing can be asked
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "a change of the schema cannot follow the end of a transaction that has failed, in one request, where there are shards",
+	case lacking && s.tx == wire.TxFailed: // where nothing can be asked
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: what + " cannot follow the end of a transaction that has failed, in one request, where there are shards",
 			Hint: "Send ROLLBACK by itself."}
-	case prepares && (v.changes || held && (len(v.ran) > 1 || len(v.ran[0].st.Commands) > 1)): // it would not have the lock
-		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "PREPARE TRANSACTION of a change of the schema cannot share a request with other statements where there are shards",
+	case prepares && (len(needs) > 0 || held && (len(v.ran) > 1 || len(v.ran[0].st.Commands) > 1)): // it would not have the lock
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "PREPARE TRANSACTION of " + what + " cannot share a request with other statements where there are shards",
 			Hint: "Send it by itself."}
 	}
 	return nil
@@ -64,9 +72,9 @@ func schemaMoved() *wire.Error {
 		Hint:   "The transaction might succeed if retried, when the move is over; `pgtier reshard status` tells how far it is.", Cause: errFenced}
 }
 
-// asksSchema asks the shard whether the requests' change of the schema was planned too early, in their transaction or else for the session. done tells that
-// the client has been answered, or that the turn is to be planned again.
-func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, again, done bool) {
+// asksFirst asks the shard whether the requests' change of the schema was planned too early, and has the rows stay that they may lock, in their transaction or else for the
+// session. done tells that the client has been answered, or that the turn is to be planned again.
+func (s *Session) asksFirst(c *backend.Conn, replay *[]byte, tries int) (ok, again, done bool) {
 	err := s.replayNow(c, replay)
 	if err == nil {
 		err = s.beginHeld(c, replay)
@@ -75,20 +83,25 @@ func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, ag
 		ok, again = s.notReady(err, tries)
 		return ok, again, true
 	}
-	if s.turnTime = 0; s.tx == wire.TxFailed { // the session has the lock, see unasked
+	if s.turnTime = 0; s.tx == wire.TxFailed { // the session has the locks, see unasked
 		return true, false, false
 	}
-	asked := shardmap.SchemaPlannedSQL(s.planned.Motion.Number)
-	holds := !c.HoldsSchema && (s.tx == wire.TxIdle || s.effects&parser.TransactionControl != 0 || s.raw && s.hasBind()) // the change may come behind that
-	if holds {
-		asked, c.HoldsSchema = asked+", "+shardmap.HoldSchemaSQL, true
+	asked, moved := s.asked()
+	var holds []int
+	if s.tx == wire.TxIdle || s.effects&parser.TransactionControl != 0 || s.raw && s.hasBind() { // what they are for may come behind that
+		holds = lacks(c, s.locks())
+	}
+	before := c.Holds
+	if len(holds) > 0 {
+		asked += ", " + shardmap.HoldSQL(holds...)
+		c.Holds = append(slices.Clip(before), holds...)
 	}
 	if err = aside(c, "SELECT "+asked); err == nil {
 		return true, false, false
 	}
 	var refusal *wire.Error
-	if errors.As(err, &refusal) && refusal.Code == codeFenced && holds {
-		c.HoldsSchema = false
+	if errors.As(err, &refusal) && refusal.Code == codeFenced {
+		c.Holds = before
 	}
 	switch {
 	case !errors.As(err, &refusal) || c.Spoiled() != "":
@@ -100,12 +113,12 @@ func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, ag
 		return s.lost(c, err), false, true
 	case s.tx != wire.TxIdle:
 		if refusal.Code == codeFenced {
-			refusal = schemaMoved()
+			refusal = moved
 		}
 		ok, again = s.notPrepared(c, refusal, tries)
 		return ok, again, true
 	}
-	if err := s.freesSchema(c); err != nil {
+	if err := s.freesLocks(c); err != nil {
 		s.relay.begin(c, s.ends())
 		return s.lost(c, err), false, true
 	}
@@ -113,26 +126,53 @@ func (s *Session) asksSchema(c *backend.Conn, replay *[]byte, tries int) (ok, ag
 		s.release(c)
 	}
 	if refusal.Code == codeFenced {
-		if refusal = s.awaitNewer(schemaMoved()); refusal == nil {
+		if refusal = s.awaitNewer(moved); refusal == nil {
 			return false, true, true
 		}
 	}
 	return s.refuseAll(refusal), false, true
 }
 
-// freesSchema lets go of the lock that the session has for a change of the schema, when no transaction is under way. Where a cancel or a time limit of the
-// client's strikes it again and again, the next turn tries again, and the connection is closed instead of lent again.
-func (s *Session) freesSchema(c *backend.Conn) error {
+// asked is what the requests ask, and what their client is told where the server refuses.
+func (s *Session) asked() (sql string, moved *wire.Error) {
+	var all []string
+	if len(s.staying) > 0 {
+		all, moved = append(all, shardmap.StaySQL(s.staying...)), movedAway()
+	}
+	if s.changing {
+		all, moved = append(all, shardmap.SchemaPlannedSQL(s.planned.Motion.Number)), schemaMoved()
+	}
+	return strings.Join(all, ", "), moved
+}
+
+// locks are those that the requests need.
+func (s *Session) locks() (all []int) {
+	if s.changing {
+		all = append(all, shardmap.SchemaGroup)
+	}
+	return append(all, s.staying...)
+}
+
+// lacks are those of locks that c is not known to have.
+func lacks(c *backend.Conn, locks []int) []int {
+	return slices.DeleteFunc(slices.Clone(locks), func(n int) bool { return slices.Contains(c.Holds, n) })
+}
+
+// freesLocks lets go of the locks that the session has, when no transaction is under way. Where a cancel or a time limit of the client's strikes it again and
+// again, the next turn tries again, and the connection is closed instead of lent again.
+func (s *Session) freesLocks(c *backend.Conn) error {
 	if s.tx != wire.TxIdle {
 		return nil
 	}
-	for tries := 0; c.HoldsSchema && tries < finishTries; tries++ {
-		err := aside(c, "SELECT "+shardmap.FreeSchemaSQL)
+	for tries := 0; len(c.Holds) > 0 && tries < finishTries; tries++ {
+		err := aside(c, "SELECT "+shardmap.FreeSQL(c.Holds...))
 		var refusal *wire.Error
 		if err != nil && (!errors.As(err, &refusal) || c.Spoiled() != "") {
 			return err
 		}
-		c.HoldsSchema = err != nil
+		if err == nil {
+			c.Holds = nil
+		}
 	}
 	return nil
 }
@@ -142,19 +182,19 @@ func (s *Session) preparesTransaction() bool {
 	return slices.ContainsFunc(s.items, func(it item) bool { st := it.facts(); return st != nil && runs(st, parser.PrepareTransaction) })
 }
 
-// keepsSchema hands the lock to a transaction that is about to be prepared.
-func (s *Session) keepsSchema(c *backend.Conn) error {
-	if !c.HoldsSchema || s.tx != wire.TxActive {
+// keepsLocks hands the locks to a transaction that is about to be prepared.
+func (s *Session) keepsLocks(c *backend.Conn) error {
+	if len(c.Holds) == 0 || s.tx != wire.TxActive {
 		return nil
 	}
-	if err := aside(c, "SELECT "+shardmap.KeepSchemaSQL); err != nil {
+	if err := aside(c, "SELECT "+shardmap.KeepSQL(c.Holds...)); err != nil {
 		return err
 	}
-	c.HoldsSchema = false
+	c.Holds = nil
 	return nil
 }
 
-// holdSchema asks as asksSchema does, for a statement that no transaction block may have, and returns the branch that has the lock. Home has it for all shards.
+// holdSchema asks as asksFirst does, for a statement that no transaction block may have, and returns the branch that has the lock. Home has it for all shards.
 func (x *wide) holdSchema(j *job) (b *branch, refusal *wire.Error, err error) {
 	at := x.shards(j)[0]
 	if slices.Contains(x.shards(j), x.l.Home) {
@@ -164,10 +204,10 @@ func (x *wide) holdSchema(j *job) (b *branch, refusal *wire.Error, err error) {
 		refusal, err = asRefusal(err)
 		return nil, refusal, err
 	}
-	b.c.HoldsSchema = true
-	err = b.query(x.s, "SELECT "+shardmap.SchemaPlannedSQL(x.l.Motion.Number)+", "+shardmap.HoldSchemaSQL, func([][]byte) error { return nil })
+	b.c.Holds = append(b.c.Holds, shardmap.SchemaGroup)
+	err = b.query(x.s, "SELECT "+shardmap.SchemaPlannedSQL(x.l.Motion.Number)+", "+shardmap.HoldSQL(shardmap.SchemaGroup), func([][]byte) error { return nil })
 	if errors.Is(err, errFenced) {
-		refusal, err, b.c.HoldsSchema = schemaMoved(), nil, false
+		refusal, err, b.c.Holds = schemaMoved(), nil, nil
 	} else if err != nil {
 		refusal, err = asRefusal(err)
 	}
@@ -179,10 +219,10 @@ func (x *wide) holdSchema(j *job) (b *branch, refusal *wire.Error, err error) {
 
 // freeSchema lets the lock of holdSchema go. A connection that keeps it is closed instead of lent again.
 func (x *wide) freeSchema(b *branch) {
-	if b == nil || !b.c.HoldsSchema || b.busy || b.c.Spoiled() != "" {
+	if b == nil || len(b.c.Holds) == 0 || b.busy || b.c.Spoiled() != "" {
 		return
 	}
-	if err := b.exec(x.s, wire.AppendQuery(nil, "SELECT "+shardmap.FreeSchemaSQL)); err == nil {
-		b.c.HoldsSchema = false
+	if err := b.exec(x.s, wire.AppendQuery(nil, "SELECT "+shardmap.FreeSQL(b.c.Holds...))); err == nil {
+		b.c.Holds = nil
 	}
 }

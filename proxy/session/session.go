@@ -90,7 +90,8 @@ type Session struct {
 	effects    parser.Effects    // of all statements noted in this turn
 	plain      bool              // the turn is nothing but plain statements, see inspect
 	restores   bool              // one of them brings settings back
-	changing   bool              // one of them changes the schema of a database with shards, see asksSchema
+	changing   bool              // one of them changes the schema of a database with shards, see asksFirst
+	staying    []int             // groups of buckets whose rows they may lock, see stays
 	turnTime   int64             // env clock during a turn; 0: something was waited for, read it again
 	listens    map[string]bool
 

@@ -26,6 +26,7 @@ type survey struct {
 	hinted  bool  // a hint or a setting has chosen a shard
 	held    bool  // a statement waits for a move of buckets
 	changes bool  // a statement changes the schema
+	stays   []int // groups of buckets of which a statement may lock rows, see stays
 	trail   trail // what it may write
 	failed  bool  // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
 }
@@ -38,7 +39,7 @@ type ran struct {
 
 // serveSharded decides where the requests go. done is false where they go to one shard, which the session has then moved to.
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
-	s.planned, s.keep.hinted, s.keep.spans, s.changing = nil, false, false, false
+	s.planned, s.keep.hinted, s.keep.spans, s.changing, s.staying = nil, false, false, false, nil
 	s.underway.at.Store(nil) // before it is planned
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
@@ -100,6 +101,9 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.tell(&v)
 	s.trail.add(&v.trail)
 	s.planned, s.keep.hinted, s.changing = l, v.hinted, v.changes
+	if len(v.stays) > 0 {
+		s.staying = s.stays(l, &v, at)
+	}
 	if v.why.Reason != "" && at >= 0 {
 		s.routeShards(l, &v.why, at)
 	}
@@ -277,6 +281,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
 	if p.Write || !reads {
 		s.noteTrail(&v.trail, st, &p)
+		v.stays = l.locked(v.stays, st, &p)
 	}
 	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {

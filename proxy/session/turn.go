@@ -22,7 +22,7 @@ func (s *Session) serve(req []byte) bool {
 	}
 	cluster := s.db.Cluster.Load()
 	if s.planned != nil {
-		s.planned, s.changing = nil, false
+		s.planned, s.changing, s.staying = nil, false, nil
 	}
 	if cluster != nil || s.at != s.db || s.wide != nil {
 		if done, ok := s.serveSharded(cluster, req); done {
@@ -195,13 +195,13 @@ func (s *Session) connect(req []byte, pin string, tries int) (c *backend.Conn, r
 			return nil, nil, ok, again
 		}
 	}
-	if s.changing {
-		if ok, again, done := s.asksSchema(c, &replay, tries); done {
+	if s.changing || len(s.staying) > 0 {
+		if ok, again, done := s.asksFirst(c, &replay, tries); done {
 			return nil, nil, ok, again
 		}
 	}
-	if c.HoldsSchema && s.preparesTransaction() {
-		if err := s.keepsSchema(c); err != nil {
+	if len(c.Holds) > 0 && s.preparesTransaction() {
+		if err := s.keepsLocks(c); err != nil {
 			ok, again = s.notPrepared(c, err, tries)
 			return nil, nil, ok, again
 		}
@@ -333,7 +333,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	case r.quiet || r.reset || r.adopts && !s.toldParams(c): // a changed value is reported behind the answer's complete frames
 		s.beforeReady(func() { s.tellParams(c, s.send) })
 	}
-	if err := s.freesSchema(c); err != nil {
+	if err := s.freesLocks(c); err != nil {
 		return s.unfinished(c, err)
 	}
 	if s.tx == wire.TxIdle {

@@ -430,7 +430,10 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		return refusal, err
 	}
 	x.follows(taking)
-	if refusal, err = x.lockCopies(j, taking); refusal != nil || err != nil {
+	if refusal, err = x.stay(j, taking); refusal == nil && err == nil {
+		refusal, err = x.lockCopies(j, taking)
+	}
+	if refusal != nil || err != nil {
 		if err == nil {
 			err = x.stopOthers()
 		}

@@ -448,8 +448,8 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 	for _, b := range branches {
 		b.writing.part = b.part(gid)
 		first := first
-		if b.c.HoldsSchema {
-			first = "SELECT " + shardmap.KeepSchemaSQL + "; " + first
+		if len(b.c.Holds) > 0 {
+			first = "SELECT " + shardmap.KeepSQL(b.c.Holds...) + "; " + first
 		}
 		if err := b.send(wire.AppendQuery(nil, first+"PREPARE TRANSACTION "+quoteLiteral(b.part(gid)))); err != nil {
 			x.cluster.Unsettled()
@@ -468,7 +468,7 @@ func (x *wide) prepare(branches []*branch, gid string) (refusal *wire.Error, err
 			refusal, b.writing.part = failedTransaction(), ""
 		default:
 			prepared = append(prepared, b)
-			b.c.HoldsSchema = false
+			b.c.Holds = nil
 		}
 	}
 	if refusal != nil || err != nil {
@@ -590,8 +590,8 @@ func (x *wide) release() error {
 			err = x.settle(b)
 			settled = err == nil
 		}
-		if b.c.Spoiled() == "" && s.freesSchema(b.c) != nil {
-			b.c.Spoil("the lock of a change of the schema could not be let go")
+		if b.c.Spoiled() == "" && s.freesLocks(b.c) != nil {
+			b.c.Spoil("locks that moves of buckets wait for could not be let go")
 		}
 		s.tx = wire.TxIdle
 		var wrote written

@@ -175,13 +175,13 @@ func (m *Mover) changing(from, next *Current, raised bool) string {
 	sql := fmt.Sprintf(`SELECT '' FROM pgtier.sharding WHERE database = %s FOR UPDATE;
 WITH old AS (SELECT m.version, coalesce(n.number, 0) AS number FROM pgtier.map AS m LEFT JOIN pgtier.motion AS n ON n.database = m.database
 	WHERE m.database = %[1]s ORDER BY m.version DESC LIMIT 1),
-made AS (INSERT INTO pgtier.motion AS o (database, number, moving, held, held_references, frozen, near, raised_at, made_at, made_by)
-	SELECT %[1]s, %[2]d, %[3]s, %[4]s, %[5]t, %[6]t, %[7]t, clock_timestamp(), clock_timestamp(), %[8]s FROM old WHERE old.version = %[9]d AND old.number = %[10]d
+made AS (INSERT INTO pgtier.motion AS o (database, number, moving, held, held_references, frozen, near, groups, raised_at, made_at, made_by)
+	SELECT %[1]s, %[2]d, %[3]s, %[4]s, %[5]t, %[6]t, %[7]t, %[12]s, clock_timestamp(), clock_timestamp(), %[8]s FROM old WHERE old.version = %[9]d AND old.number = %[10]d
 	ON CONFLICT (database) DO UPDATE SET number = EXCLUDED.number, moving = EXCLUDED.moving, held = EXCLUDED.held, held_references = EXCLUDED.held_references,
-		frozen = EXCLUDED.frozen, near = EXCLUDED.near, made_at = EXCLUDED.made_at, made_by = EXCLUDED.made_by, raised_at = %[11]s
+		frozen = EXCLUDED.frozen, near = EXCLUDED.near, groups = EXCLUDED.groups, made_at = EXCLUDED.made_at, made_by = EXCLUDED.made_by, raised_at = %[11]s
 	RETURNING number)`,
 		database, n.Number, literal(shard.SpansText(n.Moving)), literal(shard.SpansText(n.Held)), n.HeldReferences, n.Frozen, n.Near, who,
-		from.Map.Version(), from.Motion.Number, raisedAt)
+		from.Map.Version(), from.Motion.Number, raisedAt, literal(groupsText(n.Groups)))
 	if next.Map.Version() == from.Map.Version() {
 		return sql + "\nSELECT number FROM made"
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"pgtier/router/shard"
 )
@@ -21,8 +22,9 @@ const SchemaGroup = -1
 
 // The locks of reference tables and of the schema, in SQL.
 const (
-	referenceLock = "1885828199, 0"
-	schemaLock    = "1885828199, -1"
+	guardClass    = "1885828199"
+	referenceLock = guardClass + ", 0"
+	schemaLock    = guardClass + ", -1"
 )
 
 // PlannedSQL is an expression that a transaction evaluates at home before it writes reference tables there: it has planned the write by the motion of that number.
@@ -41,14 +43,40 @@ func SchemaPlannedSQL(number int64) string {
 	return "pgtier.schema_planned(" + strconv.FormatInt(number, 10) + ")"
 }
 
-// For what no transaction block may have, and where there is none, the session has the lock: HoldSchemaSQL is an expression that takes it, evaluated behind
-// SchemaPlannedSQL, which has it first and may refuse; FreeSchemaSQL is one that lets it go, and KeepSchemaSQL hands it to the transaction that is under way, which
-// keeps it when it is prepared.
-const (
-	HoldSchemaSQL = "pg_catalog.pg_advisory_lock_shared(" + schemaLock + ")"
-	FreeSchemaSQL = "pg_catalog.pg_advisory_unlock_shared(" + schemaLock + ")"
-	KeepSchemaSQL = "pg_catalog.pg_advisory_xact_lock_shared(" + schemaLock + "), " + FreeSchemaSQL
-)
+// StaySQL is an expression that a transaction evaluates before it locks rows of these groups of buckets, or whole tables, without writing: the groups change hands only when
+// it has ended. The server raises PT001 where it does not own one. Writers need not: the fence sees them.
+func StaySQL(groups ...int) string {
+	return "pgtier.stay(" + literal("{"+numbers("", groups, ",", "")+"}") + ")"
+}
+
+// For what no transaction block may have, and where there is none, the session has locks of GuardClass, by their second numbers: HoldSQL is an expression that takes them, evaluated
+// behind SchemaPlannedSQL or StaySQL, which has them first and may refuse; FreeSQL is one that lets them go, and KeepSQL hands them to the transaction that is under way, which
+// keeps them when it is prepared.
+func HoldSQL(locks ...int) string {
+	return numbers(lockSQL("pg_advisory_lock_shared"), locks, ", ", ")")
+}
+
+// FreeSQL lets go of what HoldSQL has taken.
+func FreeSQL(locks ...int) string {
+	return numbers(lockSQL("pg_advisory_unlock_shared"), locks, ", ", ")")
+}
+
+// KeepSQL has the transaction keep what HoldSQL has taken.
+func KeepSQL(locks ...int) string {
+	return numbers(lockSQL("pg_advisory_xact_lock_shared"), locks, ", ", ")") + ", " + FreeSQL(locks...)
+}
+
+// lockSQL begins the call of a function for a lock of GuardClass.
+func lockSQL(function string) string { return fmt.Sprintf("pg_catalog.%s(%d, ", function, GuardClass) }
+
+// numbers writes each of them between two texts.
+func numbers(before string, all []int, between, after string) string {
+	list := make([]string, len(all))
+	for i, n := range all {
+		list[i] = before + strconv.Itoa(n) + after
+	}
+	return strings.Join(list, between)
+}
 
 // OutdateSchemaSQL is OutdateSQL for changes of the schema, on the shard where it is run, and takes their lock.
 func OutdateSchemaSQL(number int64) string {
@@ -84,6 +112,7 @@ CREATE TABLE IF NOT EXISTS pgtier.proxy (
 	database text NOT NULL REFERENCES pgtier.sharding, name text NOT NULL, number bigint NOT NULL, version bigint NOT NULL, shards text NOT NULL,
 	at timestamptz NOT NULL, PRIMARY KEY (database, name));
 ALTER TABLE pgtier.proxy ADD COLUMN IF NOT EXISTS underway text NOT NULL DEFAULT '*';
+ALTER TABLE pgtier.motion ADD COLUMN IF NOT EXISTS groups text NOT NULL DEFAULT '';
 REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier.proxy FROM PUBLIC;
 `
 
@@ -97,6 +126,7 @@ REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier
 //     it has to. A sequence, because no snapshot is in its way.
 //   - pgtier.references_since, pgtier.planned: see PlannedSQL and OutdateSQL. A sequence for the same reason.
 //   - pgtier.schema_since, pgtier.schema_planned: see SchemaPlannedSQL and OutdateSchemaSQL.
+//   - pgtier.stay: see StaySQL. 2 is a register's state of a group that the shard owns.
 //   - pgtier.next_id: a number that no shard gives twice, and no two shards give: the proxy has pgtier.ids step by shard.
 const ShardSQL = `CREATE SCHEMA IF NOT EXISTS pgtier;
 CREATE TABLE IF NOT EXISTS pgtier.shard (
@@ -148,18 +178,33 @@ BEGIN
 			DETAIL = 'motion ' || schema_planned.motion, HINT = 'Change it through pgtier, which plans it again.';
 	END IF;
 END $pgtier$;
+CREATE OR REPLACE FUNCTION pgtier.stay(groups int[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgtier$
+DECLARE
+	grp int;
+	register regclass;
+BEGIN
+	FOREACH grp IN ARRAY stay.groups LOOP
+		PERFORM pg_advisory_xact_lock_shared(` + guardClass + `, grp);
+		register := to_regclass('pgtier.register_' || grp);
+		IF register IS NOT NULL AND pg_sequence_last_value(register) & 3 <> 2 THEN
+			RAISE EXCEPTION 'rows of these buckets are not owned by this shard' USING ERRCODE = 'PT001', DETAIL = 'group ' || grp,
+				HINT = 'Lock them through pgtier, which knows where they are now.';
+		END IF;
+	END LOOP;
+END $pgtier$;
 REVOKE ALL ON pgtier.shard, pgtier.xact, pgtier.ids, pgtier.motion_seen, pgtier.references_since, pgtier.schema_since FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgtier TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id(), pgtier.planned(bigint), pgtier.schema_planned(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgtier.decide(text, text), pgtier.settle(text, text), pgtier.next_id(), pgtier.planned(bigint), pgtier.schema_planned(bigint), pgtier.stay(int[]) TO PUBLIC;
 `
 
 // Whether the objects are there. Those made by an earlier version lack the ones that came later, and are made whole.
 const (
 	controlThere = `SELECT pg_catalog.to_regclass('pgtier.sharded') IS NOT NULL`
-	controlWhole = `SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('pgtier.proxy') AND attname = 'underway')`
-	shardThere   = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
+	controlWhole = `SELECT count(*) = 2 FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('pgtier.proxy') AND attname = 'underway'
+OR attrelid = pg_catalog.to_regclass('pgtier.motion') AND attname = 'groups'`
+	shardThere = `SELECT pg_catalog.to_regprocedure('pgtier.next_id()') IS NOT NULL AND pg_catalog.to_regclass('pgtier.xact_at') IS NOT NULL
 AND pg_catalog.to_regclass('pgtier.motion_seen') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.planned(bigint)') IS NOT NULL
-AND pg_catalog.to_regprocedure('pgtier.schema_planned(bigint)') IS NOT NULL`
+AND pg_catalog.to_regprocedure('pgtier.schema_planned(bigint)') IS NOT NULL AND pg_catalog.to_regprocedure('pgtier.stay(int[])') IS NOT NULL`
 	markThere = `SELECT pg_catalog.to_regclass('pgtier.shard') IS NOT NULL`
 )
 

@@ -24,7 +24,7 @@ type record struct {
 // members and no motion.
 const (
 	askRecord = `SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END, m.members,
-n.number, n.moving, n.held, n.held_references, n.frozen, n.near
+n.number, n.moving, n.held, n.held_references, n.frozen, n.near, n.groups
 FROM pgtier.sharding AS s JOIN pgtier.map AS m ON m.database = s.database LEFT JOIN pgtier.motion AS n ON n.database = s.database
 WHERE s.database = %s ORDER BY m.version DESC LIMIT 1`
 	askOlder = `SELECT s.id, s.secret, s.buckets, s.function, s.home, m.version, CASE WHEN m.version <> %d THEN m.owners END, '', NULL

@@ -65,6 +65,9 @@ func (s *Schema) Version() shard.Version { return s.version }
 // owner is the shard of a bucket.
 func (s *Schema) owner(b shard.Bucket) int { return int(s.owners[b]) }
 
+// Owner is the index of the shard that owns a bucket of the map.
+func (s *Schema) Owner(b shard.Bucket) int { return s.owner(b) }
+
 // lookup finds the table that a text names. The result is never nil: what is not known is at home if that is no risk, else unsure.
 func (s *Schema) lookup(schema, name string, changed bool) *table {
 	if schema == "pg_temp" || strings.HasPrefix(schema, "pg_temp_") {
