@@ -34,6 +34,7 @@ type load struct {
 	account [accounts]counter // of what is added to accounts.n
 	done    atomic.Int64      // operations that were acknowledged
 	heard   atomic.Int64      // the last of them, by now
+	rushed  atomic.Int64      // the last client of a rush
 
 	mu     sync.Mutex
 	tokens map[string]map[string]bool // guarded by mu, as what follows; table → name of a row that was written → whether that was acknowledged
@@ -45,11 +46,42 @@ type load struct {
 }
 
 // counter counts what one row is increased by.
-type counter struct{ started, acked atomic.Int64 }
+type counter struct {
+	started atomic.Int64
+
+	mu    sync.Mutex
+	acked []acked // guarded by mu; in order
+}
+
+// acked is that an increase was acknowledged.
+type acked struct {
+	at int64 // no earlier than that
+	by life
+}
+
+// acks notes that an increase was acknowledged.
+func (n *counter) acks(now func() int64, by life) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.acked = append(n.acked, acked{now(), by})
+}
+
+// least is what who begins to read now is shown at least: what was acknowledged before it may be old, and by the process that it is read through.
+func (n *counter) least(old int64, through life) (least int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.acked {
+		if a.at <= old || a.by == through {
+			least++
+		}
+	}
+	return least
+}
 
 func newLoad(r *rig, breaks bool) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{ctx: ctx, cancel: cancel, t: r.t, r: r, breaks: breaks, stop: make(chan struct{}), began: time.Now(), regs: &registers{}, tokens: map[string]map[string]bool{}, ids: map[string]bool{}, seqs: map[string]bool{}, errors: map[string]int{}}
+	l.rushed.Store(100) // above those of start
 	r.t.also(l.state)
 	return l
 }
@@ -63,7 +95,7 @@ func (l *load) state() string {
 func (l *load) start(random func() *rand.Rand, bank, registers int) {
 	for i := range bank + registers {
 		c := &client{load: l, id: i, random: random(), proxy: l.r.proxies[i%len(l.r.proxies)]}
-		if l.r.keeps {
+		if l.r.keeps && !l.r.apart {
 			c.proxy = l.r.proxies[0]
 		}
 		l.work.Go(func() { // ends with stop
@@ -172,9 +204,11 @@ type client struct {
 	n      int // of names
 	random *rand.Rand
 	proxy  *daemon
+	stays  bool // with that proxy
 
 	conn  *pgx.Conn
 	since time.Time // when conn was made
+	life  life      // what conn leads to
 }
 
 func (c *client) leave() {
@@ -195,6 +229,9 @@ func (c *client) connected(ctx context.Context) bool {
 	if c.conn != nil && !c.conn.IsClosed() {
 		return true
 	}
+	if c.r.apart && c.breaks && !c.stays { // as behind a balancer
+		c.proxy = c.r.proxies[c.random.IntN(len(c.r.proxies))]
+	}
 	config, err := pgx.ParseConfig(c.proxy.url("app"))
 	if err != nil {
 		c.wrong("%v", err)
@@ -212,8 +249,17 @@ func (c *client) connected(ctx context.Context) bool {
 		c.wrong("connect to %s: %v", c.proxy.name, err)
 		return false
 	}
-	c.since = began
+	c.since, c.life = began, c.proxy.lives()
 	return true
+}
+
+// oldest is from when what is read now may be: from now on, but for what is kept where others write through another proxy. A process keeps nothing from before its time.
+func (c *client) oldest() int64 {
+	now := c.now()
+	if !c.r.apart {
+		return now
+	}
+	return min(now, max(now-int64(maxDelay), int64(c.life.began.Sub(c.began))))
 }
 
 // stateOf is the SQLSTATE of an error, "" of one that no server has said.
@@ -328,7 +374,7 @@ func (c *client) add(ctx context.Context) {
 	switch c.judge("add", err, false) {
 	case happened:
 		c.timed(began)
-		n.acked.Add(1)
+		n.acks(c.now, c.life)
 	case refused:
 		n.started.Add(-1)
 	}
@@ -465,7 +511,7 @@ func (c *client) several(ctx context.Context) {
 func (c *client) readKey(ctx context.Context) {
 	id := c.random.IntN(accounts)
 	n, got := &c.account[id], int64(0)
-	least := n.acked.Load()
+	least := n.least(c.oldest(), c.life)
 	err := c.conn.QueryRow(ctx, "SELECT n FROM accounts WHERE id = $1", id).Scan(&got)
 	if errors.Is(err, pgx.ErrNoRows) {
 		c.wrong("account %d is not there", id)
@@ -495,7 +541,8 @@ func (c *client) sumAll(ctx context.Context) {
 		}
 		return n
 	}
-	least, got := sum(func(n *counter) int64 { return n.acked.Load() }), int64(0)
+	old, got := c.oldest(), int64(0)
+	least := sum(func(n *counter) int64 { return n.least(old, c.life) })
 	if c.judge("sum", c.conn.QueryRow(ctx, "SELECT sum(n) FROM accounts").Scan(&got), false) != happened {
 		return
 	}
@@ -592,7 +639,7 @@ func (l *load) check() {
 		l.t.Error("the copies of the reference table differ")
 	}
 	for id := range n {
-		a, acked, started := &n[id], l.account[id].acked.Load(), l.account[id].started.Load()
+		a, acked, started := &n[id], l.account[id].least(l.now(), life{}), l.account[id].started.Load()
 		if a.rows != 1 {
 			l.t.Errorf("account %d is there %d times", id, a.rows)
 		}

@@ -28,9 +28,24 @@ type daemon struct {
 	ended chan struct{} // closed when cmd has ended
 
 	mu     sync.Mutex
+	life   life      // guarded by mu; the process that runs, or ran last
 	killed time.Time // guarded by mu; when that was last
 	up     time.Time // guarded by mu; since when it is known to listen again
 	down   bool      // guarded by mu
+}
+
+// life is one process of a daemon. What a proxy keeps begins and ends with it.
+type life struct {
+	of    string
+	n     int
+	began time.Time // before the process was there
+}
+
+// lives is the process that runs, or ran last.
+func (d *daemon) lives() life {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.life
 }
 
 // away reports whether the daemon was down at any moment since, or may have been: who has tried to connect to it since may have been refused.
@@ -118,6 +133,9 @@ func (d *daemon) start(ctx context.Context) error {
 	d.cmd.Env = append(environment(), "PGTIER_LISTEN="+d.address)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	d.mu.Lock()
+	d.life = life{of: d.name, n: d.life.n + 1, began: time.Now()}
+	d.mu.Unlock()
 	if err := d.cmd.Start(); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type killer struct {
 	random *rand.Rand
 	stop   chan struct{}
 	work   sync.WaitGroup
+	starts func(*daemon, *rand.Rand) // is told of a proxy that runs again
 
 	// Of the killing goroutine: where the job stood at the last kill, and how many there were since it has come there.
 	place string
@@ -41,9 +42,9 @@ type killer struct {
 	ended time.Time      // guarded by mu; when whoever was killed last ran again
 }
 
-// kill starts to kill, for so long at most; pause is the mean time between two.
-func (r *rig) kill(random *rand.Rand, pause, most time.Duration) *killer {
-	k := &killer{r: r, random: random, stop: make(chan struct{}), kills: map[string]int{}}
+// kill starts to kill, for so long at most; pause is the mean time between two. starts is told of proxies that run again.
+func (r *rig) kill(random *rand.Rand, pause, most time.Duration, starts func(*daemon, *rand.Rand)) *killer {
+	k := &killer{r: r, random: random, stop: make(chan struct{}), kills: map[string]int{}, starts: starts}
 	k.work.Go(func() { // ends with stop, or by itself
 		for end := time.Now().Add(most); time.Now().Before(end) || k.sum() < killsLeast; {
 			select {
@@ -97,16 +98,21 @@ func (k *killer) one() error {
 	defer stop()
 	down := time.Duration(k.random.IntN(700)) * time.Millisecond
 	proxies := k.r.proxies
-	if k.r.keeps {
+	if k.r.keeps && !k.r.apart {
 		proxies = proxies[1:]
 	}
 	n := k.random.IntN(len(proxies) + len(k.r.cluster.Shards))
 	if n < len(proxies) {
 		d := proxies[n]
 		k.note(d.name)
+		k.r.countAnswers(d)
 		d.kill()
 		time.Sleep(down)
-		return d.start(ctx)
+		if err := d.start(ctx); err != nil {
+			return err
+		}
+		k.starts(d, k.random)
+		return nil
 	}
 	s := k.r.cluster.Shards[n-len(proxies)].Manager
 	k.note(s.Name)
@@ -244,7 +250,7 @@ func TestMovesSurviveKills(t *testing.T) {
 	l.more(100)
 	r.widen()
 	r.untilPossible("--to", "s0,s1,s2,s3")
-	k := r.kill(killing, 5*time.Second, long+killMore)
+	k := r.kill(killing, 5*time.Second, long+killMore, l.rush)
 	jobs := 0
 	for end := time.Now().Add(long); (time.Now().Before(end) || k.sum() < killsLeast) && !t.Failed(); jobs++ {
 		k.job(driving)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,26 +52,33 @@ type rig struct {
 	patience time.Duration
 	end      time.Time // of the test of kills at the latest
 	seed     int64     // of random choices
-	// keeps: the proxies keep answers. What is promised of those is promised through one of them, while it lives: all clients go through the first, and nobody kills it.
+	// keeps: the proxies keep answers. Those are linearizable through one of them, while it lives: all clients go through the first, and nobody kills it.
 	keeps bool
+	// apart: so they do, but clients go through both, and both are killed. What is read through one may be older than what was written through the other, by maxDelay.
+	apart bool
+	// asked and found count the answers that proxies have looked for, and those that were kept.
+	asked, found atomic.Int64
 }
 
-// newRig makes one whose proxies keep no answers.
-func newRig(t testing.TB) *rig { return newRigThat(t, false) }
+// maxDelay is the proxies' cache.max_delay: short, so that what is too old is not written anew before anybody reads it.
+const maxDelay = 300 * time.Millisecond
 
-// newRandomRig makes one for random choices, which PGTIER_MOVES_SEED repeats. Every other seed has the proxies keep answers.
+// newRig makes one whose proxies keep no answers.
+func newRig(t testing.TB) *rig { return newRigThat(t, false, false) }
+
+// newRandomRig makes one for random choices, which PGTIER_MOVES_SEED repeats. Every other seed has the proxies keep answers, every fourth those of clients of both.
 func newRandomRig(t testing.TB) *rig {
 	seed := number(t, "PGTIER_MOVES_SEED", time.Now().UnixNano()%1_000_000_000)
-	r := newRigThat(t, seed%2 == 1)
+	r := newRigThat(t, seed%2 == 1, seed%4 == 3)
 	r.seed = seed
-	said := fmt.Sprintf("PGTIER_MOVES_SEED=%d, answers are kept: %t", seed, r.keeps)
+	said := fmt.Sprintf("PGTIER_MOVES_SEED=%d, answers are kept: %t, by both proxies: %t", seed, r.keeps, r.apart)
 	r.t.Log(said)
 	r.t.also(func() string { return said })
 	return r
 }
 
-func newRigThat(t testing.TB, keeps bool) *rig {
-	r := &rig{t: &witness{TB: t, began: time.Now()}, patience: patience, keeps: keeps}
+func newRigThat(t testing.TB, keeps, apart bool) *rig {
+	r := &rig{t: &witness{TB: t, began: time.Now()}, patience: patience, keeps: keeps, apart: apart}
 	build(t)
 	r.cluster = pgtest.Start(r.t, localpg.Options{Shards: 4, Auth: "trust"})
 	for _, s := range r.cluster.Shards {
@@ -103,8 +111,12 @@ func newRigThat(t testing.TB, keeps bool) *rig {
 	for _, d := range r.proxies {
 		r.try(d.start(r.ctx()))
 		conn := r.connect(d.url("app"))
-		_, err := conn.Exec(r.ctx(), "SELECT") // the map is there
-		r.try(err)
+		eventually(r.t, r.patience, func() string { // the map is there, and the catalog, which a statement waits for no longer than five seconds
+			if _, err := conn.Exec(r.ctx(), "SELECT"); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
 	}
 	r.t.also(r.report)
 	return r
@@ -126,14 +138,14 @@ databases:
   app:
     shards: [%s]
     failover: {wait: 30s}
-    cache: {enabled: %t}
+    cache: {enabled: %t, max_delay: %s}
     sharding:
       buckets: %d
       tables: {accounts: {key: id}, entries: {key: account}, purses: {key: owner}, regs: {key: k}, events: {key: id}}
       reference: [countries]
       reshard: {groups: 2}
 `
-	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.controlURL(), strings.Join(list, ", "), r.keeps, buckets), 0o600))
+	r.try(os.WriteFile(r.file, fmt.Appendf(nil, text, r.controlURL(), strings.Join(list, ", "), r.keeps, maxDelay, buckets), 0o600))
 }
 
 // widen tells the proxies of all servers.
@@ -247,6 +259,31 @@ func (r *rig) shards(d *daemon) (owned map[string]string, odd string) {
 		}
 	}
 	return owned, odd
+}
+
+// countAnswers adds up how often a proxy has looked for an answer and found it kept, as far as it says so. It is asked before it is killed, and in the end.
+func (r *rig) countAnswers(d *daemon) {
+	ctx, stop := context.WithTimeout(context.Background(), askLimit)
+	defer stop()
+	conn, err := pgx.Connect(ctx, d.url("pgtier"))
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, "SHOW CACHE", pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var asked, found int64
+		if row := rows.RawValues(); len(row[1]) == 0 { // of the database
+			_, _ = fmt.Sscan(string(row[3]), &asked)
+			_, _ = fmt.Sscan(string(row[4]), &found)
+		}
+		r.asked.Add(asked)
+		r.found.Add(found)
+	}
 }
 
 // leftovers fails the test if anything of a job is left on the servers, but guards of foreign buckets.
