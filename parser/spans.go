@@ -29,6 +29,9 @@ func (b *treeBuilder) findSpans(t *tokenText, statement, query *pg.Node) {
 	for i, e := range b.tree.Calls {
 		f.call(e, b.calls[i])
 	}
+	for i, e := range b.refs {
+		f.column(e, int(b.refPlaces[i]))
+	}
 	clearLocations(statement.ProtoReflect())
 	f.check()
 }
@@ -385,8 +388,29 @@ func (f *spanFinder) call(e *Expr, n *pg.FuncCall) {
 	})
 }
 
+// column finds a column's name, whose tokens must be its parts and the dots between them.
+func (f *spanFinder) column(e *Expr, offset int) {
+	from := f.at(offset)
+	if from < 0 {
+		return
+	}
+	at := from
+	for _, part := range e.Qualifier {
+		if !f.names(at, part) || !f.is(at+1, '.') {
+			return
+		}
+		at += 2
+	}
+	if f.names(at, e.Name) {
+		e.NameTokens = Span{from, at + 1}
+	}
+}
+
 // names says whether token i is this name.
 func (f *spanFinder) names(i int, name string) bool {
+	if i >= len(f.tokens) {
+		return false
+	}
 	text := string(f.src[f.tokens[i].start:f.tokens[i].end])
 	switch f.tokens[i].kind {
 	case tokenIdent:

@@ -234,7 +234,7 @@ type Expr struct {
 	// Tokens covers an ExprCall from its name to its last parenthesis, FILTER, WITHIN GROUP and OVER included; zero for other kinds and for
 	// calls that syntax such as EXTRACT or AT TIME ZONE stands for.
 	Tokens Span
-	// NameTokens covers the name of ExprCall with its schema.
+	// NameTokens covers the name of ExprCall with its schema, and the whole of ExprColumn.
 	NameTokens Span
 	// ArgsTokens covers what stands inside the parentheses of ExprCall, DISTINCT and ORDER BY included; empty but not zero for f().
 	ArgsTokens Span

@@ -118,6 +118,13 @@ func checkSpans(t *testing.T, sql string, tree *Tree) {
 	for _, e := range tree.Calls {
 		same("SELECT ", e.Tokens, p.expr(e), first)
 	}
+	tree.Walk(func(q *Query) {
+		q.Exprs(func(e *Expr) {
+			if e.Kind == ExprColumn {
+				same("SELECT ", e.NameTokens, p.expr(e), first)
+			}
+		})
+	})
 	same("", q.Tokens, strings.Join(p.query(q), "\n"), func(q *Query) string { return strings.Join(p.query(q), "\n") })
 	same("SELECT ", q.OutputsTokens, describeOutputs(p, q), func(q *Query) string { return describeOutputs(p, q) })
 	where := func(q *Query) string { return p.expr(q.Where) }
@@ -289,6 +296,28 @@ func TestEveryExpressionIsSeen(t *testing.T) {
 				t.Errorf("table %v is %d times too often: %q", name, n, sql)
 			}
 		}
+	}
+}
+
+// TestTokensOfColumns holds which tokens are columns, whatever stands around them.
+func TestTokensOfColumns(t *testing.T) {
+	sql := `SELECT a, T.B AS a /* a */, "x Y" . "q" :: a, 'a', f(a) FILTER (WHERE s.t . c > 1), CASE a WHEN 1 THEN "a""b" END, t.*, U&"d\0061ta" FROM a GROUP BY a`
+	tree, err := TreeOf([]byte(sql))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := Tokens([]byte(sql), nil)
+	var got []string
+	tree.Walk(func(q *Query) {
+		q.Exprs(func(e *Expr) {
+			if e.Kind == ExprColumn && e.NameTokens != (Span{}) {
+				start, end := places(tokens, e.NameTokens)
+				got = append(got, sql[start:end])
+			}
+		})
+	})
+	if want := []string{"a", "T.B", `"x Y" . "q"`, "a", "s.t . c", "a", `"a""b"`, "a"}; !slices.Equal(got, want) {
+		t.Errorf("got columns %q, want %q", got, want)
 	}
 }
 

@@ -131,6 +131,9 @@ type treeBuilder struct {
 	// calls are the nodes of Tree.Calls, row for row; places where the names of Tree.Sources begin, in bytes.
 	calls  []*pg.FuncCall
 	places []int32
+	// refs are the ExprColumns, refPlaces where they begin.
+	refs      []*Expr
+	refPlaces []int32
 }
 
 // scopedWith is a WITH query in scope. A later one may be named in WITH RECURSIVE before it has been read.

@@ -181,6 +181,9 @@ func (b *treeBuilder) column(c *pg.ColumnRef) *Expr {
 			e.Name = name
 		}
 	}
+	if e.Kind == ExprColumn {
+		b.refs, b.refPlaces = append(b.refs, e), append(b.refPlaces, c.Location)
+	}
 	return e
 }
 
