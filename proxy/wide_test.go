@@ -412,3 +412,15 @@ func TestSettingsOfAnEarlierTransactionAreNotRepeated(t *testing.T) {
 		t.Errorf("tag %q", tag)
 	}
 }
+
+// TestPlansOfOneTemplateHaveTheirOwnColumns: what literals say decides which columns the shards are asked for.
+func TestPlansOfOneTemplateHaveTheirOwnColumns(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.client(t)
+	for range 2 {
+		wantValue(t, c, "SELECT sum(balance + 1) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 1)", "3030")
+		wantValue(t, c, "SELECT sum(balance + 1) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 2)", "3030")
+		wantValue(t, c, "SELECT sum(balance + 1.5) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 1.5)", "3045.0")
+	}
+}

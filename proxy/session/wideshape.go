@@ -33,8 +33,9 @@ type Shapes struct {
 }
 
 type shapeKey struct {
-	st    *parser.Statement
-	types string
+	st      *parser.Statement
+	types   string
+	variant string // of the plan
 }
 
 // maxShapes bounds what is remembered; forgetting costs a question each.
@@ -66,7 +67,7 @@ func (x *wide) shape(j *job, b *branch) (*shape, error) {
 
 // columns asks b's server for the columns of j's text, and of that which the shards are sent.
 func (x *wide) columns(j *job, b *branch) (*columns, error) {
-	key := shapeKey{st: j.st, types: typesKey(j.types)}
+	key := shapeKey{st: j.st, types: typesKey(j.types), variant: j.plan.Variant}
 	if c, ok := x.l.Shapes.known.Load(key); ok {
 		return c.(*columns), nil
 	}

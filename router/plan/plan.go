@@ -24,6 +24,8 @@ type Plan struct {
 	Untyped bool
 	// Merge makes one answer of those of Scatter; nil is a plain union.
 	Merge *merge.Spec
+	// Variant tells apart plans of one template whose shards' columns differ by what literals say; "" for most.
+	Variant string
 	// Columns is how many columns the shards' rows must have for Merge to mean what it says, 0 for any: the catalog may be late.
 	Columns int
 	// Write: it may change rows or the catalog, and is part of two-phase commit where several shards are.

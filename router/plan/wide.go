@@ -151,6 +151,10 @@ func (p *Statement) widely(r *reader, touches Touches) Plan {
 	if len(w.edits) > 0 || w.limit != nil {
 		plan.Parts, plan.Untyped = &Parts{edits: w.edits, limit: w.limit}, p.untyped(r.values)
 	}
+	if len(p.places) > 0 {
+		literals, _ := (&variants{places: p.places}).literals(r.values.SQL, nil)
+		plan.Variant = string(literals)
+	}
 	if p.explain {
 		plan.Merge = nil
 	}
