@@ -422,5 +422,7 @@ func TestPlansOfOneTemplateHaveTheirOwnColumns(t *testing.T) {
 		wantValue(t, c, "SELECT sum(balance + 1) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 1)", "3030")
 		wantValue(t, c, "SELECT sum(balance + 1) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 2)", "3030")
 		wantValue(t, c, "SELECT sum(balance + 1.5) FROM accounts GROUP BY id % 1 ORDER BY sum(balance + 1.5)", "3045.0")
+		wantValue(t, c, "SELECT sum(balance + 1) / 10 + sum(balance + 1) FROM accounts", "3333.0000000000000000")
+		wantValue(t, c, "SELECT sum(balance + 1) / 10 + sum(balance + 2) FROM accounts", "3363.0000000000000000")
 	}
 }

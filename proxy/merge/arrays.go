@@ -45,6 +45,9 @@ type Arrays struct {
 	used, memory int64
 }
 
+// copies is how often a row stands in memory until it is sent: in a group, in Arrays, among their Values and in the message of these.
+const copies = 4
+
 // NewArrays makes Arrays for rows with these columns, all in binary. An error of code 0A000 names the type that cannot be handed back to a server.
 func NewArrays(fields []Field, config Config) (*Arrays, error) {
 	a := &Arrays{fields: fields, columns: make([][]byte, len(fields)), nulls: make([]bool, len(fields)), values: make([][]byte, len(fields)), memory: config.Memory}
@@ -73,7 +76,7 @@ func (a *Arrays) Add(row []byte) error {
 	if err := split(row, a.values); err != nil {
 		return err
 	}
-	if a.used += int64(len(row)); a.used > a.memory {
+	if a.used += copies * int64(len(row)); a.used > a.memory {
 		return outOfMemory("groups", a.memory)
 	}
 	for i, value := range a.values {

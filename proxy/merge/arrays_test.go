@@ -71,7 +71,7 @@ func TestArraysRefuse(t *testing.T) {
 			t.Errorf("type %d with %+v is taken", c.oid, c.settings)
 		}
 	}
-	a, err := NewArrays([]Field{{OID: oidInt4, Format: formatBinary}}, Config{Settings: foreign, Memory: 25})
+	a, err := NewArrays([]Field{{OID: oidInt4, Format: formatBinary}}, Config{Settings: foreign, Memory: 90})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -750,19 +750,27 @@ func (x *wide) merge(j *job, taking []*branch, shape *shape) (rows int64, err er
 	if err != nil {
 		return 0, err
 	}
+	if shape.groups != nil {
+		if _, err = m.Run(sources, shape.groups.Add); err != nil {
+			return 0, err
+		}
+		return x.final(j, taking[0], shape, description)
+	}
 	if j.describe {
 		x.out = append(x.out, description...)
 	}
-	emit := func(row []byte) error {
-		var at int
-		x.out, at = wire.Begin(x.out, wire.MsgDataRow)
-		x.out = wire.End(append(x.out, row...), at)
-		return x.flush()
-	}
 	if j.plan.Kind == plan.Spread && j.plan.Parts != nil && j.plan.Parts.Rows(0) != nil {
-		return x.inserted(j, sources, emit)
+		return x.inserted(j, sources, x.row)
 	}
-	return m.Run(sources, emit)
+	return m.Run(sources, x.row)
+}
+
+// row gives the client a row.
+func (x *wide) row(row []byte) error {
+	var at int
+	x.out, at = wire.Begin(x.out, wire.MsgDataRow)
+	x.out = wire.End(append(x.out, row...), at)
+	return x.flush()
 }
 
 // explained gives the plans of all shards, each under a line with its name.

@@ -17,6 +17,8 @@ type shape struct {
 	asked   []int16 // by the client
 	known   *columns
 	hidden  int
+	groups  *merge.Arrays // takes what the merge makes, where a server makes the answer of that
+	values  []merge.Field // the columns of that
 }
 
 // columns are those of a statement, as a server has described them. Immutable.
@@ -61,7 +63,13 @@ func (x *wide) shape(j *job, b *branch) (*shape, error) {
 		return nil, err
 	}
 	sh.known = c
-	sh.formats, err = j.plan.Merge.Formats(fieldsOf(c.parts, nil), fieldsOf(c.whole, sh.asked), x.mergeConfig().Settings)
+	out := fieldsOf(c.whole, sh.asked)
+	if j.plan.Final != nil {
+		if out, err = sh.gathered(j, x.mergeConfig()); err != nil {
+			return nil, err
+		}
+	}
+	sh.formats, err = j.plan.Merge.Formats(fieldsOf(c.parts, nil), out, x.mergeConfig().Settings)
 	return sh, err
 }
 
@@ -133,7 +141,9 @@ func (sh *shape) columns(b *branch) (in, out []merge.Field, description []byte, 
 		return in, in, b.described, nil
 	}
 	out = fieldsOf(sh.known.whole, sh.asked)
-	description, err = withFormats(sh.known.description, out)
+	if description, err = withFormats(sh.known.description, out); sh.groups != nil {
+		out = sh.values
+	}
 	return in, out, description, err
 }
 

@@ -268,7 +268,11 @@ func (g *generator) grouped(scope []item, rest string) (string, []column) {
 	more, of := g.aggregates(scope)
 	sql := "SELECT " + named(append(outputs, more...), append(columns, of...)) + rest + " GROUP BY " + strings.Join(keys, ", ")
 	if g.once(3) {
-		sql += " HAVING " + g.aggregate(scope, integer) + oneOf(g.choices, " > ", " < ", " <> ") + g.number(8)
+		having := g.aggregate(scope, integer)
+		if g.once(3) {
+			having = g.computed(scope, integer, having)
+		}
+		sql += " HAVING " + having + oneOf(g.choices, " > ", " < ", " <> ") + g.number(8)
 	}
 	return sql, rename(append(columns, of...))
 }
@@ -314,9 +318,30 @@ func (g *generator) outputs(scope []item, exact bool) (outputs []string, columns
 func (g *generator) aggregates(scope []item) (outputs []string, columns []column) {
 	for range 1 + g.below(3) {
 		kind := oneOf(g.choices, integer, free, text, moment, boolean)
-		outputs, columns = append(outputs, g.aggregate(scope, kind)), append(columns, column{class: kind})
+		output := g.aggregate(scope, kind)
+		if g.once(2) {
+			output = g.computed(scope, kind, output)
+		}
+		outputs, columns = append(outputs, output), append(columns, column{class: kind})
 	}
 	return outputs, columns
+}
+
+// computed is an expression over an aggregate, of its class.
+func (g *generator) computed(scope []item, kind class, aggregate string) string {
+	other := func() string { return g.aggregate(scope, kind) }
+	switch kind {
+	case free:
+		return oneOf(g.choices, "round("+aggregate+", 2)", aggregate+" / nullif(count(*), 0)", "coalesce("+aggregate+", 0) - "+g.number(9), "-("+aggregate+")", "greatest("+aggregate+", "+other()+")")
+	case text:
+		return oneOf(g.choices, "coalesce("+aggregate+", 'none')", aggregate+" || '!'", "nullif("+aggregate+", "+other()+")", "CASE WHEN count(*) > 2 THEN "+aggregate+" END")
+	case moment:
+		return oneOf(g.choices, aggregate+" + interval '1 day'", "date_trunc('day', "+aggregate+")", "least("+aggregate+", "+other()+")")
+	case boolean:
+		return oneOf(g.choices, "NOT "+aggregate, "("+aggregate+") IS TRUE", aggregate+" AND count(*) > "+g.number(5), aggregate+" = "+other())
+	default:
+		return oneOf(g.choices, aggregate+" + 1", "("+aggregate+")::bigint * 2", aggregate+" - "+other(), "coalesce(nullif("+aggregate+", "+g.number(5)+"), -1)", "length(("+aggregate+")::text)")
+	}
 }
 
 // aggregate is one aggregate with a result of the class: integer, free, text (of C), moment or boolean.

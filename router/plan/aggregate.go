@@ -15,13 +15,25 @@ var partials = map[string]merge.Function{
 	"bool_or": merge.BoolOr, "bit_and": merge.BitAnd, "bit_or": merge.BitOr, "bit_xor": merge.BitXor,
 }
 
-// aggregate makes the answer of groups whose rows are on several shards: each shard gives its part of every group.
+// aggregate makes the answer of groups whose rows are on several shards: each shard gives its part of every group. What cannot be done with the groups here
+// is left to a server.
 func (m *mingler) aggregate() *Refusal {
-	t := m.q.tree
-	m.spec.Aggregate = true
 	if r := m.possible(); r != nil {
 		return r
 	}
+	if m.merged() == nil {
+		return nil
+	}
+	return m.finally()
+}
+
+// left is why a merge alone does not make an answer, of which nobody hears: a server computes what is left (finisher), or says why not.
+var left = &Refusal{}
+
+// merged makes the answer of the parts alone.
+func (m *mingler) merged() *Refusal {
+	t := m.q.tree
+	m.spec.Aggregate = true
 	for _, e := range t.Group {
 		if r := m.group(e); r != nil {
 			return r
@@ -59,7 +71,7 @@ func (m *mingler) aggregate() *Refusal {
 		return r
 	}
 	if len(t.Group) == 0 && !slices.ContainsFunc(m.spec.Outputs, func(o merge.Output) bool { return o.Function != merge.First }) {
-		return refuse("HAVING without aggregates, over rows of several shards", "Put the condition into WHERE.")
+		return left
 	}
 	m.finish()
 	return m.strip()
@@ -139,10 +151,10 @@ func (m *mingler) alias(e *parser.Expr) (at int, v *variable, r *Refusal) {
 func (m *mingler) value(e *parser.Expr, at int) (merge.Output, *Refusal) {
 	if !m.bind.aggregate(e) {
 		if m.aggregatesInside(e) {
-			return merge.Output{}, refuse("expression over aggregates of rows of several shards", "Return the aggregates by themselves, or group by the sharding key.")
+			return merge.Output{}, left
 		}
 		if m.setReturning(e) {
-			return merge.Output{}, refuse("function that returns rows beside aggregates over rows of several shards", "Call it in another statement.")
+			return merge.Output{}, left
 		}
 		return merge.Output{Column: at}, nil
 	}
@@ -222,10 +234,10 @@ func (m *mingler) average(e *parser.Expr, out merge.Output) (merge.Output, *Refu
 // groupOrder is one key of the order of groups, by values of theirs.
 func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 	if s.Using {
-		return merge.Key{}, refuse("ORDER BY … USING over rows of several shards", "Use ASC or DESC.")
+		return merge.Key{}, left
 	}
 	if m.setReturning(s.Expr) {
-		return merge.Key{}, refuse("ORDER BY of a function that returns rows, of groups of rows of several shards", "Group by the sharding key.")
+		return merge.Key{}, left
 	}
 	var v *variable
 	var at int
@@ -249,7 +261,7 @@ func (m *mingler) groupOrder(s *parser.Sort) (merge.Key, *Refusal) {
 	}
 	k := merge.Key{Column: at, Desc: s.Desc, NullsFirst: s.NullsFirst, Collation: m.order(v)}
 	if v != nil && v.column != nil && v.column.Collation != catalog.CollationNone && v.column.Collation != catalog.CollationBytes {
-		return k, refuse("ORDER BY "+v.name+" over rows of several shards, whose collation only the servers know", "Sort by the column COLLATE \"C\", or compare the sharding key with a value.")
+		return k, left
 	}
 	if f := m.spec.Outputs[at]; f.Function == merge.Min || f.Function == merge.Max {
 		k.Collation = f.Collation
@@ -271,7 +283,7 @@ func (m *mingler) hidden(e *parser.Expr) (at int, r *Refusal) {
 	}
 	parts, ok := m.text(e)
 	if !ok || !m.bind.aggregate(e) {
-		return 0, refuse("expression over aggregates of rows of several shards", "Return the aggregates by themselves, or group by the sharding key.")
+		return 0, left
 	}
 	column := len(m.q.outputs) + slices.IndexFunc(m.extra, func(x extra) bool { return x.expr != nil && m.same(x.expr, e) })
 	if column < len(m.q.outputs) {
@@ -351,13 +363,13 @@ func (m *mingler) condition(e *parser.Expr) (*merge.Condition, *Refusal) {
 		left, _, r := m.operand(e)
 		return &merge.Condition{Kind: merge.IsTrue, Left: left}, r
 	}
-	return nil, refuse("HAVING that is no comparison of aggregates, over rows of several shards", "Compare aggregates with constants, or group by the sharding key.")
+	return nil, left
 }
 
 func (m *mingler) comparison(e *parser.Expr) (*merge.Condition, *Refusal) {
 	op, ok := comparisons[strings.ReplaceAll(e.Name, "!=", "<>")]
 	if !ok || len(e.Args) != 2 || e.Schema != "" && e.Schema != "pg_catalog" {
-		return nil, refuse("HAVING with operator "+e.Name+" over rows of several shards", "Compare aggregates with constants, or group by the sharding key.")
+		return nil, left
 	}
 	left, leftCollation, r := m.operand(e.Args[0])
 	if r != nil {
@@ -384,7 +396,7 @@ func (m *mingler) operand(e *parser.Expr) (merge.Operand, merge.Collation, *Refu
 	}
 	v := m.q.variable(e)
 	if v == nil || m.aggregatesInside(e) {
-		return merge.Operand{}, 0, refuse("HAVING that is no comparison of aggregates, over rows of several shards", "Compare aggregates with constants, or group by the sharding key.")
+		return merge.Operand{}, 0, left
 	}
 	at, _, r := m.computed(e)
 	if r == nil && at >= len(m.q.outputs) {

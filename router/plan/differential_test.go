@@ -223,13 +223,68 @@ func (f *fleet) run(sql string, p Plan) (a answer, err error) {
 		sources = append(sources, &rowSource{rows})
 	}
 	a = answer{}
-	_, err = merger.Run(sources, func(row []byte) error {
+	emit := func(row []byte) error {
 		a.rows = append(a.rows, string(row))
 		return nil
-	})
+	}
+	if p.Final != nil {
+		return f.finish(sql, p, merger, sources)
+	}
+	_, err = merger.Run(sources, emit)
 	a.count = int64(len(a.rows))
 	return a, err
 }
+
+// finish has a server make the answer of merged groups.
+func (f *fleet) finish(sql string, p Plan, merger *merge.Merger, sources []merge.Source) (a answer, err error) {
+	in, err := f.values(sql, p)
+	if err != nil {
+		return a, err
+	}
+	arrays, err := merge.NewArrays(in, mergeConfig)
+	if err != nil {
+		return a, fmt.Errorf("%w: %w", errRefusedLate, err)
+	}
+	if _, err := merger.Run(sources, arrays.Add); err != nil {
+		return a, err
+	}
+	text, err := p.finalText([]byte(sql))
+	if err != nil {
+		return a, err
+	}
+	result := f.shards[p.Shards[0]].ExecParams(f.t.Context(), string(text), arrays.Values(), arrays.Types(), slices.Repeat([]int16{1}, len(in)), nil)
+	for result.NextRow() {
+		a.rows = append(a.rows, string(dataRow(result.Values())))
+	}
+	types := result.FieldDescriptions()
+	if _, err = result.Close(); err != nil {
+		return a, err
+	}
+	want, err := f.fields(f.whole, sql)
+	for i := range want {
+		if types[i].DataTypeOID != want[i].OID {
+			f.t.Errorf("%s\ncolumn %d is of type %d, want %d", sql, i+1, types[i].DataTypeOID, want[i].OID)
+		}
+	}
+	a.count = int64(len(a.rows))
+	return a, err
+}
+
+// values are what the merge makes for a Final.
+func (f *fleet) values(sql string, p Plan) (fields []merge.Field, err error) {
+	part, err := p.Parts.Text(0, []byte(sql))
+	if err != nil {
+		return nil, err
+	}
+	in, err := f.fields(f.shards[p.Shards[0]], string(part))
+	for _, at := range p.Final.Columns() {
+		fields = append(fields, merge.Field{OID: in[at].OID, Format: 1})
+	}
+	return fields, err
+}
+
+// mergeConfig is that of sessions with the servers' own settings.
+var mergeConfig = merge.Config{Settings: merge.Settings{DateStyle: "ISO, MDY", IntervalStyle: "postgres", ByteaOutput: "hex", ExtraFloatDigits: 1}}
 
 // merger makes the merge of a plan, and says in which formats the shards' columns are asked for.
 func (f *fleet) merger(conn *pgconn.PgConn, sql, text string, p Plan) (*merge.Merger, []int16, error) {
@@ -244,15 +299,19 @@ func (f *fleet) merger(conn *pgconn.PgConn, sql, text string, p Plan) (*merge.Me
 	if p.Columns > 0 && len(in) != p.Columns {
 		return nil, nil, fmt.Errorf("%d columns, want %d", len(in), p.Columns)
 	}
-	config := merge.Config{Settings: merge.Settings{DateStyle: "ISO, MDY", IntervalStyle: "postgres", ByteaOutput: "hex", ExtraFloatDigits: 1}}
-	formats, err := p.Merge.Formats(in, out, config.Settings)
+	if p.Final != nil {
+		if out, err = f.values(sql, p); err != nil {
+			return nil, nil, err
+		}
+	}
+	formats, err := p.Merge.Formats(in, out, mergeConfig.Settings)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i := range formats {
 		in[i].Format = formats[i]
 	}
-	m, err := merge.New(p.Merge, in, out, config)
+	m, err := merge.New(p.Merge, in, out, mergeConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errRefusedLate, err)
 	}

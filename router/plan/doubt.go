@@ -43,9 +43,20 @@ func (p *Statement) doubt() {
 
 // untyped says whether a parameter comes without a type for which the server may take another in another text.
 func (p *Statement) untyped(values *Values) bool {
-	return slices.ContainsFunc(p.vague, func(n int) bool {
-		return n <= len(values.Params) && (values.Params[n-1].OID == 0 || shard.Type(values.Params[n-1].OID) == shard.Unknown)
-	})
+	return slices.ContainsFunc(p.vague, func(n int) bool { return n <= len(values.Params) && typeless(&values.Params[n-1]) })
+}
+
+// typeless says whether a parameter comes without a type.
+func typeless(p *Param) bool { return p.OID == 0 || shard.Type(p.OID) == shard.Unknown }
+
+// untypedIn says whether any parameter comes without a type.
+func untypedIn(values *Values) bool {
+	for i := range values.Params {
+		if typeless(&values.Params[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayBeOther says whether the server may take a parameter that stands in these slots for one of another type than v's.

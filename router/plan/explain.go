@@ -45,10 +45,24 @@ func (s *Schema) Explain(st *parser.Statement, sql []byte, params []string) []Fa
 	if p.Kind == Scatter {
 		facts = append(facts, Fact{"merge", described(p.Merge), ""})
 	}
+	if p.Final != nil {
+		if text, err := p.finalText(sql); err == nil {
+			facts = append(facts, Fact{"finishes", string(text), "on " + string(s.config.Shards[p.Shards[0]]) + ", with the groups as parameters"})
+		}
+	}
 	if p.Needs != nil {
 		facts = append(facts, Fact{"key", fmt.Sprintf("%d of %s", p.Needs.Count, p.Needs.Sequence), "the next numbers of the home shard's sequence decide"})
 	}
 	return facts
+}
+
+// finalText is the text of Final, its parameters behind those of the statement.
+func (p *Plan) finalText(sql []byte) ([]byte, error) {
+	part, err := p.Parts.Text(0, sql)
+	if err != nil {
+		return nil, err
+	}
+	return p.Final.Text(part, sql, max(1, len(paramsOf(sql))))
 }
 
 // explained are the values of a text with parameters in text format.

@@ -207,7 +207,14 @@ func goldenPlan(schema *Schema, cache *parser.Cache, c *goldenCase) (lines, sent
 			sent = sent[:len(sent)-1]
 		}
 	}
-	return lines, sent
+	if p.Final == nil {
+		return lines, sent
+	}
+	text, err := p.finalText(sql)
+	if err != nil {
+		return append(lines, "error: "+err.Error()), sent
+	}
+	return append(lines, "final: "+shortBuckets(string(text), p.Parts.own)), sent
 }
 
 // shortBuckets is a text with what computes buckets cut short.

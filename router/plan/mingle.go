@@ -192,7 +192,7 @@ func (m *mingler) computed(e *parser.Expr) (at int, v *variable, r *Refusal) {
 			return len(m.q.outputs) + i, v, nil
 		}
 	}
-	if m.q.tree.Distinct && m.q.tree.DistinctOn == nil {
+	if m.q.tree.Distinct && m.q.tree.DistinctOn == nil && !m.spec.Aggregate { // groups have all that they are made by, so that none are equal
 		return 0, v, refuse("ORDER BY of what SELECT DISTINCT does not return, over rows of several shards", "Add it to the select list.")
 	}
 	parts, ok := m.text(e)

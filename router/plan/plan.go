@@ -24,6 +24,8 @@ type Plan struct {
 	Untyped bool
 	// Merge makes one answer of those of Scatter; nil is a plain union.
 	Merge *merge.Spec
+	// Final makes the answer of what Merge has made; nil: that is the answer. One of the servers runs it.
+	Final *Final
 	// Variant tells apart plans of one template whose shards' columns differ by what literals say; "" for most.
 	Variant string
 	// Columns is how many columns the shards' rows must have for Merge to mean what it says, 0 for any: the catalog may be late.

@@ -9,6 +9,7 @@ const (
 	hintPin    = "If it concerns the rows of one shard only, say so with /* pgtier: shard=… */ or /* pgtier: sharding_key=… */."
 	hintSplit  = "Send the statements one by one."
 	hintCommit = "Commit the change of the schema first."
+	hintAlone  = "Return the aggregates by themselves, or group by the sharding key."
 )
 
 // refuse makes a Refusal with code 0A000.

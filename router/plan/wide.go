@@ -26,6 +26,8 @@ type wide struct {
 	constants []value
 	// numbers are the values of LIMIT and OFFSET that spec needs, nil for none.
 	count, offset *value
+	// final makes the answer of what spec has made; nil: that is the answer.
+	final *Final
 }
 
 // edit replaces tokens by words and by other tokens of the text.
@@ -155,8 +157,11 @@ func (p *Statement) widely(r *reader, touches Touches) Plan {
 		literals, _ := (&variants{places: p.places}).literals(r.values.SQL, nil)
 		plan.Variant = string(literals)
 	}
+	if w.final != nil {
+		plan.Final, plan.Untyped = w.final, untypedIn(r.values)
+	}
 	if p.explain {
-		plan.Merge = nil
+		plan.Merge, plan.Final = nil, nil
 	}
 	return p.owned(plan)
 }
