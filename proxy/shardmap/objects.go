@@ -49,8 +49,8 @@ func StaySQL(groups ...int) string {
 	return "pgtier.stay(" + literal("{"+numbers("", groups, ",", "")+"}") + ")"
 }
 
-// For what no transaction block may have, and where there is none, the session has locks of GuardClass, by their second numbers: HoldSQL is an expression that takes them, evaluated
-// behind SchemaPlannedSQL or StaySQL, which has them first and may refuse; FreeSQL is one that lets them go, and KeepSQL hands them to the transaction that is under way, which
+// HoldSQL is an expression that takes locks of GuardClass, by their second numbers, for the session: for what no transaction block may have, and where there is none. It is evaluated
+// behind SchemaPlannedSQL or StaySQL, which has them first and may refuse. FreeSQL is one that lets them go, and KeepSQL hands them to the transaction that is under way, which
 // keeps them when it is prepared.
 func HoldSQL(locks ...int) string {
 	return numbers(lockSQL("pg_advisory_lock_shared"), locks, ", ", ")")
