@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -101,8 +100,8 @@ func TestGroupsForTheFinalServerAreBounded(t *testing.T) {
 	c := p.client(t)
 	mustExec(t, c, "INSERT INTO accounts SELECT 1000, 'x', 1")
 	wantValue(t, c, "SELECT id + count(*) FROM accounts WHERE id < 1 GROUP BY id", "1")
-	for i := range 2 {
-		_, err := c.Exec(bounded(t), fmt.Sprintf("SELECT repeat('x', 3000) || id || '%d', count(*) + 1 FROM accounts GROUP BY id %% 1000, 1", i))
+	for range 2 {
+		_, err := c.Exec(bounded(t), "SELECT repeat('x', 700) || id, count(*) + 1 FROM accounts GROUP BY 1") // for which the merge itself has room
 		wantError(t, err, "53400", "groups need more memory")
 	}
 	wantValue(t, c, "SELECT count(*) + 1 FROM accounts", "32")
@@ -114,6 +113,6 @@ func TestTextForTheFinalServerInAnotherEncoding(t *testing.T) {
 	_, p := newSpread(t)
 	c := p.client(t, "client_encoding=LATIN1")
 	wantValue(t, c, "SELECT count(*) + 1 || 'é' FROM accounts", "31é")
-	_, err := c.Exec(bounded(t), "SELECT owner, count(*) + 1 FROM accounts GROUP BY owner")
-	wantError(t, err, "0A000", "")
+	_, err := c.Exec(bounded(t), "SELECT 'é', count(*) + 1 FROM accounts")
+	wantError(t, err, "0A000", "in another encoding than the database's")
 }
