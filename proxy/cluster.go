@@ -147,17 +147,38 @@ func (c *cluster) underway(number int64) (names []shard.Name, ok bool) {
 	return names, true
 }
 
-// bind ties a connection to a shard's server to the lease that this proxy has now: see shardmap.Watcher.Unbroken. What is asked for each read costs two loads where
-// the database is not sharded.
-func (c *cluster) bind(part *part) func() bool {
-	name, breaks := shard.Name(part.name()), int64(0)
-	if w := c.watcher.Load(); w != nil {
-		breaks = w.Breaks(name)
+// tie is the lease of a shard as its connections know it: a backend.Bond.
+type tie struct {
+	c    *cluster
+	part *part
+	bond atomic.Pointer[shardmap.Bond] // once there is a watcher
+}
+
+// of is the shard's bond; nil while there is none, or the database is not sharded.
+func (t *tie) of() *shardmap.Bond {
+	if t.c.d.shared.Cluster.Load() == nil {
+		return nil
 	}
-	return func() bool {
-		w := c.watcher.Load()
-		return w == nil || c.d.shared.Cluster.Load() == nil || w.Unbroken(name, breaks)
+	b := t.bond.Load()
+	if w := t.c.watcher.Load(); b == nil && w != nil {
+		b = w.Bond(shard.Name(t.part.name()))
+		t.bond.Store(b)
 	}
+	return b
+}
+
+// Breaks is that of shardmap.Bond.
+func (t *tie) Breaks() int64 {
+	if b := t.of(); b != nil {
+		return b.Breaks()
+	}
+	return 0
+}
+
+// Unbroken is that of shardmap.Bond.
+func (t *tie) Unbroken(breaks int64) bool {
+	b := t.of()
+	return b == nil || b.Unbroken(breaks)
 }
 
 // whoAmI names this proxy in the maps that it makes.

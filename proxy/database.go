@@ -277,9 +277,7 @@ func (p *Proxy) dial(ctx context.Context, key pool.Key) (*backend.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := p.target(d, d.server(key.Server), key.Role, nil)
-	t.Bind = func() func() bool { return d.cluster.bind(d.partOf(key.Server)) }
-	return p.dialer.Dial(ctx, t)
+	return p.dialer.Dial(ctx, p.target(d, d.server(key.Server), key.Role, nil))
 }
 
 func (p *Proxy) dialAs(ctx context.Context, d *database, role string) (*backend.Conn, error) {

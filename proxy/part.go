@@ -23,9 +23,9 @@ type part struct {
 }
 
 // newPart makes a shard of what its sessions share. Nobody uses it yet.
-func newPart(shared *session.Database) *part {
+func newPart(shared *session.Database, c *cluster) *part {
 	p := &part{shared: shared}
-	shared.Shard, shared.Manager = p.name, func() string { return p.manager().Name }
+	shared.Shard, shared.Manager, shared.Bond = p.name, func() string { return p.manager().Name }, &tie{c: c, part: p}
 	return p
 }
 
@@ -101,11 +101,11 @@ func (d *database) configureParts(p *Proxy) {
 		at := old[shards[i].Name]
 		switch {
 		case i == home && len(old) == 0: // the first time
-			at = newPart(d.shared)
+			at = newPart(d.shared, d.cluster)
 		case i == home:
 			at = d.home()
 		case at == nil:
-			at = newPart(d.newShared(p, d.shared.Statements))
+			at = newPart(d.newShared(p, d.shared.Statements), d.cluster)
 			at.shared.Listener = d.listener
 		}
 		if at.servers.Load() != nil {

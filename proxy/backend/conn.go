@@ -29,14 +29,14 @@ type Conn struct {
 	secret  []byte
 	bufs    *wire.Buffers
 
-	believed func() bool // see Target.Bind; nil: always
-
 	// Owned by the lease holder.
 	params    *Params   // reported by the server, now
 	settings  *Settings // in force, beyond the connection's own defaults
 	prepared  preparedSet
 	unnamed   *Statement // what the unnamed statement holds; nil: none, or not ours to know
 	rest      []byte     // the beginning of a message behind the last answer
+	bond      Bond       // nil: what the server says is believed
+	breaks    int64      // of bond, when it was bound
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	retired   string
 	SeqWriter uint64 // session that last may have advanced a sequence here; 0 none
@@ -125,6 +125,20 @@ func (c *Conn) Reset() {
 	c.Sequences, c.SeqWriter = false, 0
 }
 
+// Bond tells whether what a server has said until now may be believed, by how often it was broken when something was planned. Its methods are safe for concurrent use.
+type Bond interface {
+	Breaks() int64
+	Unbroken(breaks int64) bool
+}
+
+// Bind has what the server says from here on believed only while b is not broken, and read in time; nil: always. Nothing is under way over the connection, and what will be
+// has not been planned yet, or is planned again if that is outdated by now.
+func (c *Conn) Bind(b Bond) {
+	if c.bond = b; b != nil {
+		c.breaks = b.Breaks()
+	}
+}
+
 // errUnbelieved ends a connection to a server that was read too late.
 var errUnbelieved = errors.New("this proxy has not heard of the control database in time, and buckets may have been moved before the server answered")
 
@@ -141,17 +155,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 func (c *Conn) weigh(n int, err error) (int, error) {
-	if n > 0 && c.believed != nil && !c.believed() {
+	if n > 0 && c.bond != nil && !c.bond.Unbroken(c.breaks) {
 		return 0, errUnbelieved
 	}
 	return n, err
 }
 
 // Stale reports without blocking whether the peer has closed the connection or
-// sent something unasked: an idle server connection has nothing to say; or whether
-// what it would say could not be believed.
+// sent something unasked: an idle server connection has nothing to say.
 func (c *Conn) Stale() bool {
-	if c.closed.Load() || c.believed != nil && !c.believed() {
+	if c.closed.Load() {
 		return true
 	}
 	sc, ok := c.socket().(syscall.Conn)

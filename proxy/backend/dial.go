@@ -27,9 +27,6 @@ type Target struct {
 	TLS        wire.TLSConfig
 	Params     []wire.Param // further startup parameters
 	Protocol   uint32       // the newest version to ask for; 0 is 3.0
-	// Bind is called once somebody is logged in, if it is not nil; what it returns is asked after each read whether what the server has said until then may be
-	// believed. Both must be safe for concurrent use.
-	Bind func() (believed func() bool)
 }
 
 // Dialer opens server connections. Safe for concurrent use.
@@ -77,9 +74,6 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*Conn, error) {
 	if !stop() {
 		_ = nc.Close()
 		return nil, fmt.Errorf("log in to %s: %w", t.Name, context.Cause(ctx))
-	}
-	if t.Bind != nil {
-		c.believed = t.Bind()
 	}
 	return c, nil
 }

@@ -79,6 +79,8 @@ type Database struct {
 	Fleet atomic.Pointer[fleet.Fleet]
 	// Manager is the name of the server that takes writes where Fleet is nil.
 	Manager func() string
+	// Bond is what answers of the shard are believed by, where there are several.
+	Bond backend.Bond
 	// Reads is the configuration in force for replicas.
 	Reads func() *Reads
 	// Attach returns role's pool on a server of that name, with the caller counted in.

@@ -55,6 +55,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	}
 	s.db.Stats.ServerAssignments.Add(1)
 	s.last = c
+	c.Bind(s.at.Bond) // what was planned before is planned again if that is outdated
 	s.mu.Lock()
 	s.server, s.lentBy = c, s.pool
 	killed, skip := s.killed, s.canceled && !atHand
@@ -183,6 +184,7 @@ func (s *Session) release(c *backend.Conn) {
 
 // giveBack returns c to s.pool.
 func (s *Session) giveBack(c *backend.Conn) {
+	c.Bind(nil)
 	if c.Own {
 		c.Spoil("was opened with one session's own settings")
 	}

@@ -50,6 +50,10 @@ func (s *Session) pipe(req []byte) bool {
 	if l == nil {
 		return false
 	}
+	if s.planned != nil && s.planned.outdated() { // its connection may have been bound meanwhile
+		l.mu.Unlock()
+		return false
+	}
 	s.submit(l, &to, req, rec)
 	s.at.Pipelines.Requests.Add(1)
 	return true

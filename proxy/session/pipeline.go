@@ -348,6 +348,7 @@ func lossOf(err error) error {
 // giveBack returns the connection to its pool, or closes it where a lost answer or a cancel may still come over it.
 func (l *pipeline) giveBack(c *backend.Conn, lost, quit bool) {
 	c.Unkick()
+	c.Bind(nil)
 	switch {
 	case quit:
 		c.Spoil("what a pipeline ran was cancelled")
@@ -390,6 +391,7 @@ func (l *pipeline) borrow() (*backend.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Bind(l.db.Bond) // once it is broken, another is opened
 	if msgs, needed := c.AppendAdopt(nil, l.settings); needed {
 		if err := c.Exec(msgs, adoptTimeout, nil); err != nil {
 			l.key.pool.Discard(c, "settings replay failed")

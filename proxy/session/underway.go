@@ -21,8 +21,16 @@ func (s *Session) busy() {
 	}
 	u.at.Store(nil)
 	u.since.Store(1) // first, so that who asks now takes it for older than it is
-	if cluster := s.db.Cluster.Load(); cluster != nil {
-		u.since.Store(1 + cluster.Number())
+	cluster := s.db.Cluster.Load()
+	if cluster == nil {
+		return
+	}
+	u.since.Store(1 + cluster.Number())
+	if s.server != nil { // it has rested, and what comes is planned from here on
+		s.server.Bind(s.at.Bond)
+	}
+	for _, b := range s.branches {
+		b.c.Bind(b.db.Bond)
 	}
 }
 

@@ -10,8 +10,11 @@ import (
 // A proxy that has lost its lease is waited for no longer, so what servers answer to it may come from behind a deletion of rows that have moved. It has to know
 // that by itself, also when it has only slept, and has its lease again: so each shard has a bond, which counts the gaps between proofs of the lease.
 
-// bond is how a shard's lease has held. Safe for concurrent use.
-type bond struct{ state atomic.Pointer[bonded] }
+// Bond is how the lease of one shard has held: see Breaks and Unbroken. All methods are safe for concurrent use, and allocate nothing.
+type Bond struct {
+	of    *Watcher
+	state atomic.Pointer[bonded] // nil before the first proof
+}
 
 // bonded is a bond at one time. Immutable.
 type bonded struct {
@@ -23,17 +26,18 @@ type bonded struct {
 // most a fifth older than the proof.
 func (c *Config) believed() time.Duration { return c.lease() * 3 / 2 }
 
-// bond is the shard's.
-func (w *Watcher) bond(name shard.Name) *bond {
+// Bond is that of a shard. It is the same for each call.
+func (w *Watcher) Bond(name shard.Name) *Bond {
 	if b, ok := w.bonds.Load(name); ok {
-		return b.(*bond)
+		return b.(*Bond)
 	}
-	b, _ := w.bonds.LoadOrStore(name, &bond{})
-	return b.(*bond)
+	b, _ := w.bonds.LoadOrStore(name, &Bond{of: w})
+	return b.(*Bond)
 }
 
-// prove adds a proof of the lease that was asked for at the time, and is good for limit.
-func (b *bond) prove(asked time.Time, limit time.Duration) {
+// prove adds a proof of the lease that was asked for at the time.
+func (b *Bond) prove(asked time.Time) {
+	limit := b.of.setup.Load().config.believed()
 	for {
 		old, next := b.state.Load(), &bonded{proved: asked}
 		switch {
@@ -51,20 +55,20 @@ func (b *bond) prove(asked time.Time, limit time.Duration) {
 	}
 }
 
-// Breaks counts how often the lease of a shard has been lost. What goes over a connection may be believed as long as it is Unbroken since the connection was opened.
-func (w *Watcher) Breaks(name shard.Name) int64 {
-	if b := w.bond(name).state.Load(); b != nil {
-		return b.breaks
+// Breaks counts how often the lease has been lost. A State that is in force behind that was read with the proof of the newest lease, or later.
+func (b *Bond) Breaks() int64 {
+	if now := b.state.Load(); now != nil {
+		return now.breaks
 	}
 	return 0
 }
 
-// Unbroken reports whether the lease of a shard has held since Breaks said so many, and holds: no proxy or mover has taken this one for stopped meanwhile, so that
-// what the shard has answered until now comes from before rows were deleted that have moved since the statement was planned. It allocates nothing.
-func (w *Watcher) Unbroken(name shard.Name, breaks int64) bool {
-	b := w.bond(name).state.Load()
-	if b == nil {
+// Unbroken reports whether the lease has held since Breaks said so many, and holds: no mover has taken this proxy for stopped meanwhile, so that
+// what the shard has answered until now comes from before rows were deleted that have moved since the statement was planned.
+func (b *Bond) Unbroken(breaks int64) bool {
+	now := b.state.Load()
+	if now == nil {
 		return true // nothing was planned for shards yet
 	}
-	return within(b.proved, w.now(), w.setup.Load().config.believed()) && b.breaks == breaks
+	return within(now.proved, b.of.now(), b.of.setup.Load().config.believed()) && now.breaks == breaks
 }

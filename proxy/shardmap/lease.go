@@ -216,7 +216,7 @@ func (w *Watcher) askManager(ctx context.Context, name shard.Name, q Querier) {
 	if err == nil && answer.seen >= 0 {
 		w.managers.told.Store(name, &answer)
 		if s := w.state.Load(); answer.seen <= s.Motion.Number && s.Motion.Still() {
-			w.bond(name).prove(answer.asked, w.setup.Load().config.believed())
+			w.Bond(name).prove(answer.asked)
 		}
 	}
 }

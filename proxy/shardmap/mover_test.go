@@ -184,28 +184,28 @@ func TestABondBreaksWhereTheLeaseWasLost(t *testing.T) {
 	var skipped time.Duration
 	w := r.watcher()
 	w.now = func() time.Time { return time.Now().Add(skipped) }
-	if !w.Unbroken("s0", w.Breaks("s0")) {
+	if !w.Bond("s0").Unbroken(w.Bond("s0").Breaks()) {
 		t.Error("nothing has been planned, and is not believed")
 	}
 	r.holds(w)
-	before := w.Breaks("s0")
+	before := w.Bond("s0").Breaks()
 	skipped += DefaultLease * 5 / 4 // no statement is sent any more, and answers are believed
-	if w.Leased("s0") || !w.Unbroken("s0", before) {
-		t.Errorf("leased: %t, unbroken: %t, behind the lease", w.Leased("s0"), w.Unbroken("s0", before))
+	if w.Leased("s0") || !w.Bond("s0").Unbroken(before) {
+		t.Errorf("leased: %t, unbroken: %t, behind the lease", w.Leased("s0"), w.Bond("s0").Unbroken(before))
 	}
 	r.refresh(w)
-	if !w.Leased("s0") || !w.Unbroken("s0", before) {
-		t.Errorf("leased: %t, unbroken: %t, with another lease in time", w.Leased("s0"), w.Unbroken("s0", before))
+	if !w.Leased("s0") || !w.Bond("s0").Unbroken(before) {
+		t.Errorf("leased: %t, unbroken: %t, with another lease in time", w.Leased("s0"), w.Bond("s0").Unbroken(before))
 	}
 	skipped += DefaultLease * 7 / 4
-	if w.Unbroken("s0", before) {
+	if w.Bond("s0").Unbroken(before) {
 		t.Error("an answer of long behind the lease is believed")
 	}
 	r.refresh(w)
-	if !w.Leased("s0") || w.Unbroken("s0", before) || w.Unbroken("s1", before) {
-		t.Errorf("leased: %t, unbroken: %t, with a lease that came too late", w.Leased("s0"), w.Unbroken("s0", before))
+	if !w.Leased("s0") || w.Bond("s0").Unbroken(before) || w.Bond("s1").Unbroken(before) {
+		t.Errorf("leased: %t, unbroken: %t, with a lease that came too late", w.Leased("s0"), w.Bond("s0").Unbroken(before))
 	}
-	if !w.Unbroken("s0", w.Breaks("s0")) {
+	if !w.Bond("s0").Unbroken(w.Bond("s0").Breaks()) {
 		t.Error("what goes over a new connection is not believed")
 	}
 }

@@ -76,7 +76,7 @@ type Watcher struct {
 	heard  atomic.Pointer[time.Time] // when it was asked what it answered last: the lease begins here; nil never
 
 	managers managers     // what shards themselves say
-	bonds    sync.Map     // shard.Name → *bond
+	bonds    sync.Map     // shard.Name → *Bond
 	proxies  atomic.Int64 // see Proxies
 	number   atomic.Int64 // see Number
 	settling atomic.Int64 // the pause to the next look at what is under way, nanoseconds; 0: nothing is that was planned before
@@ -227,7 +227,7 @@ func (w *Watcher) Refresh(ctx context.Context) error {
 		w.publish(next)
 		w.heard.Store(&began) // it acts by what was true then or later
 		for _, name := range s.config.Shards {
-			w.bond(name).prove(began, s.config.believed())
+			w.Bond(name).prove(began) // behind the publication: who plans by another State has it replaced
 		}
 		if next.Map != nil || next.Motion.Number > 0 {
 			err = w.say(ctx, s, next)
