@@ -65,7 +65,7 @@ func (w *work) callDiffers(call *parser.Expr) string {
 	f, known := w.schema.catalog.Function(call.Schema, call.Name, len(call.Args))
 	name := "function " + call.Name + "()"
 	switch {
-	case slices.Contains(clocks, call.Name):
+	case slices.Contains(clocks, call.Name), call.Name == "age" && len(call.Args) == 1: // age(x) is that of today
 		return name + ", which each shard answers by its own clock"
 	case !known:
 		return name + ", which is not in the catalog as it was last read"
