@@ -22,6 +22,8 @@ type proofs struct{ reading catalog.Reading }
 func (p *proofs) Pins(*parser.Statement) string                           { return "" }
 func (p *proofs) Pending() bool                                           { return false }
 func (p *proofs) Wait(context.Context) error                              { return nil }
+func (p *proofs) Mark() catalog.Mark                                      { return catalog.Mark{} }
+func (p *proofs) Judges(_, _ catalog.Mark) (*catalog.Snapshot, bool)      { return nil, false }
 func (p *proofs) Snapshot() *catalog.Snapshot                             { return nil }
 func (p *proofs) Reading(*parser.Statement) *catalog.Reading              { return &p.reading }
 func (p *proofs) CommandReading(*parser.Command) *catalog.Reading         { return &p.reading }

@@ -94,18 +94,23 @@ func (s *Session) changeBound(k *Keeper, i int, req []byte) {
 func (s *Session) changeRaw(k *Keeper, i int, req []byte) {
 	it := &s.items[i]
 	seen := s.keep.rawIn == k // else something may have run there of which k knows nothing
+	pending := false
 	var ran *parser.Statement
 	if it.name == 0 {
 		ran = s.rawUnnamed(i)
 	} else if seen {
 		frame := req[it.off : it.off+it.size]
-		ran = s.rawStatement(frame[it.names-it.name-1 : it.names-1])
+		name := frame[it.names-it.name-1 : it.names-1]
+		if ran = s.rawStatement(name); ran == nil && s.mayBeCoded() && !s.rawNames.coded {
+			pending = s.awaitCatalog()
+			ran = s.rawStatement(name)
+		}
 	}
 	if ran != nil {
 		s.change(k, ran, tags.Values{})
 		return
 	}
-	pending := s.awaitCatalog()
+	pending = pending || s.awaitCatalog()
 	k.Cache.NoteAll(&s.keep.write)
 	s.apart(k, s.keep.hinted)
 	s.keep.defines = s.keep.defines || !seen || s.keep.named || pending || s.givenMaySchema(k.Judge())

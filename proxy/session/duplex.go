@@ -121,6 +121,7 @@ func (d *duplex) copyFailed() {
 
 func (s *Session) goDuplex(d *duplex) {
 	d.finished = make(chan struct{})
+	s.staysPinned("messages that come without Sync")
 	r := &s.relay
 	r.hold, r.watch, r.counts = true, true, true
 	s.dx = d
@@ -403,7 +404,11 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 	}
 	if st == nil {
 		if s.raw {
-			s.rawBound(nil)
+			if len(name) > 0 {
+				s.rawBound(s.rawMeaning(name))
+			} else {
+				s.rawBound(nil)
+			}
 			s.mayWriteAll()
 			s.changesAll()
 			s.trail.any = true
@@ -581,6 +586,7 @@ func (s *Session) joinDuplex() error {
 	}
 	s.dx = nil
 	s.rawNames.unnamedStands(true) // which of the messages failed is not followed
+	s.rawNames.doubts.ran(s.db.Hazards)
 	s.client.WatchEnd(false)
 	c, r := d.c, &s.relay
 	defer r.free()

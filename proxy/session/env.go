@@ -144,6 +144,9 @@ type Hazards interface {
 	// Wait returns when that is done.
 	Pending() bool
 	Wait(ctx context.Context) error
+	// Mark and Judges tell by which catalog what ran between two times can be judged afterwards.
+	Mark() catalog.Mark
+	Judges(from, to catalog.Mark) (s *catalog.Snapshot, known bool)
 	// Snapshot is the catalog as it was last read; nil: it has not been.
 	Snapshot() *catalog.Snapshot
 	// Reading is what is proved of a statement; Written is what a command may change.

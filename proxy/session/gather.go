@@ -44,6 +44,9 @@ func (s *Session) requests() bool {
 			}
 			continue
 		}
+		if s.lift != nil && s.tx == wire.TxIdle {
+			s.lifts()
+		}
 		n, next := s.gather()
 		switch next {
 		case gatherFail:

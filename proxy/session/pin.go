@@ -9,6 +9,7 @@ import (
 	"pgtier/proxy/pool"
 	"pgtier/proxy/wire"
 	"pgtier/router"
+	"pgtier/router/catalog"
 )
 
 // pinned returns why the session keeps its connection, "" if it does not.
@@ -32,11 +33,16 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 		}
 	}
 	s.mu.Lock()
+	before := s.pin
 	if s.pin == "" {
 		s.pinTime = time.Now()
 	}
 	s.pin = why
 	s.mu.Unlock()
+	s.lift = nil
+	if (why == catalog.BeingRead || why == catalog.NotRead) && before == "" && s.txn.empty() {
+		s.lift = &lift{outlives: s.outlives}
+	}
 	s.outlives = s.outlives || router.Outlives(why)
 	if s.tx == wire.TxFailed {
 		return nil // nothing can be prepared now; the next statement pins fully
@@ -69,7 +75,7 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 // still keeps the next one, where pinTo makes again what it has made here.
 func (s *Session) losesOwn() {
 	if s.pinned() != "" {
-		s.raw, s.rawNames = false, rawNames{}
+		s.raw, s.rawNames, s.lift = false, rawNames{}, nil
 	}
 }
 
@@ -209,7 +215,7 @@ func (s *Session) discarded(c *backend.Conn) error {
 	if s.outlives {
 		c.Spoil("was a session's own, whose state may outlive DISCARD ALL")
 	}
-	s.raw, s.outlives, s.rawListens = false, false, false
+	s.raw, s.outlives, s.rawListens, s.lift = false, false, false, nil
 	s.mu.Lock()
 	s.pin = ""
 	s.mu.Unlock()

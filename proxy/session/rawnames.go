@@ -27,6 +27,8 @@ type rawNames struct {
 	replaced      bool
 	// coded: what runs unseen may have prepared anything under any name.
 	coded bool
+	// doubts are statements that may have, for all that was known of the catalog when they ran.
+	doubts doubts
 	// by is the catalog when the connection became the session's own.
 	by *catalog.Snapshot
 	// quoting: what runs in the turn under way may change how backslashes in literals are read.
@@ -145,9 +147,13 @@ func (s *Session) followRaw(req []byte) {
 				parsed = parsed || len(p.name) == 0
 			}
 		case wire.MsgBind:
-			switch _, name, _, ok := splitBind(frame); {
+			_, name, _, ok := splitBind(frame)
+			if ok && s.lift != nil {
+				s.lift.binds(s, name)
+			}
+			switch {
 			case ok && len(name) > 0:
-				s.rawBound(s.rawStatement(name))
+				s.rawBound(s.rawMeaning(name))
 			case ok && !s.rawNames.replaced:
 				s.rawBound(s.rawNames.unnamed)
 			case ok && !parsed:
@@ -197,6 +203,7 @@ func (s *Session) rawBound(st *parser.Statement) {
 		s.rawRuns(st)
 	case !n.coded:
 		n.coded = s.awaitCatalog() || s.db.Hazards.Snapshot() != n.by
+		s.turnTime = 0
 	}
 	n.quoting = n.quoting || st == nil
 }
@@ -207,18 +214,26 @@ func (s *Session) rawRuns(st *parser.Statement) {
 	f := s.routeFacts(st)
 	f.Backslashes = f.Backslashes || n.quoting
 	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll|parser.SQLExecute) != 0
+	if s.lift != nil {
+		s.lift.runs(s, st, &f)
+	}
 	if n.coded {
 		return
 	}
 	if st.Effects&parser.DDL != 0 {
 		s.txn.code = s.txn.code || router.Route(st, f, s.db.Hazards).MakesCode
 	}
-	if s.db.Hazards.Pending() && router.MayRunCode(st) {
-		n.coded = s.at.Keeper.Load() == nil || s.awaitCatalog()
-		s.turnTime = 0
+	if s.db.Hazards.Pending() && router.MayRunCode(st) && !router.MayPrepare(st, f, harmless{}) {
+		n.coded = !n.doubts.add(st, s.db.Hazards.Mark())
+		return
 	}
-	n.coded = n.coded || router.MayPrepare(st, f, s.db.Hazards)
+	n.coded = router.MayPrepare(st, f, s.db.Hazards)
 }
+
+// harmless takes every function for harmless.
+type harmless struct{}
+
+func (harmless) Pins(*parser.Statement) string { return "" }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {
@@ -237,7 +252,7 @@ func (s *Session) ownNamed(name []byte) *backend.Statement {
 	case !s.raw:
 		return s.names[string(name)]
 	}
-	if _, other := n.known[string(name)]; other || n.coded || !followsName(name) {
+	if _, other := n.known[string(name)]; other || s.mayBeCoded() || !followsName(name) {
 		return nil
 	}
 	return s.names[string(name)]
@@ -245,13 +260,21 @@ func (s *Session) ownNamed(name []byte) *backend.Statement {
 
 // rawStatement is what a name means on a connection that is the session's own, nil if that is not certain.
 func (s *Session) rawStatement(name []byte) *parser.Statement {
-	if s.rawNames.coded {
+	if s.mayBeCoded() {
+		return nil
+	}
+	return s.rawMeaning(name)
+}
+
+// rawMeaning is rawStatement, but for what is in doubt.
+func (s *Session) rawMeaning(name []byte) *parser.Statement {
+	if s.rawNames.coded || !followsName(name) {
 		return nil
 	}
 	if st, known := s.rawNames.known[string(name)]; known {
 		return st
 	}
-	if own := s.ownNamed(name); own != nil && !own.SQL {
+	if own := s.names[string(name)]; own != nil && !own.SQL {
 		return own.Runs
 	}
 	return nil

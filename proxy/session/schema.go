@@ -31,7 +31,7 @@ func changesSchema(st *parser.Statement) bool {
 
 // mayChangeSchema reports whether a name may mean a change of the schema on a connection that is the session's own: SQL prepares none.
 func (s *Session) mayChangeSchema(name []byte) bool {
-	if st := s.rawStatement(name); st != nil {
+	if st := s.rawStatement(name); len(name) > 0 && st != nil {
 		return changesSchema(st)
 	}
 	return s.rawChanges

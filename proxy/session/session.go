@@ -70,6 +70,7 @@ type Session struct {
 	params   *backend.Params   // what the client was told by ParameterStatus
 	names    map[string]*backend.Statement
 	rawNames rawNames // on the connection, since that became the session's own
+	lift     *lift    // nil: the pin stays
 	// rawChanges: a statement that was parsed since, or that the connection was given, changes the schema of a database with shards.
 	rawChanges bool
 	nameSize   int64              // bytes of the statements in names

@@ -158,6 +158,9 @@ func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again
 	if s.repeats(c, err, sent, tries) {
 		return false, true
 	}
+	if s.lift != nil {
+		s.lift.ran(s, req, err)
+	}
 	ok = s.settle(c, err)
 	s.begun, s.opened = false, nil
 	s.unread = ok && s.replica != "" && s.onlyBegan()
@@ -318,6 +321,7 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	rolledBack := s.keep.write.Any() && s.rollsBack()
 	s.tx = r.tx
 	s.rawNames.unnamedStands(r.errors > 0)
+	s.rawNames.doubts.ran(s.db.Hazards)
 	if r.fatal {
 		c.Spoil("the server ended the session")
 		s.send(r.Tail())
@@ -366,7 +370,9 @@ func (s *Session) finish(c *backend.Conn) error {
 	}
 	s.txn.reads = reading{}
 	s.seeing(&wrote)
-	if !s.raw && s.pin == "" {
+	if s.lift != nil {
+		s.lifts()
+	} else if !s.raw && s.pin == "" {
 		s.release(c)
 	}
 	if notified && len(s.listens) > 0 {

@@ -166,7 +166,7 @@ func TestEventTriggerPinsSchemaChanges(t *testing.T) {
 func TestNilSnapshotPinsFunctionsOnly(t *testing.T) {
 	cache := parser.NewCache(1 << 20)
 	var s *Snapshot
-	if got := s.Pins(cache.Statement([]byte("SELECT f(1)"))); got != notRead {
+	if got := s.Pins(cache.Statement([]byte("SELECT f(1)"))); got != NotRead {
 		t.Errorf("got %q", got)
 	}
 	if got := s.Pins(cache.Statement([]byte("SELECT upper('a') FROM t"))); got != "" {

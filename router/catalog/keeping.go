@@ -19,8 +19,8 @@ type Keeping struct {
 
 // The keepings of a whole kind of statement.
 var (
-	keepingNotRead = &Keeping{Reason: notRead}
-	keepingPending = &Keeping{Reason: pending}
+	keepingNotRead = &Keeping{Reason: NotRead}
+	keepingPending = &Keeping{Reason: BeingRead}
 	keepingUnasked = &Keeping{Reason: "types of columns are not read"}
 	keepingMany    = &Keeping{Reason: "not one statement"}
 	keepingLong    = &Keeping{Reason: "text too long"}

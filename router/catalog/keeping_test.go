@@ -330,7 +330,7 @@ func TestDateInputKnowsTimeWords(t *testing.T) {
 func TestNilSnapshotKeepsNothing(t *testing.T) {
 	st := parser.NewCache(1 << 20).Statement([]byte("SELECT 1"))
 	var s *Snapshot
-	if k := s.Keeping(st); k.Kept || k.Reason != notRead || s.KeepsParameter(0) {
+	if k := s.Keeping(st); k.Kept || k.Reason != NotRead || s.KeepsParameter(0) {
 		t.Errorf("got kept %v (%s)", k.Kept, k.Reason)
 	}
 }

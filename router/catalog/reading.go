@@ -43,8 +43,8 @@ type Reading struct {
 
 // The readings of a whole kind of statement.
 var (
-	readingNotRead  = &Reading{Reason: notRead}
-	readingPending  = &Reading{Reason: pending}
+	readingNotRead  = &Reading{Reason: NotRead}
+	readingPending  = &Reading{Reason: BeingRead}
 	readingUnparsed = &Reading{Reason: "the parser does not understand it"}
 	readingEmpty    = &Reading{Verdict: Read, Reason: "no statement"}
 	readingCursor   = &Reading{Verdict: Read, Reason: "goes where its cursor is"}

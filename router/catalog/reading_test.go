@@ -13,10 +13,10 @@ import (
 func TestNilSnapshotProvesNothing(t *testing.T) {
 	st := parser.NewCache(1 << 20).Statement([]byte("SELECT 1"))
 	var s *Snapshot
-	if r := s.Reading(st); r.Verdict != Unproved || r.Reason != notRead {
+	if r := s.Reading(st); r.Verdict != Unproved || r.Reason != NotRead {
 		t.Errorf("got %s (%s)", r.Verdict, r.Reason)
 	}
-	if r := s.CommandReading(&st.Commands[0]); r.Verdict != Unproved || r.Reason != notRead {
+	if r := s.CommandReading(&st.Commands[0]); r.Verdict != Unproved || r.Reason != NotRead {
 		t.Errorf("got %s (%s)", r.Verdict, r.Reason)
 	}
 	if _, all := s.Written(&st.Commands[0]); !all {

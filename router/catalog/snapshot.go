@@ -8,8 +8,8 @@ import (
 	"pgtier/parser"
 )
 
-// notRead is the reason while nothing is known.
-const notRead = "catalog not read yet"
+// NotRead is the reason while nothing is known.
+const NotRead = "catalog not read yet"
 
 // Object is something that may change session state, for SHOW.
 type Object struct {
@@ -138,7 +138,7 @@ func (s *Snapshot) Pins(st *parser.Statement) string {
 func (s *Snapshot) Command(c *parser.Command) string {
 	if s == nil {
 		if len(c.Functions) > 0 {
-			return notRead
+			return NotRead
 		}
 		return ""
 	}

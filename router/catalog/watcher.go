@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// pending is the reason while a change that the proxy saw is not read yet.
-	pending = "catalog is being read again"
+	// BeingRead is the reason while a change that the proxy saw is not read yet.
+	BeingRead = "catalog is being read again"
 	// retryFirst and retryMost bound the pause after a read that ended in an error, which doubles.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
@@ -147,6 +147,31 @@ func (w *Watcher) Wait(ctx context.Context) error {
 // Snapshot returns the one in force, nil before the first read.
 func (w *Watcher) Snapshot() *Snapshot { return w.snapshot.Load() }
 
+// Mark is where a Watcher stands at a time.
+type Mark struct {
+	snapshot *Snapshot
+	touched  uint64
+}
+
+// Mark returns where w stands.
+func (w *Watcher) Mark() Mark {
+	touched := w.touched.Load() // first: the snapshot is not older
+	return Mark{w.snapshot.Load(), touched}
+}
+
+// Judges returns the Snapshot by which what ran between two Marks can be judged: the catalog was the same all the time, and is that. known is false as long as the
+// changes announced before the second have not been read. The Snapshot is nil where the catalog may have been another in between.
+func (w *Watcher) Judges(from, to Mark) (s *Snapshot, known bool) {
+	if w.seen.Load() < to.touched {
+		return nil, false
+	}
+	s = w.snapshot.Load() // after the counter: refresh stores that last
+	if s != nil && s != from.snapshot && w.touched.Load() != from.touched {
+		return nil, true
+	}
+	return s, s != nil
+}
+
 // Pins is Snapshot.Pins; while a change is pending, a statement that calls a function which is no harmless built-in pins.
 func (w *Watcher) Pins(st *parser.Statement) string {
 	unsettled := w.seen.Load() != w.touched.Load()
@@ -154,7 +179,7 @@ func (w *Watcher) Pins(st *parser.Statement) string {
 	if unsettled && s != nil {
 		for i := range st.Commands {
 			if len(st.Commands[i].Functions) > 0 {
-				return pending
+				return BeingRead
 			}
 		}
 	}

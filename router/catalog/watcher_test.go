@@ -59,7 +59,7 @@ func TestTouchedWatcherSeesChange(t *testing.T) {
 		t.Error("not pinned while the change is read or after it")
 	}
 	wait(t, w)
-	if got := w.Pins(st); got == "" || got == pending || w.Pending() {
+	if got := w.Pins(st); got == "" || got == BeingRead || w.Pending() {
 		t.Errorf("after the change: %q, pending %v", got, w.Pending())
 	}
 }
@@ -114,14 +114,14 @@ func TestUnreadableCatalogPinsUntilRead(t *testing.T) {
 	st := parser.NewCache(1 << 20).Statement([]byte("SELECT f()"))
 	g := &gate{q: q, shut: true}
 	w := watch(t, g, time.Hour)
-	if got := w.Pins(st); got != notRead || !w.Pending() {
+	if got := w.Pins(st); got != NotRead || !w.Pending() {
 		t.Errorf("before the first read: %q, pending %v", got, w.Pending())
 	}
 	g.set(false)
 	wait(t, w)
 	g.set(true)
 	w.Touch()
-	if got := w.Pins(st); got != pending {
+	if got := w.Pins(st); got != BeingRead {
 		t.Errorf("after a change that cannot be read: %q", got)
 	}
 	if got := w.Pins(parser.NewCache(1 << 20).Statement([]byte("SELECT 1 FROM t"))); got != "" {
@@ -140,7 +140,7 @@ func TestNothingIsProvedWhileChangeIsPending(t *testing.T) {
 	c := &st.Commands[0]
 	g := &gate{q: q, shut: true}
 	w := watch(t, g, time.Hour)
-	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != notRead {
+	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != NotRead {
 		t.Errorf("before the first read: %s (%s)", r.Verdict, r.Reason)
 	}
 	g.set(false)
@@ -153,7 +153,7 @@ func TestNothingIsProvedWhileChangeIsPending(t *testing.T) {
 	}
 	g.set(true)
 	w.Touch()
-	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != pending || w.CommandReading(c) != r {
+	if r := w.Reading(st); r.Verdict != Unproved || r.Reason != BeingRead || w.CommandReading(c) != r {
 		t.Errorf("after a change that is not read: %s (%s)", r.Verdict, r.Reason)
 	}
 	if _, all := w.Written(c); !all {
