@@ -139,8 +139,8 @@ func (c *Conn) Bind(b Bond) {
 	}
 }
 
-// errUnbelieved ends a connection to a server that was read too late.
-var errUnbelieved = errors.New("this proxy has not heard of the control database in time, and buckets may have been moved before the server answered")
+// ErrUnbelieved ends a connection whose server was read too late. It is no fault of the server.
+var ErrUnbelieved = errors.New("this proxy has not heard of the control database in time, and buckets may have been moved before the server answered")
 
 // Take is that of wire.Conn. What cannot be believed any more is an error, and the connection is lost.
 func (c *Conn) Take(p []byte) (int, error) {
@@ -156,7 +156,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 func (c *Conn) weigh(n int, err error) (int, error) {
 	if n > 0 && c.bond != nil && !c.bond.Unbroken(c.breaks) {
-		return 0, errUnbelieved
+		return 0, ErrUnbelieved
 	}
 	return n, err
 }

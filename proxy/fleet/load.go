@@ -1,8 +1,11 @@
 package fleet
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
+
+	"pgtier/proxy/backend"
 )
 
 // load is what sessions report of one server. All of it is atomic, because every statement touches it.
@@ -98,10 +101,11 @@ const fullFor = time.Second
 
 // Lost tells that a session lost its connection to the server, or could not get one. The server is looked at at once, and
 // the failure counts towards its ejection; a refusal because all slots are taken (53300) rests it for a second instead.
-// Either shows in the View when Lost returns; what the look brings, later. Safe for concurrent use.
+// Either shows in the View when Lost returns; what the look brings, later. What this proxy has lost by its own fault (backend.ErrUnbelieved) says nothing
+// of the server. Safe for concurrent use.
 func (f *Fleet) Lost(server string, err error) {
 	i, ok := f.index[server]
-	if !ok {
+	if !ok || errors.Is(err, backend.ErrUnbelieved) {
 		return
 	}
 	l := &f.loads[i]

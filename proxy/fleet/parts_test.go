@@ -193,6 +193,14 @@ func TestBeforeTheFirstAnswer(t *testing.T) {
 	f.Lost("nobody", nil)
 }
 
+func TestWhatAProxyDoesNotBelieveSaysNothingOfItsServer(t *testing.T) {
+	f := idle(1)
+	f.Lost("r0", fmt.Errorf("read: %w", backend.ErrUnbelieved))
+	if n := f.loads[1].failures.Load(); n != 0 {
+		t.Errorf("%d failures of a server that has answered", n)
+	}
+}
+
 func TestManagerWhoseLogWentBackIsAnotherEpoch(t *testing.T) {
 	f := idle(1)
 	answer := func(at balance.LSN) *View {
