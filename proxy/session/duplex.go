@@ -37,6 +37,7 @@ type duplex struct {
 	unsure   bool       // something was sent that may have been committed if no answer comes
 	ended    bool       // what was sent ends the transaction that a replica serves
 	waits    bool       // what comes next may be for another server, and waits for the answer
+	locks    bool       // what was sent since the last Sync may lock rows that nobody was asked to have stay
 }
 
 // answered handles a ReadyForQuery; mu is held.
@@ -317,7 +318,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			d.ignored++
 			return
 		}
-		d.open, d.waits = false, d.ended
+		d.open, d.waits, d.locks = false, d.ended, false
 		s.relay.owed++
 	case wire.MsgFunction:
 		if s.raw {
@@ -329,6 +330,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		s.relay.owed++
 	case wire.MsgQuery:
 		s.pumpQuery(d, it, frame)
+		d.locks = false // as a Sync
 		s.relay.owed++
 	case wire.MsgParse:
 		d.open = true
@@ -456,6 +458,8 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	v := survey{at: -1}
 	s.surveyStatement(l, &v, st, values.SQL, values)
 	s.trail.add(&v.trail)
+	unasked := s.dx.locks // by a statement that this one is in one transaction with
+	s.pumpLocks(l, v.stays)
 	if at := l.index(s.at); at >= 0 && v.refusal == nil && v.why.Reason != "" {
 		if err := l.Fault(at); err != nil {
 			s.pumpOwn(asError(err))
@@ -467,22 +471,57 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 		s.pumpOwn(v.refusal)
 	case v.aged: // nobody can be asked for the level now
 		s.pumpOwn(movedAway())
-	case len(l.owned(v.stays, l.index(s.at))) > 0 && (s.tx == wire.TxActive || s.dx.began): // nor can the shard be asked to have rows stay
-		s.pumpOwn(notWide("a lock of rows that are being moved, behind a statement that is still under way", "Send Sync, and wait for its answer."))
+	case unasked, s.dx.locks && len(st.Commands) > 1:
+		s.pumpOwn(lockedUnasked())
 	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
 		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
 	}
 }
 
-// pumpUnknown ends a session whose pipeline comes to a name that may mean a change of the schema, while that is refused.
+// pumpUnknown ends a session whose pipeline comes to a name that may mean a change of the schema, while that is refused, or a lock of rows that move.
 func (s *Session) pumpUnknown(name []byte) {
 	cluster := s.db.Cluster.Load()
-	if cluster == nil || s.tx == wire.TxFailed || !s.mayChangeSchema(name) {
+	if cluster == nil || s.tx == wire.TxFailed {
 		return
 	}
-	if l, err := cluster.Layout(); err == nil {
+	l, err := cluster.Layout()
+	if err != nil {
+		return
+	}
+	if s.mayChangeSchema(name) {
 		s.pumpOwn(l.frozenNow())
 	}
+	if s.dx.locks {
+		s.pumpOwn(lockedUnasked())
+	}
+	if len(l.Motion.Groups) == 0 {
+		return
+	}
+	meant := s.rawStatement(name)
+	if n := &s.rawNames; len(name) == 0 && n.replaced {
+		meant = n.next
+	} else if len(name) == 0 {
+		meant = n.unnamed
+	}
+	if s.namedMayLock(meant) {
+		s.pumpLocks(l, l.lockedUnseen(nil))
+	}
+}
+
+// pumpLocks ends a session whose pipeline locks rows of these groups in a transaction that goes on: the shard cannot be asked to have them stay. Where the next Sync
+// ends the transaction, it is the statement behind this one that is refused.
+func (s *Session) pumpLocks(l *Layout, groups []int) {
+	if len(l.owned(groups, l.index(s.at))) == 0 {
+		return
+	}
+	if s.dx.locks = true; s.tx == wire.TxActive || s.dx.began {
+		s.pumpOwn(lockedUnasked())
+	}
+}
+
+// lockedUnasked is what a client is told whose pipeline relies on rows that move.
+func lockedUnasked() *wire.Error {
+	return notWide("a lock of rows that are being moved, behind a statement that is still under way", "Send Sync, and wait for its answer.")
 }
 
 // pumpInside ends a session that asks a replica, in a READ ONLY transaction there, for what must not be served there: within

@@ -16,11 +16,11 @@ import (
 // their groups then, as writers do, and the fence waits for its end. What locks in a transaction of its own locks for nobody but itself.
 
 // locked adds to groups those of which st, planned as p, may lock rows without writing them. Nobody asks for what is proved to read only.
-func (l *Layout) locked(groups []int, st *parser.Statement, p *plan.Plan) []int {
+func (l *Layout) locked(groups []int, st *parser.Statement, p *plan.Plan, verdict catalog.Verdict) []int {
 	if len(l.Motion.Groups) == 0 {
 		return groups
 	}
-	calls := mayLockInside(st)
+	calls := mayLockInside(st, verdict)
 	if !calls && st.Effects&(parser.LocksRows|parser.LocksTable) == 0 {
 		return groups
 	}
@@ -32,18 +32,44 @@ func (l *Layout) locked(groups []int, st *parser.Statement, p *plan.Plan) []int 
 	return groups
 }
 
-// mayLockInside reports whether st runs code that may lock rows, where st is not proved to read only. Code that rows' changes run does so behind the fence's
-// own triggers, or in front of a change that these refuse.
-func mayLockInside(st *parser.Statement) bool {
-	return st.Unparsed || slices.ContainsFunc(st.Commands, func(c parser.Command) bool {
-		switch c.Kind {
-		case parser.Call, parser.Do:
-			return true
-		case parser.Select:
-			return slices.ContainsFunc(c.Functions, func(name string) bool { return !locksNoRows(name) })
+// lockedUnseen is locked for what nobody knows.
+func (l *Layout) lockedUnseen(groups []int) []int {
+	for _, g := range l.Motion.Groups {
+		if !slices.Contains(groups, g.Number) {
+			groups = append(groups, g.Number)
 		}
-		return false
-	})
+	}
+	return groups
+}
+
+// mayLockInside reports whether st, which is no proved reading, runs code that may lock rows. Triggers do so behind the fence's own, or in front of a change that
+// these refuse.
+func mayLockInside(st *parser.Statement, verdict catalog.Verdict) bool {
+	if st.Unparsed || st.Effects&parser.RunsOpaqueCode != 0 {
+		return true
+	}
+	for i := range st.Commands {
+		c := &st.Commands[i]
+		if c.Kind == parser.Explain && !c.Analyze || c.Kind == parser.Prepare {
+			continue
+		}
+		if slices.ContainsFunc(c.Functions, func(name string) bool { return !locksNoRows(name) }) {
+			return true
+		}
+		if (c.Kind == parser.Select || c.Kind == parser.Declare) && verdict == catalog.Unproved && len(c.Functions) == 0 && c.Effects&^parser.UsesCursor == 0 {
+			return true // by a view, or an operator
+		}
+	}
+	return false
+}
+
+// namedMayLock reports whether what a Bind binds on a connection of the session's own may lock rows; st is nil where nobody knows what that is.
+func (s *Session) namedMayLock(st *parser.Statement) bool {
+	if st == nil || st.Effects&(parser.LocksRows|parser.LocksTable) != 0 {
+		return true
+	}
+	verdict := s.db.Hazards.Reading(st).Verdict
+	return verdict != catalog.Read && mayLockInside(st, verdict)
 }
 
 // locksNoRows knows the commonest of PostgreSQL's functions that are no reading: transactions that call them may be long.
@@ -76,10 +102,14 @@ func (l *Layout) owned(groups []int, at int) (all []int) {
 
 // stay has the rows stay on each shard that j may lock there.
 func (x *wide) stay(j *job, taking []*branch) (refusal *wire.Error, err error) {
-	if len(x.l.Motion.Groups) == 0 || !j.plan.Write && x.s.db.Hazards.Reading(j.st).Verdict == catalog.Read {
+	if len(x.l.Motion.Groups) == 0 {
 		return nil, nil
 	}
-	groups := x.l.locked(nil, j.st, &j.plan)
+	verdict := x.s.db.Hazards.Reading(j.st).Verdict
+	if !j.plan.Write && verdict == catalog.Read {
+		return nil, nil
+	}
+	groups := x.l.locked(nil, j.st, &j.plan, verdict)
 	for _, b := range taking {
 		owned := x.l.owned(groups, b.index)
 		if len(owned) == 0 {

@@ -159,6 +159,9 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 			v.writes = true
 			v.to(l.Home)
 			v.unknown(l)
+			if !largeObjectCall(frame) {
+				v.stays = l.lockedUnseen(v.stays)
+			}
 		}
 		if v.refusal != nil {
 			return v
@@ -212,9 +215,19 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 			if at := l.index(s.at); at >= 0 {
 				v.to(at)
 			}
-			if _, name, _, ok := splitBind(frame); ok && !v.failed && s.mayChangeSchema(name) {
+			_, name, _, ok := splitBind(frame)
+			if ok && !v.failed && s.mayChangeSchema(name) {
 				v.changes = true
 				v.refusal = cmp.Or(v.refusal, l.frozenNow())
+			}
+			if ok && !v.failed && len(l.Motion.Groups) > 0 {
+				meant := s.rawUnnamed(i)
+				if len(name) > 0 {
+					meant = s.rawStatement(name)
+				}
+				if s.namedMayLock(meant) {
+					v.stays = l.lockedUnseen(v.stays)
+				}
 			}
 		}
 		return // else the server says that there is none
@@ -278,10 +291,11 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	v.changes = v.changes || changesSchema(st)
 	p := s.planOf(l, st, text, &values)
 	v.held, v.aged, v.hinted = v.held || l.holds(&p), v.aged || s.aged(l, &p), v.hinted || p.Hinted
-	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
+	verdict := s.db.Hazards.Reading(st).Verdict
+	reads := verdict == catalog.Read
 	if p.Write || !reads {
 		s.noteTrail(&v.trail, st, &p)
-		v.stays = l.locked(v.stays, st, &p)
+		v.stays = l.locked(v.stays, st, &p, verdict)
 	}
 	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgtier/cmd/localpg/pgtest"
 )
@@ -20,7 +22,7 @@ DECLARE had int8;
 BEGIN
 	SELECT balance INTO had FROM accounts WHERE id = account FOR UPDATE;
 	RETURN had;
-END $$`)
+END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE`)
 	r.widen()
 	r.joined(r.join("s1"))
 	locks := []struct {
@@ -32,6 +34,10 @@ END $$`)
 		{"rows of several shards", []string{"BEGIN", "SELECT id FROM accounts WHERE balance = 0 FOR NO KEY UPDATE"}},
 		{"rows in a function", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1)"}},
 		{"a table", []string{"BEGIN", "LOCK TABLE accounts IN EXCLUSIVE MODE"}},
+		{"rows of a statement prepared by SQL", []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)", "PREPARE taking AS SELECT FROM accounts WHERE id = 1 FOR UPDATE", "BEGIN", "EXECUTE taking"}},
+		{"rows in a function that a cursor calls", []string{"BEGIN", "/* pgtier: shard=s0 */ DECLARE c CURSOR FOR SELECT take(1)", "FETCH c"}},
+		{"rows in a function that a write calls", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO notes (body) SELECT take(1)::text"}},
+		{"rows through a view", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT FROM taken WHERE id = 1"}},
 	}
 	for _, lock := range locks {
 		one, other := r.connect(r.proxies[0].url("app")), r.connect(r.proxies[1].url("app"))
@@ -85,6 +91,61 @@ END $$`)
 		_, err = other.Exec(r.ctx(), "UPDATE accounts SET balance = 0 WHERE id = 1")
 		r.try(err)
 		r.reshard("rollback")
+	}
+	r.reshard("cancel")
+	r.leftovers()
+	r.sane()
+}
+
+// pipeline is a client that sends no Sync.
+func (r *rig) pipeline(of *pgx.Conn) *pgconn.HijackedConn {
+	r.t.Helper()
+	c, err := of.PgConn().Hijack()
+	r.try(err)
+	r.t.Cleanup(func() { _ = c.Conn.Close() })
+	return c
+}
+
+// flushed sends a statement with Flush, and returns the error that it ends in, nil for none.
+func (r *rig) flushed(c *pgconn.HijackedConn, sql string) *pgproto3.ErrorResponse {
+	r.t.Helper()
+	c.Frontend.Send(&pgproto3.Parse{Query: sql})
+	c.Frontend.Send(&pgproto3.Bind{})
+	c.Frontend.Send(&pgproto3.Execute{})
+	c.Frontend.Send(&pgproto3.Flush{})
+	r.try(c.Frontend.Flush())
+	for {
+		msg, err := c.Frontend.Receive()
+		r.try(err)
+		switch msg := msg.(type) {
+		case *pgproto3.ErrorResponse:
+			return &pgproto3.ErrorResponse{Severity: msg.Severity, Code: msg.Code, Message: msg.Message}
+		case *pgproto3.CommandComplete:
+			return nil
+		}
+	}
+}
+
+// TestPipelinesWithoutSyncDuringMoves has a client lock a row in a pipeline, where nobody can be asked to have it stay: nothing behind that in one transaction relies
+// on it.
+func TestPipelinesWithoutSyncDuringMoves(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.widen()
+	r.joined(r.join("s1"))
+	own := r.connect(r.proxies[0].url("app"))
+	for _, sql := range []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)"} {
+		_, err := own.Exec(r.ctx(), sql, pgx.QueryExecModeSimpleProtocol)
+		r.try(err)
+	}
+	c := r.pipeline(own)
+	for _, sql := range []string{"SELECT FROM accounts WHERE id = 1", "SELECT FROM accounts WHERE id = 1 FOR UPDATE"} {
+		if e := r.flushed(c, sql); e != nil {
+			t.Fatalf("%s: %s: %s", sql, e.Code, e.Message)
+		}
+	}
+	if e := r.flushed(c, "UPDATE accounts SET balance = 1 WHERE id = 1"); e == nil || e.Severity != "FATAL" || e.Code != "0A000" {
+		t.Fatalf("a write behind a lock that nobody was asked for, in one transaction with it, heard %+v", e)
 	}
 	r.reshard("cancel")
 	r.leftovers()
