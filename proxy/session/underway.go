@@ -36,7 +36,7 @@ func (s *Session) busy() {
 
 // quiet says that nothing is under way, if so.
 func (s *Session) quiet() {
-	if s.underway.since.Load() == 0 || s.dx != nil || s.piped.entry != nil || s.wide != nil && (s.wide.open || s.wide.copying != nil) {
+	if s.underway.since.Load() == 0 || s.dx != nil || s.piped.entry != nil || s.wide != nil && s.wide.copying != nil {
 		return
 	}
 	s.underway.since.Store(0)

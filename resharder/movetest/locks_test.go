@@ -126,12 +126,16 @@ func (r *rig) flushed(c *pgconn.HijackedConn, sql string) *pgproto3.ErrorRespons
 	}
 }
 
-// TestPipelinesWithoutSyncDuringMoves has a client lock a row in a pipeline, where nobody can be asked to have it stay: nothing behind that in one transaction relies
-// on it.
+// TestPipelinesWithoutSyncDuringMoves has clients rest in the middle of pipelines: who has all answers holds up no move, and what is locked is not relied upon where
+// nobody could be asked to have it stay.
 func TestPipelinesWithoutSyncDuringMoves(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.widen()
+	failed := r.pipeline(r.connect(r.proxies[0].url("app")))
+	if e := r.flushed(failed, "SELECT FROM nothing"); e == nil {
+		t.Fatal("a table that is not there was read")
+	}
 	r.joined(r.join("s1"))
 	own := r.connect(r.proxies[0].url("app"))
 	for _, sql := range []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)"} {
