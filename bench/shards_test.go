@@ -89,6 +89,12 @@ func TestShardsAgainstRealServers(t *testing.T) {
 	for _, w := range shardWorkloads(rows) {
 		w.seconds = 1
 		runs, problems := short.measure(ctx, w)
+		left := func(target *target) bool {
+			return slices.Contains(w.targets, target.name) && len(runs[target.name]) == 0
+		}
+		for tries := 1; tries < 3 && slices.ContainsFunc(targets, left); tries++ { // a machine that stood still has left one out
+			runs, problems = short.measure(ctx, w)
+		}
 		for _, target := range targets {
 			if got := len(runs[target.name]); got != 1 && slices.Contains(w.targets, target.name) || problems[target.name] != "" {
 				t.Errorf("%s against %s: %d runs, %s", w.name, target.name, got, problems[target.name])
