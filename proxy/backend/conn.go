@@ -139,6 +139,9 @@ func (c *Conn) Bind(b Bond) {
 	}
 }
 
+// BindLike binds c as another connection is, which it replaces.
+func (c *Conn) BindLike(o *Conn) { c.bond, c.breaks = o.bond, o.breaks }
+
 // ErrUnbelieved ends a connection whose server was read too late. It is no fault of the server.
 var ErrUnbelieved = errors.New("this proxy has not heard of the control database in time, and buckets may have been moved before the server answered")
 

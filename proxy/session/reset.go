@@ -139,6 +139,7 @@ func (s *Session) ownConnection() error {
 	}
 	own.Own = true
 	own.SettingsAre(s.startup)
+	own.BindLike(shared) // what was planned when that was borrowed is not planned again
 	s.pool.Replace(shared, own)
 	s.mu.Lock()
 	s.server, s.last = own, own
