@@ -55,7 +55,9 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	}
 	s.db.Stats.ServerAssignments.Add(1)
 	s.last = c
-	c.Bind(s.at.Bond) // what was planned before is planned again if that is outdated
+	if !s.rowless {
+		c.Bind(s.at.Bond) // what was planned before is planned again if that is outdated
+	}
 	s.mu.Lock()
 	s.server, s.lentBy = c, s.pool
 	killed, skip := s.killed, s.canceled && !atHand

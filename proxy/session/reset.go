@@ -169,6 +169,8 @@ func (s *Session) refuseHere(e *wire.Error) bool {
 	if s.tx != wire.TxActive || s.ends() != 1 || s.mixed() || s.server == nil {
 		return s.refuseAll(e)
 	}
+	s.rowless = true
+	s.server.Bind(nil)
 	tx, _ := s.server.ExecTx(wire.AppendQuery(nil, "this statement fails its transaction"), readBackTimeout, nil)
 	if tx != wire.TxFailed {
 		return s.fatal(e)

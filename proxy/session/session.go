@@ -92,6 +92,7 @@ type Session struct {
 	plain      bool              // the turn is nothing but plain statements, see inspect
 	restores   bool              // one of them brings settings back
 	changing   bool              // one of them changes the schema of a database with shards, see asksFirst
+	rowless    bool              // nothing of what they run touches rows: any server's answer holds
 	staying    []int             // groups of buckets whose rows they may lock, see stays
 	turnTime   int64             // env clock during a turn; 0: something was waited for, read it again
 	listens    map[string]bool

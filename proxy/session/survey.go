@@ -41,6 +41,10 @@ type ran struct {
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.planned, s.keep.hinted, s.keep.spans, s.changing, s.staying = nil, false, false, false, nil
 	s.underway.at.Store(nil) // before it is planned
+	if s.rowless && s.server != nil {
+		s.server.Bind(s.at.Bond)
+	}
+	s.rowless = false
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}
@@ -92,10 +96,14 @@ func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 		s.moveTo(s.at)
 	}
 	at := l.index(s.at)
-	if at >= 0 && (v.why.Reason != "" || v.at >= 0) {
+	rows := v.why.Reason != "" || v.at >= 0
+	if at >= 0 && rows {
 		if err := l.Fault(at); err != nil {
 			return true, s.refuseHere(asError(err))
 		}
+	}
+	if s.rowless = !rows && !s.raw; s.rowless && s.server != nil {
+		s.server.Bind(nil)
 	}
 	s.chainsFrom(l, &v)
 	s.tell(&v)

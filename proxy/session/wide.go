@@ -151,6 +151,7 @@ func (s *Session) serveAhead(cluster *Cluster) bool {
 	x := s.wide
 	if x == nil {
 		s.underway.at.Store(nil)
+		s.rowless = false
 		l, err := cluster.Layout()
 		if err != nil {
 			return s.fatal(asError(err))

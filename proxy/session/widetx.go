@@ -219,6 +219,7 @@ func asRefusal(err error) (*wire.Error, error) {
 
 // rollback undoes the transaction on all branches and gives them back.
 func (x *wide) rollback() error {
+	x.unbind()
 	for _, b := range x.branches {
 		if b.tx == wire.TxIdle {
 			continue
@@ -230,8 +231,16 @@ func (x *wide) rollback() error {
 	return x.release()
 }
 
+// unbind has what is left of the transaction, which touches no rows, answered by whom it may be.
+func (x *wide) unbind() {
+	for _, b := range x.branches {
+		b.c.Bind(nil)
+	}
+}
+
 // commit makes the transaction durable on all branches or on none, and gives them back. A refusal means none.
 func (x *wide) commit() (refusal *wire.Error, err error) {
+	x.unbind()
 	for _, b := range x.branches {
 		b.claims()
 	}

@@ -173,7 +173,15 @@ func TestReadsHoldWhileMoneyMoves(t *testing.T) {
 	var statements []*statement
 	var wants []outcome
 	for _, file := range reads {
+		under := false // what comes between SET and RESET needs its place
 		for _, s := range file {
+			if strings.HasPrefix(s.sql, "SET ") || strings.HasPrefix(s.sql, "RESET ") {
+				under = s.sql[0] == 'S'
+				continue
+			}
+			if under {
+				continue
+			}
 			statements, wants = append(statements, s), append(wants, p.plain.run(s, simpleText, r.encoder.values(s)))
 		}
 	}
