@@ -301,10 +301,10 @@ func TestWritesOfReferenceTablesThatComeLateAreOnEveryShard(t *testing.T) {
 	r.joined(r.join("s2"))
 	far.home.open()
 	eventually(t, patience, func() string { // the proxy has not heard of the new shard yet
-		if r.value(0, "SELECT count(*) FROM countries WHERE code = 'cut off'") != "0" || far.waiting() > 0 {
+		if r.value(0, "SELECT count(*) FROM countries WHERE code = 'cut off'") != "0" || far.waiting() > 0 || len(heard) > 0 {
 			return ""
 		}
-		return "the write neither is through nor waits"
+		return "the write is not through, nor waits, nor is refused"
 	})
 	far.control.open()
 	copies("cut off", <-heard, 0, 1, 2) // the proxy may hear of the new shard before it has its lease again
