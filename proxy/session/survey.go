@@ -41,10 +41,7 @@ type ran struct {
 func (s *Session) serveSharded(cluster *Cluster, req []byte) (done, ok bool) {
 	s.planned, s.keep.hinted, s.keep.spans, s.changing, s.staying = nil, false, false, false, nil
 	s.underway.at.Store(nil) // before it is planned
-	if s.rowless && s.server != nil {
-		s.server.Bind(s.at.Bond)
-	}
-	s.rowless = false
+	s.rebind()
 	if s.wide != nil {
 		return true, s.serveWide(s.wide, req)
 	}

@@ -34,6 +34,14 @@ func (s *Session) busy() {
 	}
 }
 
+// rebind binds a connection that was let go of for what touches no rows, before anything else is planned for it.
+func (s *Session) rebind() {
+	if s.rowless && s.server != nil {
+		s.server.Bind(s.at.Bond)
+	}
+	s.rowless = false
+}
+
 // quiet says that nothing is under way, if so.
 func (s *Session) quiet() {
 	if s.underway.since.Load() == 0 || s.dx != nil || s.piped.entry != nil || s.wide != nil && s.wide.copying != nil {
