@@ -813,3 +813,57 @@ func TestReplicasChosenBeforeAMoveAreChosenAgain(t *testing.T) {
 		t.Errorf("counted %s of 30 rows", n)
 	}
 }
+
+// TestLocksThatMeetTheFenceAreTakenAtTheNewOwner has transactions lock rows of a group that the shard has ceased to own, before their proxy has heard of that.
+func TestLocksThatMeetTheFenceAreTakenAtTheNewOwner(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	m := s.moving(t, s.config(t), 0)
+	a, b := s.apart(t) // on s0 and on s1
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, "CREATE SEQUENCE pgtier.register_7 MINVALUE 0; SELECT setval('pgtier.register_7', 2)")
+	bucket := m.bucket(a)
+	span := []shard.Span{{First: bucket, Last: bucket}}
+	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	locks := fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d FOR UPDATE", a)
+
+	inside, late, level := p.client(t), p.client(t), p.client(t)
+	mustExec(t, late, "BEGIN")
+	wantValue(t, late, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", a), "100")
+	mustExec(t, level, "BEGIN")
+	_, err := level.Exec(bounded(t), "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; "+locks)
+	wantError(t, err, "0A000", "cannot share a request with SET TRANSACTION")
+	mustExec(t, level, "ROLLBACK")
+	mustExec(t, level, "BEGIN; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; "+locks)
+	wantValue(t, level, "SHOW transaction_isolation", "serializable")
+	mustExec(t, level, "COMMIT")
+	wantValue(t, inside, locks, "100")
+
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, "SELECT setval('pgtier.register_7', 1)")
+	_, err = late.Exec(bounded(t), locks)
+	wantError(t, err, "40001", "rows of this transaction have moved to another shard")
+	mustExec(t, late, "ROLLBACK")
+	var waiting []started
+	for _, sql := range [][2]string{
+		{"BEGIN", locks},
+		{"BEGIN ISOLATION LEVEL SERIALIZABLE", locks},
+		{"BEGIN", fmt.Sprintf("SELECT balance FROM accounts WHERE id IN (%d, %d) FOR UPDATE", a, b)},
+	} {
+		c, done := p.client(t), make(started, 1)
+		waiting = append(waiting, done)
+		go func() { // ends with the transaction
+			var err error
+			for _, sql := range append(sql[:], "COMMIT") {
+				if err == nil {
+					_, err = c.Exec(bounded(t), sql)
+				}
+			}
+			done <- err
+		}()
+	}
+	p.held(t, int64(len(waiting)))
+	m.carry(0, 1, "accounts", []shard.Bucket{bucket})
+	m.give("s1", shardmap.Motion{}, bucket)
+	for i, w := range waiting {
+		w.ends(t, fmt.Sprintf("transaction %d", i))
+	}
+}

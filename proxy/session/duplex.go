@@ -460,7 +460,7 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	s.surveyStatement(l, &v, st, values.SQL, values)
 	s.trail.add(&v.trail)
 	unasked := s.dx.locks // by a statement that this one is in one transaction with
-	s.pumpLocks(l, v.stays)
+	s.pumpLocks(l, &v)
 	if at := l.index(s.at); at >= 0 && v.refusal == nil && v.why.Reason != "" {
 		if err := l.Fault(at); err != nil {
 			s.pumpOwn(asError(err))
@@ -505,17 +505,19 @@ func (s *Session) pumpUnknown(name []byte) {
 		meant = n.unnamed
 	}
 	if s.namedMayLock(meant) {
-		s.pumpLocks(l, l.lockedUnseen(nil))
+		var v survey
+		v.lockedUnseen(l)
+		s.pumpLocks(l, &v)
 	}
 }
 
-// pumpLocks ends a session whose pipeline locks rows of these groups in a transaction that goes on: the shard cannot be asked to have them stay. Where the next Sync
-// ends the transaction, it is the statement behind this one that is refused.
-func (s *Session) pumpLocks(l *Layout, groups []int) {
-	if len(l.owned(groups, l.index(s.at))) == 0 {
+// pumpLocks ends a session whose pipeline locks rows that move, in a transaction that does more than that: the shard cannot be asked to have them stay. Where the next
+// Sync ends the transaction of a statement that only locks, it is the one behind it that is refused.
+func (s *Session) pumpLocks(l *Layout, v *survey) {
+	if len(l.owned(v.stays, l.index(s.at))) == 0 {
 		return
 	}
-	if s.dx.locks = true; s.tx == wire.TxActive || s.dx.began {
+	if s.dx.locks = true; v.relies || s.tx == wire.TxActive || s.dx.began {
 		s.pumpOwn(lockedUnasked())
 	}
 }

@@ -53,6 +53,9 @@ func (s *Session) unasked(v *survey) *wire.Error {
 	case lacking && s.tx == wire.TxFailed: // where nothing can be asked
 		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: what + " cannot follow the end of a transaction that has failed, in one request, where there are shards",
 			Hint: "Send ROLLBACK by itself."}
+	case len(needs) > 0 && (s.tx == wire.TxActive || s.opening != nil) && slices.ContainsFunc(v.ran, func(r ran) bool { return runs(r.st, parser.SetTransaction) }):
+		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: what + " cannot share a request with SET TRANSACTION where there are shards", // the question is a query before it
+			Hint: "Send SET TRANSACTION by itself, or with BEGIN."}
 	case prepares && (len(needs) > 0 || held && (len(v.ran) > 1 || len(v.ran[0].st.Commands) > 1)): // it would not have the lock
 		return &wire.Error{Code: wire.CodeFeatureNotSupported, Message: "PREPARE TRANSACTION of " + what + " cannot share a request with other statements where there are shards",
 			Hint: "Send it by itself."}
@@ -75,6 +78,7 @@ func schemaMoved() *wire.Error {
 // asksFirst asks the shard whether the requests' change of the schema was planned too early, and has the rows stay that they may lock, in their transaction or else for the
 // session. done tells that the client has been answered, or that the turn is to be planned again.
 func (s *Session) asksFirst(c *backend.Conn, replay *[]byte, tries int) (ok, again, done bool) {
+	opening := s.opening
 	err := s.replayNow(c, replay)
 	if err == nil {
 		err = s.beginHeld(c, replay)
@@ -111,6 +115,17 @@ func (s *Session) asksFirst(c *backend.Conn, replay *[]byte, tries int) (ok, aga
 		}
 		s.relay.begin(c, s.ends())
 		return s.lost(c, err), false, true
+	case s.tx != wire.TxIdle && refusal.Code == codeFenced && opening != nil && !s.raw && s.pin == "": // nothing has run in the transaction
+		if tx, err := c.ExecTx(wire.AppendQuery(nil, "ROLLBACK"), adoptTimeout, nil); err != nil || tx != wire.TxIdle {
+			c.Spoil("rollback of a transaction that the fence has refused failed")
+		}
+		s.opening, s.tx = opening, wire.TxIdle
+		s.changedFor(c)
+		s.release(c)
+		if refusal = s.awaitNewer(moved); refusal == nil {
+			return false, true, true
+		}
+		return s.refuseAll(refusal), false, true
 	case s.tx != wire.TxIdle:
 		if refusal.Code == codeFenced {
 			refusal = moved

@@ -2,7 +2,6 @@ package session
 
 import (
 	"slices"
-	"strings"
 
 	"pgtier/parser"
 	"pgtier/proxy/shardmap"
@@ -15,49 +14,53 @@ import (
 // locked at one shard would be anybody's at the next. So while buckets move, a transaction asks before it locks rows of them (shardmap.StaySQL): it has the lock of
 // their groups then, as writers do, and the fence waits for its end. What locks in a transaction of its own locks for nobody but itself.
 
-// locked adds to groups those of which st, planned as p, may lock rows without writing them. Nobody asks for what is proved to read only.
-func (l *Layout) locked(groups []int, st *parser.Statement, p *plan.Plan, verdict catalog.Verdict) []int {
+// locked notes the groups of which st, planned as p, may lock rows that it does not write. Nobody asks for what is proved to read only.
+func (s *Session) locked(l *Layout, v *survey, st *parser.Statement, p *plan.Plan) {
 	if len(l.Motion.Groups) == 0 {
-		return groups
+		return
 	}
-	calls := mayLockInside(st, verdict)
-	if !calls && st.Effects&(parser.LocksRows|parser.LocksTable) == 0 {
-		return groups
+	code := s.mayLockInside(st)
+	if !code && st.Effects&(parser.LocksRows|parser.LocksTable) == 0 {
+		return
 	}
+	v.relies = v.relies || code || p.Write
 	for _, g := range l.Motion.Groups {
-		if (p.Touches.In(g.Spans) || calls && p.Touches.Reach == plan.NoBucket) && !slices.Contains(groups, g.Number) {
-			groups = append(groups, g.Number)
+		if (code || p.Touches.In(g.Spans)) && !slices.Contains(v.stays, g.Number) {
+			v.stays = append(v.stays, g.Number)
 		}
 	}
-	return groups
 }
 
 // lockedUnseen is locked for what nobody knows.
-func (l *Layout) lockedUnseen(groups []int) []int {
+func (v *survey) lockedUnseen(l *Layout) {
+	v.relies = true
 	for _, g := range l.Motion.Groups {
-		if !slices.Contains(groups, g.Number) {
-			groups = append(groups, g.Number)
+		if !slices.Contains(v.stays, g.Number) {
+			v.stays = append(v.stays, g.Number)
 		}
 	}
-	return groups
 }
 
-// mayLockInside reports whether st, which is no proved reading, runs code that may lock rows. Triggers do so behind the fence's own, or in front of a change that
-// these refuse.
-func mayLockInside(st *parser.Statement, verdict catalog.Verdict) bool {
+// mayLockInside reports whether st, which is no proved reading, runs code that may lock rows: of functions, triggers, rules, views. Any bucket's: the key by which
+// the statement was planned binds none of them.
+func (s *Session) mayLockInside(st *parser.Statement) bool {
 	if st.Unparsed || st.Effects&parser.RunsOpaqueCode != 0 {
 		return true
 	}
+	var known *catalog.Snapshot
+	if !s.db.Hazards.Pending() {
+		known = s.db.Hazards.Snapshot()
+	}
 	for i := range st.Commands {
 		c := &st.Commands[i]
-		if c.Kind == parser.Explain && !c.Analyze || c.Kind == parser.Prepare {
+		if c.Kind == parser.Explain && !c.Analyze {
 			continue
 		}
-		if slices.ContainsFunc(c.Functions, func(name string) bool { return !locksNoRows(name) }) {
-			return true
+		if c.Kind == parser.Explain && c.Explained != nil {
+			c = c.Explained
 		}
-		if (c.Kind == parser.Select || c.Kind == parser.Declare) && verdict == catalog.Unproved && len(c.Functions) == 0 && c.Effects&^parser.UsesCursor == 0 {
-			return true // by a view, or an operator
+		if known.Behind(c).Locks {
+			return true
 		}
 	}
 	return false
@@ -68,22 +71,12 @@ func (s *Session) namedMayLock(st *parser.Statement) bool {
 	if st == nil || st.Effects&(parser.LocksRows|parser.LocksTable) != 0 {
 		return true
 	}
-	verdict := s.db.Hazards.Reading(st).Verdict
-	return verdict != catalog.Read && mayLockInside(st, verdict)
-}
-
-// locksNoRows knows the commonest of PostgreSQL's functions that are no reading: transactions that call them may be long.
-func locksNoRows(name string) bool {
-	switch name {
-	case "nextval", "currval", "lastval", "setval", "set_config", "pg_notify", "pg_sleep":
-		return true
-	}
-	return strings.HasPrefix(name, "pg_advisory_") || strings.HasPrefix(name, "pg_try_advisory_")
+	return s.db.Hazards.Reading(st).Verdict != catalog.Read && s.mayLockInside(st)
 }
 
 // stays are the groups of the requests that the shard owns, and that a transaction goes on with.
 func (s *Session) stays(l *Layout, v *survey, at int) []int {
-	if s.tx == wire.TxIdle && s.opening == nil && len(v.ran) == 1 && len(v.ran[0].st.Commands) == 1 {
+	if !v.relies && s.tx == wire.TxIdle && s.opening == nil && len(v.ran) == 1 && len(v.ran[0].st.Commands) == 1 {
 		return nil
 	}
 	return l.owned(v.stays, at)
@@ -105,13 +98,13 @@ func (x *wide) stay(j *job, taking []*branch) (refusal *wire.Error, err error) {
 	if len(x.l.Motion.Groups) == 0 {
 		return nil, nil
 	}
-	verdict := x.s.db.Hazards.Reading(j.st).Verdict
-	if !j.plan.Write && verdict == catalog.Read {
+	if !j.plan.Write && x.s.db.Hazards.Reading(j.st).Verdict == catalog.Read {
 		return nil, nil
 	}
-	groups := x.l.locked(nil, j.st, &j.plan, verdict)
+	var v survey
+	x.s.locked(x.l, &v, j.st, &j.plan)
 	for _, b := range taking {
-		owned := x.l.owned(groups, b.index)
+		owned := x.l.owned(v.stays, b.index)
 		if len(owned) == 0 {
 			continue
 		}

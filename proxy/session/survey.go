@@ -27,6 +27,7 @@ type survey struct {
 	held    bool  // a statement waits for a move of buckets
 	changes bool  // a statement changes the schema
 	stays   []int // groups of buckets of which a statement may lock rows, see stays
+	relies  bool  // such a statement may do more than lock, in the same transaction
 	trail   trail // what it may write
 	failed  bool  // in a transaction that has failed: statements bring only errors, up to its end or a savepoint
 }
@@ -165,7 +166,7 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 			v.to(l.Home)
 			v.unknown(l)
 			if !largeObjectCall(frame) {
-				v.stays = l.lockedUnseen(v.stays)
+				v.lockedUnseen(l)
 			}
 		}
 		if v.refusal != nil {
@@ -231,7 +232,7 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 					meant = s.rawStatement(name)
 				}
 				if s.namedMayLock(meant) {
-					v.stays = l.lockedUnseen(v.stays)
+					v.lockedUnseen(l)
 				}
 			}
 		}
@@ -296,11 +297,10 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 	v.changes = v.changes || changesSchema(st)
 	p := s.planOf(l, st, text, &values)
 	v.held, v.aged, v.hinted = v.held || l.holds(&p), v.aged || s.aged(l, &p), v.hinted || p.Hinted
-	verdict := s.db.Hazards.Reading(st).Verdict
-	reads := verdict == catalog.Read
+	reads := s.db.Hazards.Reading(st).Verdict == catalog.Read
 	if p.Write || !reads {
 		s.noteTrail(&v.trail, st, &p)
-		v.stays = l.locked(v.stays, st, &p, verdict)
+		s.locked(l, v, st, &p)
 	}
 	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {

@@ -22,7 +22,18 @@ DECLARE had int8;
 BEGIN
 	SELECT balance INTO had FROM accounts WHERE id = account FOR UPDATE;
 	RETURN had;
-END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE`)
+END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE;
+CREATE TABLE doors (account int8);
+CREATE FUNCTION opens() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM take(NEW.account); RETURN NEW; END $$;
+CREATE TRIGGER opens AFTER INSERT ON doors FOR EACH ROW EXECUTE FUNCTION opens();
+CREATE TABLE passed (had int8);
+CREATE FUNCTION passes(account int8) RETURNS int8 LANGUAGE plpgsql AS $$
+DECLARE had int8 := take(account);
+BEGIN
+	PERFORM pg_advisory_xact_lock(7);
+	INSERT INTO passed VALUES (had);
+	RETURN had;
+END $$`)
 	r.widen()
 	r.joined(r.join("s1"))
 	locks := []struct {
@@ -37,6 +48,8 @@ END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE`)
 		{"rows of a statement prepared by SQL", []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)", "PREPARE taking AS SELECT FROM accounts WHERE id = 1 FOR UPDATE", "BEGIN", "EXECUTE taking"}},
 		{"rows in a function that a cursor calls", []string{"BEGIN", "/* pgtier: shard=s0 */ DECLARE c CURSOR FOR SELECT take(1)", "FETCH c"}},
 		{"rows in a function that a write calls", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO notes (body) SELECT take(1)::text"}},
+		{"rows in a function called for another row", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1) FROM accounts WHERE id = 2"}},
+		{"rows in a trigger of a table that does not move", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO doors VALUES (1)"}},
 		{"rows through a view", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT FROM taken WHERE id = 1"}},
 	}
 	for _, lock := range locks {
@@ -92,9 +105,55 @@ END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE`)
 		r.try(err)
 		r.reshard("rollback")
 	}
+	r.codeLocksAlone()
 	r.reshard("cancel")
 	r.leftovers()
 	r.sane()
+}
+
+// codeLocksAlone has a function lock a row, and write elsewhere by it, in a transaction of its own.
+func (r *rig) codeLocksAlone() {
+	r.t.Helper()
+	door, err := pgx.Connect(r.ctx(), r.direct(0))
+	r.try(err)
+	r.t.Cleanup(func() { _ = door.Close(r.ctx()) })
+	_, err = door.Exec(r.ctx(), "SELECT pg_advisory_lock(7)")
+	r.try(err)
+	passed := make(chan error, 1)
+	one := r.connect(r.proxies[0].url("app"))
+	go func() { // ends with the statement
+		ctx, stop := context.WithTimeout(context.Background(), patience)
+		defer stop()
+		_, err := one.Exec(ctx, "/* pgtier: shard=s0 */ SELECT passes(1)", pgx.QueryExecModeSimpleProtocol)
+		passed <- err
+	}()
+	process := 0
+	eventually(r.t, patience, func() string {
+		r.try(door.QueryRow(r.ctx(), "SELECT coalesce(max(pid), 0) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted").Scan(&process))
+		if process == 0 {
+			return "the function does not wait with its row"
+		}
+		return ""
+	})
+	done := make(chan string, 1)
+	go func() { // ends with the command
+		defer close(done)
+		if status, out := r.command(r.ctx(), "reshard", "cutover"); status != 0 {
+			done <- out
+		}
+	}()
+	r.untilSaid(done, fmt.Sprintf("process %d ", process))
+	select {
+	case <-done:
+		r.t.Error("rows that a function has locked have moved before it wrote by them")
+	default:
+	}
+	_, err = door.Exec(r.ctx(), "SELECT pg_advisory_unlock(7)")
+	r.try(err)
+	r.try(<-passed)
+	r.joined(done)
+	r.moved(1, 1)
+	r.reshard("rollback")
 }
 
 // pipeline is a client that sends no Sync.

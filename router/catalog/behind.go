@@ -18,6 +18,8 @@ type Behind struct {
 	Functions []string
 	// All: it may touch any table.
 	All bool
+	// Locks: code or a view that it uses may lock rows or tables, as a name may that the catalog does not have. What its own text locks does not count.
+	Locks bool
 
 	triggers []map[string]struct{}
 }
@@ -30,13 +32,19 @@ func (b *Behind) TriggersName(word string) bool {
 	})
 }
 
+// behindNothing is the Behind of what runs nothing.
+var behindNothing = &Behind{}
+
 // behindKey tells the memo's entries from its others.
 type behindKey struct{ c *parser.Command }
 
 // Behind tells what a command touches behind its text. The nil Snapshot knows nothing. Names that the catalog does not have touch nothing.
 func (s *Snapshot) Behind(c *parser.Command) *Behind {
 	if s == nil {
-		return &Behind{All: true}
+		return &Behind{All: true, Locks: true}
+	}
+	if runsNothing(c.Kind) {
+		return behindNothing
 	}
 	key := behindKey{c}
 	if b, ok := s.memo.Find(key).(*Behind); ok {
@@ -57,7 +65,7 @@ func (s *Snapshot) behind(c *parser.Command) *Behind {
 	e := s.evidence
 	p := proof{evidence: e}
 	p.names(c, commandFields(c, e.fields))
-	g := gatherer{evidence: e, all: e.alwaysBlind || c.Incomplete}
+	g := gatherer{evidence: e, all: e.alwaysBlind || c.Incomplete, locks: e.alwaysLocks}
 	for i := range g.names {
 		g.names[i] = map[string]struct{}{}
 	}
@@ -77,7 +85,7 @@ func (s *Snapshot) behind(c *parser.Command) *Behind {
 	for i := range g.names {
 		lists[i] = slices.Sorted(maps.Keys(g.names[i]))
 	}
-	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all, triggers: g.triggers}
+	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all, Locks: g.locks || g.all || p.unknown, triggers: g.triggers}
 }
 
 // gatherer walks from what a command names to what that sets off.
@@ -85,6 +93,7 @@ type gatherer struct {
 	*evidence
 	names [5]map[string]struct{} // as the lists of Behind, in order
 	all   bool
+	locks bool
 	// triggers are the words of the bodies of trigger functions.
 	triggers []map[string]struct{}
 }
@@ -118,6 +127,8 @@ func (g *gatherer) visit(n reached) {
 	if n.code {
 		list = 0
 	}
+	_, locks := g.evidence.locks[n.node]
+	g.locks = g.locks || locks
 	switch n.place {
 	case inFunction:
 		f, ok := g.calls[n.oid]

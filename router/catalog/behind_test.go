@@ -21,6 +21,16 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS 'INSERT INTO log VALUES (1)';
 		CREATE FUNCTION blind(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END';
 		CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := 5; INSERT INTO log VALUES (1); RETURN NEW; END';
+		CREATE FUNCTION takes() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM FROM other FOR NO KEY UPDATE; END';
+		CREATE FUNCTION cannot() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT id FROM other FOR UPDATE';
+		CREATE FUNCTION inside() RETURNS void LANGUAGE sql AS 'SELECT takes()';
+		CREATE FUNCTION table_of(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN LOCK other; END';
+		CREATE VIEW taken AS SELECT * FROM other FOR SHARE;
+		CREATE FUNCTION taking() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT FROM a FOR UPDATE''; RETURN NEW; END';
+		CREATE TABLE guarded (id int);
+		CREATE TRIGGER taking AFTER UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION taking();
+		CREATE TABLE ruled (id int);
+		CREATE RULE ruled AS ON DELETE TO ruled DO ALSO SELECT FROM a FOR UPDATE;
 		CREATE TABLE watched (id int);
 		CREATE TRIGGER noted BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted();`)
 	cache := parser.NewCache(1 << 20)
@@ -29,8 +39,18 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		{"SELECT * FROM v", "related public.a"},
 		{"SELECT reads() FROM a", "reads public.other related public.a functions public.reads"},
 		{"SELECT writes()", "reads public.log writes public.log functions public.writes"},
-		{"SELECT blind('x')", "functions public.blind all"},
-		{"SELECT abs(1), nosuch(2)", ""},
+		{"SELECT blind('x')", "functions public.blind all locks"},
+		{"SELECT abs(1), nosuch(2)", "locks"},
+		{"SELECT nextval('q'), abs(1)", ""},
+		{"SELECT takes()", "reads public.other writes public.other functions public.takes locks"},
+		{"SELECT inside()", "reads public.other writes public.other functions public.inside public.takes locks"},
+		{"SELECT cannot()", "reads public.other functions public.cannot"},
+		{"SELECT table_of('x')", "reads public.other functions public.table_of locks"},
+		{"SELECT FROM taken", "related public.other locks"},
+		{"SELECT FROM a FOR UPDATE", "related public.a"},
+		{"UPDATE guarded SET id = 1", "reads public.a writes public.a public.child related public.guarded changed public.guarded functions public.taking locks"},
+		{"DELETE FROM ruled", "related public.a public.ruled changed public.a public.child public.ruled locks"},
+		{"COMMIT", ""},
 		{"DELETE FROM a", "related public.a changed public.a public.child"},
 		{"INSERT INTO a VALUES (1)", "related public.a changed public.a"},
 		{"INSERT INTO watched VALUES (1)", "reads public.log writes public.log related public.watched changed public.watched functions public.noted"},
@@ -47,6 +67,9 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		}
 		if b.All {
 			got = append(got, "all")
+		}
+		if b.Locks {
+			got = append(got, "locks")
 		}
 		if text := strings.Join(got, " "); text != c.want {
 			t.Errorf("%s: got %q, want %q", c.sql, text, c.want)

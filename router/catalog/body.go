@@ -22,6 +22,8 @@ type facts struct {
 	writes bool
 	// schema: it may change the catalog, so event triggers count.
 	schema bool
+	// locks: it may lock rows or tables.
+	locks bool
 }
 
 // bodyScanner reads one body.
@@ -156,6 +158,10 @@ func (s *bodyScanner) word(word string, before3, before2, before token, rest []t
 		if before.is("update", "only") || before2.is("update", "only") || before3.is("update", "only") {
 			s.risky("UPDATE pg_settings") // a rule turns it into set_config()
 		}
+	case "for":
+		s.facts.locks = s.facts.locks || after.is("update", "share", "no", "key")
+	case "lock":
+		s.facts.locks = true
 	case "do":
 		if after.is("language") {
 			s.blind("DO LANGUAGE")

@@ -26,6 +26,9 @@ type evidence struct {
 	always                    map[node]struct{}
 	alwaysReads, alwaysWrites []string
 	alwaysBlind               bool // any statement may write what cannot be seen
+	// locks are the nodes that may lock rows or tables by themselves; alwaysLocks: any statement may.
+	locks       map[node]struct{}
+	alwaysLocks bool
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
 	fields map[string]bool
 	// answers are nil unless asked for, and changing is empty then. timely are as fields, for answers.
@@ -64,12 +67,16 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 		tables:    map[uint32]string{},
 		calls:     map[uint32]callable{},
 		keys:      g.keys,
+		locks:     g.locks,
 		fields:    map[string]bool{},
 		known:     known,
 	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
 		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.words}
+		if f.facts.locks && f.volatility == 'v' { // others must not (check_locking_clause and CommandIsReadOnly of the server)
+			e.locks[node{inFunction, f.oid}] = struct{}{}
+		}
 		if f.one {
 			e.fields[f.name] = e.fields[f.name] || f.row
 		}
@@ -217,6 +224,8 @@ func (e *evidence) findAlways() {
 		found[n] = struct{}{}
 		e.reads(n, reads)
 		e.alwaysBlind = e.writes(n, writes) || e.alwaysBlind
+		_, locks := e.locks[n]
+		e.alwaysLocks = e.alwaysLocks || locks
 		return true
 	})
 	e.always, e.alwaysReads, e.alwaysWrites = found, slices.Sorted(maps.Keys(reads)), slices.Sorted(maps.Keys(writes))

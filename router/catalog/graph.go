@@ -85,6 +85,8 @@ type graph struct {
 	relations map[uint32]relation
 	operators map[uint32]operator
 	shadows   bool // see Snapshot.ShadowsEqual
+	// locks are what locks rows by an expression that is stored: views, rules, bodies of functions.
+	locks map[node]struct{}
 	// keys are the columns of a table that an UPDATE has to set for a foreign key to act, "" for any.
 	keys  map[uint32][]string
 	edges map[node][]edge
@@ -110,6 +112,7 @@ func newGraph() *graph {
 		builtins:  map[uint32]*builtin{},
 		relations: map[uint32]relation{},
 		operators: map[uint32]operator{},
+		locks:     map[node]struct{}{},
 		keys:      map[uint32][]string{},
 		edges:     map[node][]edge{},
 		mentions:  map[string][]*function{},

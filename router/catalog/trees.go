@@ -81,6 +81,7 @@ func (t *trees) connect(g *graph, parts map[object][]node) {
 	for _, o := range t.locks {
 		for _, n := range g.owner(parts, o) {
 			g.unproved = append(g.unproved, source{n, "locks rows"})
+			g.locks[n] = struct{}{}
 		}
 	}
 }

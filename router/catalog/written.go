@@ -46,6 +46,9 @@ func (s *Snapshot) Written(c *parser.Command) (tables []string, all bool) {
 type writtenKey struct{ c *parser.Command }
 
 func (s *Snapshot) written(c *parser.Command) *Writing {
+	if runsNothing(c.Kind) {
+		return &Writing{}
+	}
 	switch c.Kind {
 	case parser.Select, parser.Insert, parser.Update, parser.Delete, parser.Merge, parser.Copy, parser.Truncate, parser.Refresh, parser.Declare:
 	case parser.Explain:
@@ -56,11 +59,6 @@ func (s *Snapshot) written(c *parser.Command) *Writing {
 			return &Writing{}
 		}
 		return s.written(c.Explained)
-	case parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.RollbackTo, parser.Release, parser.PrepareTransaction,
-		parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints, parser.Show, parser.DiscardPlans, parser.DiscardSequences,
-		parser.Prepare, parser.Deallocate, parser.DeallocateAll, parser.Listen, parser.Unlisten, parser.UnlistenAll, parser.Notify,
-		parser.Fetch, parser.Close, parser.CloseAll, parser.Lock, parser.Checkpoint:
-		return &Writing{}
 	default: // VACUUM and its kind change what the catalogs say of a table
 		return writingAll
 	}
@@ -81,6 +79,19 @@ func (s *Snapshot) written(c *parser.Command) *Writing {
 		return writingAll
 	}
 	return p.writing()
+}
+
+// runsNothing reports whether commands of this kind run nothing by themselves that uses or changes tables. What a transaction has put off to its end, and what a
+// cursor runs, was told of the command that began it.
+func runsNothing(k parser.Kind) bool {
+	switch k {
+	case parser.Begin, parser.Commit, parser.Rollback, parser.Savepoint, parser.RollbackTo, parser.Release, parser.PrepareTransaction,
+		parser.Set, parser.Reset, parser.ResetAll, parser.SetTransaction, parser.SetConstraints, parser.Show, parser.DiscardPlans, parser.DiscardSequences,
+		parser.Prepare, parser.Deallocate, parser.DeallocateAll, parser.Listen, parser.Unlisten, parser.UnlistenAll, parser.Notify,
+		parser.Fetch, parser.Close, parser.CloseAll, parser.Lock, parser.Checkpoint:
+		return true
+	}
+	return false
 }
 
 // alters adds what writing a table sets off; false if the table is not known, or a catalog.
