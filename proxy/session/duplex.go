@@ -495,20 +495,15 @@ func (s *Session) pumpUnknown(name []byte) {
 	if s.dx.locks {
 		s.pumpOwn(lockedUnasked())
 	}
-	if len(l.Motion.Groups) == 0 {
-		return
-	}
 	meant := s.rawStatement(name)
 	if n := &s.rawNames; len(name) == 0 && n.replaced {
 		meant = n.next
 	} else if len(name) == 0 {
 		meant = n.unnamed
 	}
-	if s.namedMayLock(meant) {
-		var v survey
-		v.lockedUnseen(l)
-		s.pumpLocks(l, &v)
-	}
+	var v survey
+	s.lockedNamed(l, &v, meant)
+	s.pumpLocks(l, &v)
 }
 
 // pumpLocks ends a session whose pipeline locks rows that move, in a transaction that does more than that: the shard cannot be asked to have them stay. Where the next

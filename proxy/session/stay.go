@@ -66,12 +66,17 @@ func (s *Session) mayLockInside(st *parser.Statement) bool {
 	return false
 }
 
-// namedMayLock reports whether what a Bind binds on a connection of the session's own may lock rows; st is nil where nobody knows what that is.
-func (s *Session) namedMayLock(st *parser.Statement) bool {
-	if st == nil || st.Effects&(parser.LocksRows|parser.LocksTable) != 0 {
-		return true
+// lockedNamed is locked for what a Bind binds on a connection of the session's own; st is nil where nobody knows what that is.
+func (s *Session) lockedNamed(l *Layout, v *survey, st *parser.Statement) {
+	switch {
+	case len(l.Motion.Groups) == 0:
+	case st == nil, s.db.Hazards.Reading(st).Verdict != catalog.Read && s.mayLockInside(st):
+		v.lockedUnseen(l)
+	case st.Effects&(parser.LocksRows|parser.LocksTable) != 0:
+		relies := v.relies || st.Effects&parser.Writes != 0
+		v.lockedUnseen(l)
+		v.relies = relies
 	}
-	return s.db.Hazards.Reading(st).Verdict != catalog.Read && s.mayLockInside(st)
 }
 
 // stays are the groups of the requests that the shard owns, and that a transaction goes on with.

@@ -226,14 +226,12 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 				v.changes = true
 				v.refusal = cmp.Or(v.refusal, l.frozenNow())
 			}
-			if ok && !v.failed && len(l.Motion.Groups) > 0 {
+			if ok && !v.failed {
 				meant := s.rawUnnamed(i)
 				if len(name) > 0 {
 					meant = s.rawStatement(name)
 				}
-				if s.namedMayLock(meant) {
-					v.lockedUnseen(l)
-				}
+				s.lockedNamed(l, v, meant)
 			}
 		}
 		return // else the server says that there is none
