@@ -15,7 +15,7 @@ const (
 	olderPause = 50 * time.Millisecond
 )
 
-// older waits until no transaction is left on a shard that is older than what all proxies act by now; of those that have only read if readers is true.
+// older waits until no transaction is left on a shard that is older than what all proxies act by now; of those that have neither written nor locked anything if readers is true.
 //
 // Proxies send nothing any more by what they knew before, but what they have sent may still wait for a lock of the server, and take its snapshot when rows
 // stand there that it must not see, or are gone that it should. A change of the schema that was sent before they refused it may commit later.
@@ -33,7 +33,8 @@ func (m *mover) older(ctx context.Context, name shard.Name, readers bool) error 
 		}
 		m.asked[asked] = now
 	}
-	which := "a.backend_xid IS NOT NULL"
+	// Who has an advisory lock may rely on it without an id; those of ours have keys that begin with "pgt".
+	which := "(a.backend_xid IS NOT NULL OR EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted AND l.classid::int8 >> 8 <> x'706774'::int8))"
 	if readers {
 		which = "a.state IS NOT NULL" // all that can be seen
 	}

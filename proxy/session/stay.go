@@ -10,9 +10,12 @@ import (
 	"pgtier/router/plan"
 )
 
-// A transaction that locks rows, or whole tables, relies on their staying as they are until its end. The fence of a move knows of writers only: a row that is
+// A transaction that locks rows, or whole tables, or takes an advisory lock for them where they are, relies on their staying as they are until its end. The fence of a move knows of writers only: a row that is
 // locked at one shard would be anybody's at the next. So while buckets move, a transaction asks before it locks rows of them (shardmap.StaySQL): it has the lock of
 // their groups then, as writers do, and the fence waits for its end. What locks in a transaction of its own locks for nobody but itself.
+
+// locksEffects are those of statements that lock by their own text, up to the end of their transaction.
+const locksEffects = parser.LocksRows | parser.LocksTable | parser.LocksTransaction
 
 // locked notes the groups of which st, planned as p, may lock rows that it does not write. Nobody asks for what is proved to read only.
 func (s *Session) locked(l *Layout, v *survey, st *parser.Statement, p *plan.Plan) {
@@ -20,7 +23,7 @@ func (s *Session) locked(l *Layout, v *survey, st *parser.Statement, p *plan.Pla
 		return
 	}
 	code := s.mayLockInside(st)
-	if !code && st.Effects&(parser.LocksRows|parser.LocksTable) == 0 {
+	if !code && st.Effects&locksEffects == 0 {
 		return
 	}
 	v.relies = v.relies || code || p.Write
@@ -72,7 +75,7 @@ func (s *Session) lockedNamed(l *Layout, v *survey, st *parser.Statement) {
 	case len(l.Motion.Groups) == 0:
 	case st == nil, s.db.Hazards.Reading(st).Verdict != catalog.Read && s.mayLockInside(st):
 		v.lockedUnseen(l)
-	case st.Effects&(parser.LocksRows|parser.LocksTable) != 0:
+	case st.Effects&locksEffects != 0:
 		relies := v.relies || st.Effects&parser.Writes != 0
 		v.lockedUnseen(l)
 		v.relies = relies

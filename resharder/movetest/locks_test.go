@@ -35,22 +35,38 @@ BEGIN
 	RETURN had;
 END $$`)
 	r.widen()
-	r.joined(r.join("s1"))
+	advisory := "SELECT pg_advisory_xact_lock(id) FROM accounts WHERE id = 1"
+	early := r.connect(r.proxies[0].url("app"))
+	tx, err := early.Begin(r.ctx())
+	r.try(err)
+	_, err = tx.Exec(r.ctx(), advisory)
+	r.try(err)
+	joining := r.join("s1")
+	r.untilSaid(joining, "older than the move")
+	select {
+	case out := <-joining:
+		t.Fatalf("the move has not waited for the lock of an older transaction: %s", out)
+	default:
+	}
+	r.try(tx.Commit(r.ctx()))
+	r.joined(joining)
 	locks := []struct {
-		name string
-		sql  []string // in one transaction
+		name  string
+		sql   []string // in one transaction
+		other string   // what the other transaction does before it writes
 	}{
-		{"rows", []string{"BEGIN", "SELECT balance FROM accounts WHERE id = 1 FOR UPDATE"}},
-		{"rows in one text with BEGIN", []string{"BEGIN; SELECT balance FROM accounts WHERE id = 1 FOR UPDATE"}},
-		{"rows of several shards", []string{"BEGIN", "SELECT id FROM accounts WHERE balance = 0 FOR NO KEY UPDATE"}},
-		{"rows in a function", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1)"}},
-		{"a table", []string{"BEGIN", "LOCK TABLE accounts IN EXCLUSIVE MODE"}},
-		{"rows of a statement prepared by SQL", []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)", "PREPARE taking AS SELECT FROM accounts WHERE id = 1 FOR UPDATE", "BEGIN", "EXECUTE taking"}},
-		{"rows in a function that a cursor calls", []string{"BEGIN", "/* pgtier: shard=s0 */ DECLARE c CURSOR FOR SELECT take(1)", "FETCH c"}},
-		{"rows in a function that a write calls", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO notes (body) SELECT take(1)::text"}},
-		{"rows in a function called for another row", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1) FROM accounts WHERE id = 2"}},
-		{"rows in a trigger of a table that does not move", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO doors VALUES (1)"}},
-		{"rows through a view", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT FROM taken WHERE id = 1"}},
+		{"rows", []string{"BEGIN", "SELECT balance FROM accounts WHERE id = 1 FOR UPDATE"}, ""},
+		{"rows in one text with BEGIN", []string{"BEGIN; SELECT balance FROM accounts WHERE id = 1 FOR UPDATE"}, ""},
+		{"rows of several shards", []string{"BEGIN", "SELECT id FROM accounts WHERE balance = 0 FOR NO KEY UPDATE"}, ""},
+		{"rows by an advisory lock", []string{"BEGIN", advisory}, advisory},
+		{"rows in a function", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1)"}, ""},
+		{"a table", []string{"BEGIN", "LOCK TABLE accounts IN EXCLUSIVE MODE"}, ""},
+		{"rows of a statement prepared by SQL", []string{"SET pgtier.shard = 's0'", "SELECT pg_advisory_lock(1)", "PREPARE taking AS SELECT FROM accounts WHERE id = 1 FOR UPDATE", "BEGIN", "EXECUTE taking"}, ""},
+		{"rows in a function that a cursor calls", []string{"BEGIN", "/* pgtier: shard=s0 */ DECLARE c CURSOR FOR SELECT take(1)", "FETCH c"}, ""},
+		{"rows in a function that a write calls", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO notes (body) SELECT take(1)::text"}, ""},
+		{"rows in a function called for another row", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1) FROM accounts WHERE id = 2"}, ""},
+		{"rows in a trigger of a table that does not move", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO doors VALUES (1)"}, ""},
+		{"rows through a view", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT FROM taken WHERE id = 1"}, ""},
 	}
 	for _, lock := range locks {
 		one, other := r.connect(r.proxies[0].url("app")), r.connect(r.proxies[1].url("app"))
@@ -75,7 +91,16 @@ END $$`)
 		go func() { // ends with the statement
 			ctx, stop := context.WithTimeout(context.Background(), patience)
 			defer stop()
-			_, err := other.Exec(ctx, "UPDATE accounts SET balance = balance + 100 WHERE id = 1")
+			tx, err := other.Begin(ctx)
+			if err == nil && lock.other != "" {
+				_, err = tx.Exec(ctx, lock.other)
+			}
+			if err == nil {
+				_, err = tx.Exec(ctx, "UPDATE accounts SET balance = balance + 100 WHERE id = 1")
+			}
+			if err == nil {
+				err = tx.Commit(ctx)
+			}
 			written <- err
 		}()
 		var balance int

@@ -18,7 +18,7 @@ type Behind struct {
 	Functions []string
 	// All: it may touch any table.
 	All bool
-	// Locks: code or a view that it uses may lock rows or tables, as a name may that the catalog does not have. What its own text locks does not count.
+	// Locks: code or a view that it uses may lock rows or tables or take advisory locks, as a name may that the catalog does not have. What its own text locks does not count.
 	Locks bool
 
 	triggers []map[string]struct{}

@@ -23,6 +23,7 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := 5; INSERT INTO log VALUES (1); RETURN NEW; END';
 		CREATE FUNCTION takes() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM FROM other FOR NO KEY UPDATE; END';
 		CREATE FUNCTION cannot() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT id FROM other FOR UPDATE';
+		CREATE FUNCTION advises() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_try_advisory_xact_lock_shared(1); END';
 		CREATE FUNCTION inside() RETURNS void LANGUAGE sql AS 'SELECT takes()';
 		CREATE FUNCTION table_of(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN LOCK other; END';
 		CREATE VIEW taken AS SELECT * FROM other FOR SHARE;
@@ -43,6 +44,7 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		{"SELECT abs(1), nosuch(2)", "locks"},
 		{"SELECT nextval('q'), abs(1)", ""},
 		{"SELECT takes()", "reads public.other writes public.other functions public.takes locks"},
+		{"SELECT advises()", "functions public.advises locks"},
 		{"SELECT inside()", "reads public.other writes public.other functions public.inside public.takes locks"},
 		{"SELECT cannot()", "reads public.other functions public.cannot"},
 		{"SELECT table_of('x')", "reads public.other functions public.table_of locks"},

@@ -26,7 +26,7 @@ type evidence struct {
 	always                    map[node]struct{}
 	alwaysReads, alwaysWrites []string
 	alwaysBlind               bool // any statement may write what cannot be seen
-	// locks are the nodes that may lock rows or tables by themselves; alwaysLocks: any statement may.
+	// locks are the nodes that may lock by themselves; alwaysLocks: any statement may.
 	locks       map[node]struct{}
 	alwaysLocks bool
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
