@@ -253,10 +253,10 @@ func (c *crossing) grant(ctx context.Context, epoch int64) error {
 		change, changed = "array_remove(granted, %d)", "%d = ANY (granted)"
 	}
 	granted := false
-	sql := fmt.Sprintf("BEGIN; SET LOCAL synchronous_commit = on; %s; UPDATE pgtier.move SET granted = "+change+", at = clock_timestamp() WHERE job = %d AND move = %d AND state = 'stream' AND "+changed+" RETURNING 1; COMMIT",
-		c.lead(), c.group.Number, c.job.Number, c.move.Number, c.group.Number)
+	sql := fmt.Sprintf("BEGIN; SET LOCAL synchronous_commit = on; %s; %s; UPDATE pgtier.move SET granted = "+change+", at = clock_timestamp() WHERE job = %d AND move = %d AND state = 'stream' AND "+changed+" RETURNING 'granted'; COMMIT",
+		c.lead(), shardmap.SeenSQL(c.cur.Motion.Number), c.group.Number, c.job.Number, c.move.Number, c.group.Number)
 	if err := c.links[c.move.Target].Query(ctx, sql, func(fields [][]byte) error {
-		granted = granted || len(fields) == 1 && string(fields[0]) == "1"
+		granted = granted || len(fields) == 1 && string(fields[0]) == "granted"
 		return nil
 	}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pgtier/router/shard"
@@ -75,7 +76,7 @@ func (m *Mover) Read(ctx context.Context) (*Current, error) {
 // Change puts next in force behind from, in one transaction: its motion always, whose number is assigned, its map and members where they are others; the map is then
 // of the next version, even if only the members differ (shard.Map.Moved without buckets). It returns what is in force. ErrMoved (wrapped) says that something else came first, and
 // nothing has changed. An error of the connection leaves open whether next is in force: Read tells. Where next begins to move buckets, or nothing was in
-// motion before, pgtier.motion_seen of all members is raised first, and nothing changes unless every one of them could be.
+// motion before, pgtier.motion_seen of all members is raised first, and nothing changes unless every one of them could be; where nothing is any more, that of those that can be asked.
 func (m *Mover) Change(ctx context.Context, from, next *Current) (*Current, error) {
 	made := &Current{next.Map, slices.Clone(next.Members), next.Motion}
 	made.Motion.Number = from.Motion.Number + 1
@@ -88,6 +89,8 @@ func (m *Mover) Change(ctx context.Context, from, next *Current) (*Current, erro
 		if err := m.raise(ctx, from, made); err != nil {
 			return nil, err
 		}
+	} else if made.Motion.Still() {
+		m.recall(ctx, from, made)
 	}
 	done := false
 	if err := m.control.Query(ctx, m.changing(from, made, raised), func(fields [][]byte) error {
@@ -156,13 +159,33 @@ func (m *Mover) raise(ctx context.Context, from, next *Current) error {
 		if err := ensure(ctx, q, place, shardThere, ShardSQL); err != nil {
 			return err
 		}
-		// The lock keeps two movers from lowering it; setval is not undone, but its record is flushed by the commit.
-		if err := q.Query(ctx, fmt.Sprintf(`SELECT pg_catalog.pg_advisory_xact_lock(%d);
-SELECT pg_catalog.setval('pgtier.motion_seen', %d) FROM pgtier.motion_seen WHERE last_value < %[2]d`, creating, next.Motion.Number), nothing); err != nil {
+		if err := q.Query(ctx, raising(next.Motion.Number), nothing); err != nil {
 			return fmt.Errorf("raise the number of motion on %s: %w", place, err)
 		}
 	}
 	return nil
+}
+
+// raising is the SQL for one member. The lock keeps two movers from lowering the number; setval is not undone, but its record is flushed by the commit.
+func raising(number int64) string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%d); %s", creating, SeenSQL(number))
+}
+
+// recallLimit bounds how long the end of a motion waits for shards.
+const recallLimit = 2 * time.Second
+
+// recall has all members that can be asked remember that a motion is over, so that a control database which does not know of that is noticed. Nothing depends on it.
+func (m *Mover) recall(ctx context.Context, from, next *Current) {
+	ctx, stop := context.WithTimeout(ctx, recallLimit)
+	defer stop()
+	var asking sync.WaitGroup
+	for _, name := range m.config.Shards {
+		q := m.shards[name]
+		if q != nil && (slices.Contains(from.Members, name) || slices.Contains(next.Members, name)) {
+			asking.Go(func() { _ = q.Query(ctx, raising(next.Motion.Number), nothing) }) // ends with ctx
+		}
+	}
+	asking.Wait()
 }
 
 // changing is the SQL that puts next in force, one transaction. Its last statement yields the number, if from was in force.

@@ -142,9 +142,11 @@ func TestShardsHearBeforeProxiesDo(t *testing.T) {
 	if r.seen(0) != "3" || r.seen(1) != "3" {
 		t.Errorf("shards know of %s and %s", r.seen(0), r.seen(1))
 	}
-	now = r.change(m, now, Motion{})
-	if r.seen(0) != "3" {
-		t.Errorf("shards know of %s", r.seen(0))
+	m.shards["s1"].(*connQuerier).set(true)
+	now = r.change(m, now, Motion{}) // which needs nobody
+	m.shards["s1"].(*connQuerier).set(false)
+	if r.seen(0) != "4" || r.seen(1) != "3" {
+		t.Errorf("shards know of %s and %s", r.seen(0), r.seen(1))
 	}
 	r.change(m, now, Motion{Frozen: true})
 	if r.seen(0) != "5" || r.seen(1) != "5" {
@@ -436,5 +438,55 @@ func TestMotionFromABackupIsRefused(t *testing.T) {
 	r.refuses(w, "went back from number 2 to 1")
 	if got := pgtest.Value(t, r.servers[0], r.control, "SELECT number FROM pgtier.proxy"); got != "1" {
 		t.Errorf("a proxy that sends nothing says that it acts by %s", got)
+	}
+}
+
+// TestControlFromABackupIsRefusedAtTheStart: nothing but the shards remembers what has moved since.
+func TestControlFromABackupIsRefusedAtTheStart(t *testing.T) {
+	r := newRig(t)
+	r.holds(r.watcher())
+	m := r.mover()
+	backups := map[string]int64{}
+	backup := func(what string, now *Current) {
+		r.sql(0, r.control, "CREATE SCHEMA "+what+"; CREATE TABLE "+what+".motion AS TABLE pgtier.motion; CREATE TABLE "+what+".map AS TABLE pgtier.map")
+		backups[what] = now.Motion.Number
+	}
+	restore := func(what string) {
+		r.sql(0, r.control, "DELETE FROM pgtier.motion; INSERT INTO pgtier.motion TABLE "+what+".motion; DELETE FROM pgtier.map; INSERT INTO pgtier.map TABLE "+what+".map")
+	}
+	now := r.read(m)
+	backup("before", now)
+	now = r.change(m, now, Motion{Moving: spans(0), Frozen: true})
+	backup("began", now)
+	now = r.change(m, now, Motion{Moving: spans(0), Held: spans(0), Frozen: true})
+	r.holds(r.watcher()) // a proxy that starts meanwhile
+	next := r.moved(now, "s1", 0)
+	next.Motion = Motion{Moving: spans(0), Frozen: true}
+	now, err := m.Change(t.Context(), now, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup("moved", now)
+	now = r.change(m, now, Motion{Frozen: true})
+	now = r.change(m, now, Motion{})
+	backup("over", now)
+	for what, number := range backups {
+		restore(what)
+		w := r.watcher()
+		if what == "over" {
+			r.holds(w)
+			continue
+		}
+		r.refuses(w, fmt.Sprintf("the control database knows of motion %d of buckets of database app, and shard s", number))
+		r.refuses(w, fmt.Sprintf("has heard of %d, as if the control database came from a backup", now.Motion.Number))
+		_, found, err := Inspect(t.Context(), config(), w.control, w.shards)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := text(errors.Join(found...)); !strings.Contains(said, "as if the control database came from a backup") {
+			t.Errorf("%s: Inspect finds %q", what, said)
+		}
+		r.sql(0, r.control, forgetSQL("app", now.Motion.Number)) // as the refusal says
+		r.holds(r.watcher())
 	}
 }

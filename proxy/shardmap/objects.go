@@ -83,6 +83,11 @@ func OutdateSchemaSQL(number int64) string {
 	return fmt.Sprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s); SELECT pg_catalog.setval('pgtier.schema_since', %d) FROM pgtier.schema_since WHERE last_value < %[2]d", schemaLock, number)
 }
 
+// SeenSQL has the shard where it is run remember that it has heard of a motion.
+func SeenSQL(number int64) string {
+	return fmt.Sprintf("SELECT pg_catalog.setval('pgtier.motion_seen', %d) FROM pgtier.motion_seen WHERE last_value < %[1]d", number)
+}
+
 // ControlSQL creates the objects of a control database. It can be run by hand, by any role that may create a schema, and again.
 //
 //   - pgtier.sharding: what is fixed for the life of a database. id tells one database's maps from those made anew, secret proves decisions (see Seal).
@@ -122,8 +127,9 @@ REVOKE ALL ON pgtier.sharding, pgtier.map, pgtier.sharded, pgtier.motion, pgtier
 //   - pgtier.xact: the decisions of transactions over several shards whose anchor this shard is (see Seal). at is when each was made, be the transaction
 //     as old as it may.
 //   - pgtier.decide, pgtier.settle: the only way for other roles than the owner to write one.
-//   - pgtier.motion_seen: the number of the last motion that began with nothing in motion: a proxy that cannot ask the control database learns here that
-//     it has to. A sequence, because no snapshot is in its way.
+//   - pgtier.motion_seen: the number of the last motion that the shard has heard of: of all that began with nothing in motion, of those by which it has won or lost
+//     buckets, and of the end. A proxy that cannot ask the control database learns here that it has to, and one that starts, that the control database
+//     has gone back in time. A sequence, because no snapshot is in its way.
 //   - pgtier.references_since, pgtier.planned: see PlannedSQL and OutdateSQL. A sequence for the same reason.
 //   - pgtier.schema_since, pgtier.schema_planned: see SchemaPlannedSQL and OutdateSchemaSQL.
 //   - pgtier.stay: see StaySQL. 2 is a register's state of a group that the shard owns.

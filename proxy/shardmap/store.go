@@ -208,7 +208,10 @@ func (c *Config) compare(noted Table, key string) error {
 }
 
 // mark is what a shard says of itself.
-type mark struct{ database, id, name string }
+type mark struct {
+	database, id, name string
+	seen               int64 // the number of the last motion that the shard has heard of
+}
 
 // readMark reads a shard's mark, nil if it has none.
 func readMark(ctx context.Context, q Querier) (*mark, error) {
@@ -216,18 +219,37 @@ func readMark(ctx context.Context, q Querier) (*mark, error) {
 		return nil, err
 	}
 	var found *mark
-	err := q.Query(ctx, "SELECT database, id, name FROM pgtier.shard", func(fields [][]byte) error {
-		found = &mark{string(fields[0]), string(fields[1]), string(fields[2])}
-		return nil
+	err := q.Query(ctx, "SELECT database, id, name, coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass('pgtier.motion_seen')), 0) FROM pgtier.shard", func(fields [][]byte) error {
+		seen, err := strconv.ParseInt(string(fields[3]), 10, 64)
+		found = &mark{string(fields[0]), string(fields[1]), string(fields[2]), seen}
+		return err
 	})
 	return found, err
 }
 
-// errMisplaced is the error of a shard that belongs elsewhere.
+// outran is the error of a control database that lacks motions of which the shard has heard, nil if it lacks none: it has gone back in time, and buckets may have moved
+// since. The shard hears of a motion before the control database has it, so one more tells nothing. r was read behind the mark.
+func (m *mark) outran(r *record, name shard.Name) error {
+	if m.seen <= r.motion.Number+1 {
+		return nil
+	}
+	return fmt.Errorf("%w: the control database knows of motion %d of buckets of database %s, and shard %s has heard of %d, as if the control database came from a backup; rows of buckets that have moved since would be looked for where they were. "+
+		"Bring back its newest state. Where there is none, correct pgtier.map there by what pgtier check finds, see that pgtier.job has no job under way, and run: %s",
+		errMisplaced, r.motion.Number, m.database, name, m.seen, forgetSQL(m.database, m.seen))
+}
+
+// forgetSQL has a control database go on from a motion that it does not know, with nothing in motion.
+func forgetSQL(database string, number int64) string {
+	return fmt.Sprintf(`INSERT INTO pgtier.motion (database, number, moving, held, held_references, frozen, near, raised_at, made_at, made_by) VALUES (%s, %d, '', '', false, false, false, now(), now(), current_user)
+ON CONFLICT (database) DO UPDATE SET number = excluded.number, moving = '', held = '', held_references = false, frozen = false, near = false, groups = '', raised_at = now(), made_at = now(), made_by = current_user`,
+		literal(database), number)
+}
+
+// errMisplaced is the error of a shard that does not belong to the map that was read.
 var errMisplaced = errors.New("misplaced shard")
 
-// prepare makes the objects of a shard and marks it as one of the map, or finds that it belongs elsewhere.
-func prepare(ctx context.Context, q Querier, c *Config, r *record, name shard.Name) error {
+// prepare makes the objects of a shard and marks it as one of the map, or finds that it belongs elsewhere, or to a younger one. control is asked where that may be.
+func prepare(ctx context.Context, control, q Querier, c *Config, r *record, name shard.Name) error {
 	place := "shard " + string(name)
 	if err := ensure(ctx, q, place, shardThere, ShardSQL); err != nil {
 		return err
@@ -246,7 +268,17 @@ func prepare(ctx context.Context, q Querier, c *Config, r *record, name shard.Na
 	case found == nil:
 		return fmt.Errorf("mark %s: the mark is not there", place)
 	}
-	return found.fits(r, name)
+	if err := found.fits(r, name); err != nil || found.outran(r, name) == nil {
+		return err
+	}
+	now, err := read(ctx, control, c.Database, r.version) // buckets may have moved between
+	if err != nil {
+		return fmt.Errorf("read the motion that %s has heard of: %w", place, err)
+	}
+	if now == nil {
+		return fmt.Errorf("read the motion that %s has heard of: the map is gone", place)
+	}
+	return found.outran(now, name)
 }
 
 // fits returns errMisplaced, wrapped, unless the mark is that of the map's shard name.
@@ -306,6 +338,10 @@ func Inspect(ctx context.Context, c Config, control Querier, shards map[shard.Na
 		case there != nil:
 			if err := there.fits(r, name); err != nil {
 				found = append(found, err)
+			} else if now, err := read(ctx, control, c.Database, r.version); err != nil {
+				return nil, nil, fmt.Errorf("read map: %w", err)
+			} else if now != nil && there.outran(now, name) != nil {
+				found = append(found, there.outran(now, name))
 			}
 		}
 	}

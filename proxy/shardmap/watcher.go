@@ -436,7 +436,7 @@ func (w *Watcher) prepare(ctx context.Context, s *setup, r *record) map[shard.Na
 	missing := slices.DeleteFunc(slices.Clone(s.config.Shards), func(name shard.Name) bool { return w.prepared[name] })
 	for _, name := range missing {
 		asking.Go(func() { // ends by itself, soon after ctx
-			err := prepare(ctx, s.shards[name], &s.config, r, name)
+			err := prepare(ctx, s.control, s.shards[name], &s.config, r, name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
