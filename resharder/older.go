@@ -33,8 +33,9 @@ func (m *mover) older(ctx context.Context, name shard.Name, readers bool) error 
 		}
 		m.asked[asked] = now
 	}
-	// Who has an advisory lock may rely on it without an id; those of ours have keys that begin with "pgt".
-	which := "(a.backend_xid IS NOT NULL OR EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted AND l.classid::int8 >> 8 <> x'706774'::int8))"
+	// Who has an advisory lock may rely on it without an id, and a cursor or portal may come to lock rows yet; advisory locks of ours have keys that begin with "pgt".
+	which := `(a.backend_xid IS NOT NULL OR EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.granted
+AND (l.locktype = 'advisory' AND l.classid::int8 >> 8 <> x'706774'::int8 OR l.locktype = 'relation' AND l.mode = 'RowShareLock')))`
 	if readers {
 		which = "a.state IS NOT NULL" // all that can be seen
 	}

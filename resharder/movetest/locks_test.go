@@ -36,19 +36,30 @@ BEGIN
 END $$`)
 	r.widen()
 	advisory := "SELECT pg_advisory_xact_lock(id) FROM accounts WHERE id = 1"
-	early := r.connect(r.proxies[0].url("app"))
-	tx, err := early.Begin(r.ctx())
-	r.try(err)
-	_, err = tx.Exec(r.ctx(), advisory)
-	r.try(err)
-	joining := r.join("s1")
-	r.untilSaid(joining, "older than the move")
-	select {
-	case out := <-joining:
-		t.Fatalf("the move has not waited for the lock of an older transaction: %s", out)
-	default:
+	type older struct {
+		process int
+		tx      pgx.Tx
 	}
-	r.try(tx.Commit(r.ctx()))
+	var early []older // none of them has an id
+	for _, sql := range []string{advisory, "DECLARE c CURSOR FOR SELECT balance FROM accounts WHERE id = 1 FOR UPDATE"} {
+		tx, err := r.connect(r.proxies[0].url("app")).Begin(r.ctx())
+		r.try(err)
+		_, err = tx.Exec(r.ctx(), sql)
+		r.try(err)
+		process := 0
+		r.try(tx.QueryRow(r.ctx(), "SELECT pg_backend_pid()").Scan(&process))
+		early = append(early, older{process, tx})
+	}
+	joining := r.join("s1")
+	for _, one := range early {
+		r.untilSaid(joining, fmt.Sprintf("older than the move: process %d ", one.process))
+		select {
+		case out := <-joining:
+			t.Fatalf("the move has not waited for the locks of an older transaction: %s", out)
+		default:
+		}
+		r.try(one.tx.Commit(r.ctx()))
+	}
 	r.joined(joining)
 	locks := []struct {
 		name  string
