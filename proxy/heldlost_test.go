@@ -429,7 +429,7 @@ func TestReadsOutliveConnections(t *testing.T) {
 // COMMIT must not be refused as if the transaction were still there.
 func TestHeldBeginAndItsEndAhead(t *testing.T) {
 	r := newRig(t)
-	p := r.serve(t, pools(func(c *pool.Config) { c.Size, c.WaitTimeout = 1, 250*time.Millisecond }))
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size, c.WaitTimeout = 1, 2*time.Second }))
 	c, end := p.rawDial(t, wire.Protocol30), hold(t, p.client(t))
 	if err := c.round(wire.AppendQuery(nil, "BEGIN")); err != nil {
 		t.Fatal(err)
