@@ -40,11 +40,11 @@ type behindKey struct{ c *parser.Command }
 
 // Behind tells what a command touches behind its text. The nil Snapshot knows nothing. Names that the catalog does not have touch nothing.
 func (s *Snapshot) Behind(c *parser.Command) *Behind {
-	if s == nil {
-		return &Behind{All: true, Locks: true}
-	}
 	if runsNothing(c.Kind) {
 		return behindNothing
+	}
+	if s == nil {
+		return &Behind{All: true, Locks: true}
 	}
 	key := behindKey{c}
 	if b, ok := s.memo.Find(key).(*Behind); ok {
@@ -116,6 +116,7 @@ func (g *gatherer) reach(from []node) {
 		seen[n] = struct{}{}
 		g.visit(n)
 		for _, next := range g.uses[n.node] {
+			g.locks = g.locks || g.evidence.locks[next] != locksNothing
 			queue = append(queue, reached{next, n.code || n.place == inFunction || n.place == inOperator})
 		}
 	}
@@ -127,8 +128,7 @@ func (g *gatherer) visit(n reached) {
 	if n.code {
 		list = 0
 	}
-	_, locks := g.evidence.locks[n.node]
-	g.locks = g.locks || locks
+	g.locks = g.locks || g.evidence.locks[n.node] == locksInside
 	switch n.place {
 	case inFunction:
 		f, ok := g.calls[n.oid]

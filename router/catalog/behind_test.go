@@ -24,6 +24,10 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE FUNCTION takes() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM FROM other FOR NO KEY UPDATE; END';
 		CREATE FUNCTION cannot() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT id FROM other FOR UPDATE';
 		CREATE FUNCTION advises() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_try_advisory_xact_lock_shared(1); END';
+		CREATE FUNCTION advises_stably() RETURNS void LANGUAGE plpgsql STABLE AS 'BEGIN PERFORM pg_advisory_xact_lock(1); END';
+		CREATE FUNCTION advises_parsed() RETURNS void LANGUAGE sql BEGIN ATOMIC SELECT pg_advisory_xact_lock(1); END;
+		CREATE VIEW advised AS SELECT pg_try_advisory_xact_lock(id) FROM other;
+		CREATE TABLE advising (id int, CHECK (pg_try_advisory_xact_lock(id)));
 		CREATE FUNCTION inside() RETURNS void LANGUAGE sql AS 'SELECT takes()';
 		CREATE FUNCTION table_of(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN LOCK other; END';
 		CREATE VIEW taken AS SELECT * FROM other FOR SHARE;
@@ -35,6 +39,9 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE TABLE watched (id int);
 		CREATE TRIGGER noted BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted();`)
 	cache := parser.NewCache(1 << 20)
+	if b := (*Snapshot)(nil).Behind(&cache.Statement([]byte("ROLLBACK")).Commands[0]); b.Locks || b.All {
+		t.Error("ROLLBACK locks, or touches any table, where nothing is known")
+	}
 	for _, c := range []struct{ sql, want string }{
 		{"SELECT * FROM a", "related public.a"},
 		{"SELECT * FROM v", "related public.a"},
@@ -45,6 +52,11 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		{"SELECT nextval('q'), abs(1)", ""},
 		{"SELECT takes()", "reads public.other writes public.other functions public.takes locks"},
 		{"SELECT advises()", "functions public.advises locks"},
+		{"SELECT advises_stably()", "functions public.advises_stably locks"},
+		{"SELECT advises_parsed()", "functions public.advises_parsed locks"},
+		{"SELECT FROM advised", "related public.other locks"},
+		{"INSERT INTO advising VALUES (1)", "related public.advising changed public.advising locks"},
+		{"SELECT pg_advisory_xact_lock(id) FROM a", "related public.a"},
 		{"SELECT inside()", "reads public.other writes public.other functions public.inside public.takes locks"},
 		{"SELECT cannot()", "reads public.other functions public.cannot"},
 		{"SELECT table_of('x')", "reads public.other functions public.table_of locks"},

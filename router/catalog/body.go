@@ -22,7 +22,7 @@ type facts struct {
 	writes bool
 	// schema: it may change the catalog, so event triggers count.
 	schema bool
-	// locks: it may lock rows or tables, or take advisory locks.
+	// locks: it may lock rows or tables.
 	locks bool
 }
 
@@ -97,7 +97,6 @@ func (s *bodyScanner) code(list []token, procedural bool, depth int) {
 // name notes a name and judges it if it is a function's that touches the session. rest begins with it.
 func (s *bodyScanner) name(name string, before token, rest []token) {
 	s.facts.names[name] = struct{}{}
-	s.facts.locks = s.facts.locks || strings.HasPrefix(name, "pg_advisory_") || strings.HasPrefix(name, "pg_try_advisory_")
 	if len(rest) > 1 && rest[1].is("(") && !asksCarried(name, rest) || before.is(".") {
 		s.facts.calls[name] = struct{}{}
 	}

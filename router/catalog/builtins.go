@@ -12,7 +12,7 @@ var localBuiltins = [...]group{
 	{"sessions and locks of the server", `pg_lock_status pg_blocking_pids pg_safe_snapshot_blocking_pids pg_isolation_test_session_is_blocked
 		pg_backend_pid pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts pg_cursor pg_prepared_statement pg_prepared_xact
 		pg_listening_channels pg_notification_queue_usage pg_get_backend_memory_contexts pg_get_shmem_allocations`},
-	{"advisory locks of the server", `pg_advisory_* pg_try_advisory_*`},
+	{"advisory locks of the server", lockingBuiltins},
 	{"settings and start of the server", `pg_show_all_settings pg_show_all_file_settings pg_hba_file_rules pg_ident_file_mappings
 		pg_settings_get_flags pg_conf_load_time pg_reload_conf pg_config version pg_postmaster_start_time pg_jit_available current_setting`},
 	{"addresses of the connection", `inet_client_* inet_server_*`},
@@ -32,6 +32,9 @@ var localBuiltins = [...]group{
 	{"state of sequences", `currval lastval pg_sequence_last_value`},
 	{"what it finds when it runs", `query_to_xml* table_to_xml* schema_to_xml* database_to_xml* cursor_to_xml* ts_stat`},
 }
+
+// lockingBuiltins take locks that sessions or transactions keep.
+const lockingBuiltins = `pg_advisory_* pg_try_advisory_*`
 
 // newerLocal came with PostgreSQL 16 to 18, by the function lists of their manuals, or left before 15.
 const newerLocal = `pg_get_wal_summarizer_state pg_available_wal_summaries pg_wal_summary_contents pg_sync_replication_slots pg_get_aios

@@ -27,7 +27,7 @@ type evidence struct {
 	alwaysReads, alwaysWrites []string
 	alwaysBlind               bool // any statement may write what cannot be seen
 	// locks are the nodes that may lock by themselves; alwaysLocks: any statement may.
-	locks       map[node]struct{}
+	locks       map[node]locking
 	alwaysLocks bool
 	// fields are functions that column notation may call: a.f is f(a). The value says whether a may be a whole row.
 	fields map[string]bool
@@ -44,6 +44,15 @@ type meaning struct {
 	args   arity // of built-in functions; others take any number
 	kind   byte  // of relations
 }
+
+// locking is how a node may lock.
+type locking byte
+
+const (
+	locksNothing locking = iota
+	locksByName          // a text that names it is known to
+	locksInside
+)
 
 // callable is what is known of a function that is not the server's.
 type callable struct {
@@ -67,15 +76,18 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 		tables:    map[uint32]string{},
 		calls:     map[uint32]callable{},
 		keys:      g.keys,
-		locks:     g.locks,
+		locks:     map[node]locking{},
 		fields:    map[string]bool{},
 		known:     known,
+	}
+	for n := range g.locks {
+		e.locks[n] = locksInside
 	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
 		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.words}
 		if f.facts.locks && f.volatility == 'v' { // others must not (check_locking_clause and CommandIsReadOnly of the server)
-			e.locks[node{inFunction, f.oid}] = struct{}{}
+			e.locks[node{inFunction, f.oid}] = locksInside
 		}
 		if f.one {
 			e.fields[f.name] = e.fields[f.name] || f.row
@@ -90,6 +102,9 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 			if _, ok := e.fields[b.name]; !ok {
 				e.fields[b.name] = false
 			}
+		}
+		if matches(lockingBuiltins, b.name) {
+			e.locks[node{inFunction, b.oid}] = locksByName
 		}
 		if matches(writingBuiltins, b.name) {
 			e.calls[b.oid] = callable{schema: "pg_catalog", name: b.name, volatile: true, blind: true}
@@ -224,8 +239,7 @@ func (e *evidence) findAlways() {
 		found[n] = struct{}{}
 		e.reads(n, reads)
 		e.alwaysBlind = e.writes(n, writes) || e.alwaysBlind
-		_, locks := e.locks[n]
-		e.alwaysLocks = e.alwaysLocks || locks
+		e.alwaysLocks = e.alwaysLocks || e.locks[n] != locksNothing
 		return true
 	})
 	e.always, e.alwaysReads, e.alwaysWrites = found, slices.Sorted(maps.Keys(reads)), slices.Sorted(maps.Keys(writes))
