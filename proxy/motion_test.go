@@ -867,3 +867,44 @@ func TestLocksThatMeetTheFenceAreTakenAtTheNewOwner(t *testing.T) {
 		w.ends(t, fmt.Sprintf("transaction %d", i))
 	}
 }
+
+// TestCursorsAndCopiesHaveRowsStay has code lock rows of a group that moves, or what stands for them: in cursors that were declared before it did, and in triggers of a COPY to several shards.
+func TestCursorsAndCopiesHaveRowsStay(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	m := s.moving(t, s.config(t), 0)
+	a, b := s.apart(t) // on s0 and on s1
+	c := p.client(t)
+	mustExec(t, c, `CREATE FUNCTION takes(account int8) RETURNS int8 LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM accounts WHERE id = account FOR UPDATE; RETURN account; END $$`)
+	mustExec(t, c, `CREATE FUNCTION taking() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(hashtext(NEW.owner)); RETURN NEW; END $$`)
+	mustExec(t, c, "CREATE TRIGGER taking AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION taking()")
+	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, "CREATE SEQUENCE pgtier.register_7 MINVALUE 0; SELECT setval('pgtier.register_7', 2)")
+
+	declares := fmt.Sprintf("/* pgtier: shard=s0 */ DECLARE c CURSOR FOR SELECT takes(%d)", a)
+	one, several := p.client(t), p.client(t)
+	mustExec(t, one, "BEGIN")
+	mustExec(t, one, declares)
+	mustExec(t, several, "BEGIN")
+	mustExec(t, several, fmt.Sprintf("UPDATE accounts SET balance = balance + 1 WHERE id = %d", b))
+	mustExec(t, several, declares)
+	bucket := m.bucket(a)
+	span := []shard.Span{{First: bucket, Last: bucket}}
+	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	stays := func(what string) {
+		t.Helper()
+		if n := s.on(t, 0, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = 7 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", shardmap.GuardClass)); n != "1" {
+			t.Errorf("%s: %s transactions have the rows of the group stay, want 1", what, n)
+		}
+	}
+	for what, at := range map[string]*pgx.Conn{"a cursor": one, "a cursor beside a write of another shard": several} {
+		wantValue(t, at, "FETCH c", strconv.Itoa(a))
+		stays(what)
+		mustExec(t, at, "COMMIT")
+	}
+	mustExec(t, c, "BEGIN")
+	if _, err := c.PgConn().CopyFrom(bounded(t), strings.NewReader("1001\tx\t0\n1002\tx\t0\n1003\tx\t0\n1004\tx\t0\n1005\tx\t0\n1006\tx\t0\n"), "COPY accounts FROM STDIN"); err != nil {
+		t.Fatal(err)
+	}
+	stays("COPY")
+	mustExec(t, c, "COMMIT")
+}

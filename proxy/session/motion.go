@@ -28,6 +28,7 @@ type trail struct {
 	any        bool // rows of any bucket
 	references bool
 	buckets    []shard.Bucket
+	cursors    bool // it has cursors that lock rows when they come to them
 }
 
 // trailMost bounds the buckets that are told apart; more count as any.
@@ -54,7 +55,7 @@ func (t *trail) wrote(touches *plan.Touches, references bool) {
 
 // add adds another's.
 func (t *trail) add(o *trail) {
-	t.any, t.references = t.any || o.any, t.references || o.references
+	t.any, t.references, t.cursors = t.any || o.any, t.references || o.references, t.cursors || o.cursors
 	t.buckets = append(t.buckets, o.buckets...)
 	if len(t.buckets) > trailMost {
 		t.any, t.buckets = true, t.buckets[:0]
@@ -102,6 +103,7 @@ const codeInUse = "55006"
 // noteTrail adds to t what a statement may write, by itself or by what it calls. It is no proved read.
 func (s *Session) noteTrail(t *trail, st *parser.Statement, p *plan.Plan) {
 	t.wrote(&p.Touches, p.References)
+	t.cursors = t.cursors || runs(st, parser.Declare)
 	if p.Touches.Reach != plan.NoBucket || p.References {
 		return
 	}

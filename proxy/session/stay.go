@@ -34,6 +34,13 @@ func (s *Session) locked(l *Layout, v *survey, st *parser.Statement, p *plan.Pla
 	}
 }
 
+// fetched is locked for cursors, which may have been declared before buckets began to move, and lock only now.
+func (s *Session) fetched(l *Layout, v *survey, st *parser.Statement) {
+	if (s.trail.cursors || v.trail.cursors) && runs(st, parser.Fetch) {
+		v.lockedUnseen(l)
+	}
+}
+
 // lockedUnseen is locked for what nobody knows.
 func (v *survey) lockedUnseen(l *Layout) {
 	v.relies = true
@@ -106,11 +113,11 @@ func (x *wide) stay(j *job, taking []*branch) (refusal *wire.Error, err error) {
 	if len(x.l.Motion.Groups) == 0 {
 		return nil, nil
 	}
-	if !j.plan.Write && x.s.db.Hazards.Reading(j.st).Verdict == catalog.Read {
-		return nil, nil
-	}
 	var v survey
-	x.s.locked(x.l, &v, j.st, &j.plan)
+	x.s.fetched(x.l, &v, j.st)
+	if j.plan.Write || x.s.db.Hazards.Reading(j.st).Verdict != catalog.Read {
+		x.s.locked(x.l, &v, j.st, &j.plan)
+	}
 	for _, b := range taking {
 		owned := x.l.owned(v.stays, b.index)
 		if len(owned) == 0 {

@@ -300,6 +300,7 @@ func (s *Session) surveyStatement(l *Layout, v *survey, st *parser.Statement, te
 		s.noteTrail(&v.trail, st, &p)
 		s.locked(l, v, st, &p)
 	}
+	s.fetched(l, v, st)
 	v.writes = v.writes || p.Write || !reads && !onlyBegins(st)
 	if p.Kind != plan.Session {
 		v.why = p

@@ -85,10 +85,7 @@ func (x *wide) beginCopy(j *job) (refusal *wire.Error, err error) {
 		b.wrote = true
 	}
 	x.changes(j, c.taking...)
-	if refusal, err = x.lockCopies(j, c.taking); refusal != nil || err != nil {
-		if err == nil {
-			err = x.stopOthers()
-		}
+	if refusal, err = x.asks(j, c.taking); refusal != nil || err != nil {
 		return refusal, err
 	}
 	for i, b := range c.taking {

@@ -430,13 +430,7 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		return refusal, err
 	}
 	x.follows(taking)
-	if refusal, err = x.stay(j, taking); refusal == nil && err == nil {
-		refusal, err = x.lockCopies(j, taking)
-	}
-	if refusal != nil || err != nil {
-		if err == nil {
-			err = x.stopOthers()
-		}
+	if refusal, err = x.asks(j, taking); refusal != nil || err != nil {
 		return refusal, err
 	}
 	if len(j.plan.Locks) > 0 && x.stale() { // it has waited for others, and there may be one more copy to write
@@ -457,6 +451,17 @@ func (x *wide) run(j *job) (refusal *wire.Error, err error) {
 		if !x.told {
 			x.out = x.out[:mark]
 		}
+	}
+	return refusal, err
+}
+
+// asks the shards whether j may run there as it was planned, and has what it relies on stay until its transaction ends.
+func (x *wide) asks(j *job, taking []*branch) (refusal *wire.Error, err error) {
+	if refusal, err = x.stay(j, taking); refusal == nil && err == nil {
+		refusal, err = x.lockCopies(j, taking)
+	}
+	if refusal != nil && err == nil {
+		err = x.stopOthers()
 	}
 	return refusal, err
 }
