@@ -77,6 +77,7 @@ func TestPinsOfAnUnreadCatalogAreLifted(t *testing.T) {
 		{name: "a function that locks", blind: []msgs{m.query(reading), m.query("SELECT locks(1)")}, stays: "pg_advisory_lock"},
 		{name: "a name that locks", change: "CREATE OR REPLACE FUNCTION later() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_advisory_lock(2); RETURN 1; END$$",
 			before: []msgs{m.parse("a", "SELECT later()").sync()}, blind: []msgs{m.query(reading), m.run("a").sync()}, stays: "pg_advisory_lock"},
+		{name: "a lock behind the end of a transaction that has failed", blind: []msgs{m.query(reading), m.query("BEGIN"), m.query("SELECT 1 / 0"), m.query("ROLLBACK").query("SELECT pg_advisory_lock(1)")}, stays: "pg_advisory_lock"},
 		{name: "SET", blind: []msgs{m.query(reading), m.query("SET work_mem = '5MB'")}, stays: "not followed"},
 		{name: "SET in the transaction", blind: []msgs{m.query("BEGIN"), m.query("SET work_mem = '5MB'"), m.query(reading), m.query("COMMIT")}, stays: catalog.BeingRead},
 		{name: "PREPARE", blind: []msgs{m.query(reading), m.query("PREPARE a AS SELECT 1")}, stays: "not followed"},
@@ -152,5 +153,42 @@ func TestPinsBeforeTheCatalogIsReadAreLifted(t *testing.T) {
 	mustValue(t, c, "SELECT 1")
 	if got := pin(t, boss); got != "" {
 		t.Errorf("pinned by %q", got)
+	}
+}
+
+// TestPinsBehindAFailedTransaction makes state of the session behind what ends a transaction that has failed, before the server has answered that.
+func TestPinsBehindAFailedTransaction(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.serve(t, withConsole)
+	boss := p.console(t, "boss")
+	var m msgs
+	const lock = "SELECT pg_advisory_lock_shared(1)"
+	for name, send := range map[string]msgs{
+		"in one text":             m.query("ROLLBACK; " + lock),
+		"in one write":            m.query("ROLLBACK").query(lock),
+		"in one pipeline":         m.parse("", "ROLLBACK").run("").parse("", lock).run("").sync(),
+		"by names":                m.run("r").run("l").sync(),
+		"behind a Flush":          m.run("r").run("l").flush().sync(),
+		"back to a savepoint":     m.query("ROLLBACK TO a; " + lock),
+		"at the end of a COMMIT":  m.query("COMMIT").query(lock),
+		"in the next transaction": m.query("ROLLBACK AND CHAIN; " + lock).query("COMMIT"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := p.rawDial(t, wire.Protocol30)
+			defer func() { _ = c.nc.Close() }()
+			if name == "by names" || name == "behind a Flush" {
+				c.send(t, m.parse("r", "ROLLBACK").sync())
+				c.send(t, m.query("PREPARE l AS "+lock))
+			}
+			for _, m := range []msgs{m.query("BEGIN"), m.query("SAVEPOINT a"), m.query("SELECT 1 / 0"), send} {
+				c.send(t, m)
+			}
+			if got := pin(t, boss); !strings.Contains(got, "pg_advisory_lock") {
+				t.Errorf("pinned by %q", got)
+			}
+			_ = c.nc.Close()
+			eventually(t, "gone", func() bool { return pin(t, boss) == "" })
+		})
 	}
 }

@@ -68,7 +68,7 @@ func (s *Session) startDuplex() bool {
 		return s.fatal(asError(err))
 	}
 	s.txn.reads.begin()
-	s.rawNames.quoting = false
+	s.rawNames.quoting, s.effects = false, 0
 	s.relay.begin(c, 0)
 	err = s.replayNow(c, &replay)
 	if err == nil {
@@ -448,7 +448,7 @@ func (s *Session) pumpOwn(e *wire.Error) {
 // answer can be put in the place of the server's.
 func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	cluster := s.db.Cluster.Load()
-	if cluster == nil || s.tx == wire.TxFailed {
+	if cluster == nil || s.fails(st) {
 		return
 	}
 	l, err := cluster.Layout()

@@ -70,6 +70,7 @@ func (s *Session) mayBeCoded() bool {
 			break
 		}
 		f := s.routeFacts(st)
+		f.TxFailed = false // as it may not have been then
 		n.coded = n.coded || router.MayPrepare(st, f, judge)
 		if why := router.Route(st, f, judge).Pin; why != "" {
 			s.staysPinned(why)
@@ -130,6 +131,7 @@ func (l *lift) binds(s *Session, name []byte) {
 	}
 	if own != nil {
 		f := s.routeFacts(own.Runs)
+		f.TxFailed = false
 		l.runs(s, own.Runs, &f)
 		if s.db.Hazards.Pending() && router.MayRunCode(own.Runs) && !s.rawNames.doubts.add(own.Runs, s.db.Hazards.Mark()) {
 			s.staysPinned("more than can be followed")

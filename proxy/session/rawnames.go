@@ -212,6 +212,7 @@ func (s *Session) rawBound(st *parser.Statement) {
 func (s *Session) rawRuns(st *parser.Statement) {
 	n := &s.rawNames
 	f := s.routeFacts(st)
+	f.TxFailed = false // what ended the transaction may be among names
 	f.Backslashes = f.Backslashes || n.quoting
 	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll|parser.SQLExecute) != 0
 	if s.lift != nil {

@@ -58,7 +58,7 @@ func (s *Session) noteTurn(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
 	s.effects |= st.Effects
 	s.advances = s.advances || advances
-	if s.tx == wire.TxFailed || st == s.harmless {
+	if s.fails(st) || st == s.harmless {
 		return ""
 	}
 	if pin = s.db.Hazards.Pins(st); pin == "" {
@@ -70,11 +70,16 @@ func (s *Session) noteTurn(st *parser.Statement) (pin string) {
 // routeFacts is what the router asks about the session for st.
 func (s *Session) routeFacts(st *parser.Statement) router.Facts {
 	return router.Facts{
-		TxFailed:      s.tx == wire.TxFailed,
+		TxFailed:      s.fails(st),
 		Backslashes:   st.Conforming && s.params.Value("standard_conforming_strings") == "off",
 		SequencesRead: s.db.SequencesRead.Load(),
 		NewCode:       s.txn.code,
 	}
+}
+
+// fails reports whether st only fails, as a statement in a transaction that has failed does: nothing in the turn up to it can have ended that.
+func (s *Session) fails(st *parser.Statement) bool {
+	return s.tx == wire.TxFailed && (s.effects|st.Effects)&parser.TransactionControl == 0
 }
 
 // follow remembers what must be done about a statement's effects.
