@@ -43,6 +43,11 @@ func (m msgs) execute(portal string) msgs {
 
 func (m msgs) close(name string) msgs { return wire.AppendCloseStatement(m, name) }
 
+func (m msgs) closePortal(name string) msgs {
+	out, at := wire.Begin(m, wire.MsgClose)
+	return wire.End(wire.AppendString(append(out, 'P'), name), at)
+}
+
 func (m msgs) sync() msgs { return wire.AppendSync(m) }
 
 func (m msgs) flush() msgs { return wire.AppendEmpty(m, wire.MsgFlush) }
@@ -135,6 +140,8 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 		{"the unnamed statement that is another now, behind a Flush", []msgs{m.parse("", selects).sync(), m.parse("", "SELECT pg_advisory_lock_shared(1)").run("").sync(), m.parse("", updates).sync()}, "", nil,
 			func(id string) msgs { return m.run("", id).flush().sync() }},
 		{"the unnamed statement as it was", []msgs{keeps, m.parse("", updates).sync(), m.sync()}, "", nil, unnamed},
+		{"a COMMIT by its name, before what fails", []msgs{keeps, m.parse("u", updates).sync(), m.parse("c", "COMMIT").sync()}, "", nil, func(id string) msgs { return m.run("u", id).run("c").run("u", "x").sync() }},
+		{"a COMMIT without a name, before what fails", []msgs{keeps, m.parse("u", updates).sync(), m.parse("", "COMMIT").sync()}, "", nil, func(id string) msgs { return m.run("u", id).run("").run("u", "x").sync() }},
 		{"several statements of a text", []msgs{keeps, reads, m.query(anew)}, "", nil, a},
 		{"EXECUTE in EXPLAIN", []msgs{keeps, m.parse("a", updates).sync()}, "", nil, func(id string) msgs { return m.query("EXPLAIN ANALYZE EXECUTE a(" + id + ")") }},
 		{"a portal whose statement is another now", []msgs{keeps, m.parse("a", updates).sync(), m.query("BEGIN")}, "", nil, func(id string) msgs {

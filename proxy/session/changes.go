@@ -334,7 +334,10 @@ func (s *Session) Settled(since int64) bool {
 func (s *Session) failedWhole() bool {
 	return s.relay.errors > 0 && s.ends() == 1 && !s.keep.write.All() && !slices.ContainsFunc(s.items, func(it item) bool {
 		st := it.facts()
-		return st != nil && st.Effects&parser.TransactionControl != 0
+		if st == nil { // a name on a connection that is the session's own may mean COMMIT
+			return s.raw && it.typ == wire.MsgBind
+		}
+		return st.Effects&parser.TransactionControl != 0
 	})
 }
 
