@@ -84,6 +84,7 @@ func TestPinsOfAnUnreadCatalogAreLifted(t *testing.T) {
 		{name: "a temporary table", blind: []msgs{m.query(reading), m.query("CREATE TEMP TABLE own (id int)")}, stays: "not followed"},
 		{name: "a function call", blind: []msgs{m.query(reading), m.call(1)}, stays: "function call"},
 		{name: "names of which some have failed", blind: []msgs{m.query(reading), m.parse("x", reads).parse("y", "SELECT nope").parse("z", reads).sync()}, stays: "failed"},
+		{name: "a portal that is closed before what fails", before: []msgs{m.parse("a", reads).sync()}, blind: []msgs{m.query(reading), m.closePortal("").parse("a", "SELECT nope").sync()}, stays: "failed"},
 		{name: "Flush", blind: []msgs{m.query(reading), m.parse("", reads).run("", "1").flush().sync()}, stays: "without Sync"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -145,12 +145,8 @@ func (l *lift) ran(s *Session, req []byte, err error) {
 	made := 0
 	for i := range s.items {
 		switch it := &s.items[i]; it.typ {
-		case wire.MsgParse, wire.MsgQuery:
+		case wire.MsgParse, wire.MsgQuery, wire.MsgClose: // that of a portal too, which is acknowledged like others
 			made++
-		case wire.MsgClose:
-			if kind, _, ok := splitTarget(req[it.off : it.off+it.size]); !ok || kind == 'S' {
-				made++
-			}
 		case wire.MsgFunction:
 			s.staysPinned("a function call by the protocol")
 			return
