@@ -67,7 +67,9 @@ CREATE FUNCTION anew_static() RETURNS int LANGUAGE plpgsql AS $$BEGIN DEALLOCATE
 CREATE FUNCTION anew_sql() RETURNS int LANGUAGE sql AS $$DEALLOCATE a; PREPARE a(int) AS UPDATE kept SET v = v + 1 WHERE id = $1; SELECT 1$$;
 CREATE FUNCTION anew_later() RETURNS int LANGUAGE sql AS $$SELECT 1$$;
 CREATE FUNCTION anew_trigger() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN EXECUTE 'DEALLOCATE a'; EXECUTE 'PREPARE a(int) AS UPDATE kept SET v = v + 1 WHERE id = $1'; RETURN NULL; END$$;
-CREATE TRIGGER anew AFTER INSERT ON side FOR EACH ROW EXECUTE FUNCTION anew_trigger()`
+CREATE TRIGGER anew AFTER INSERT ON side FOR EACH ROW EXECUTE FUNCTION anew_trigger();
+CREATE FUNCTION idle() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION sets_off() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('standard_conforming_strings', 'off', true); RETURN 1; END$$`
 
 // TestWritesByNamesThatMeantReads writes by prepared statements on connections that sessions keep, whose names have meant, or may seem to mean, a read: the answer ends.
 func TestWritesByNamesThatMeantReads(t *testing.T) {
@@ -121,6 +123,11 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 		{"code made anew, run by the unnamed statement", []msgs{keeps, reads, m.parse("", "SELECT anew_later()").sync()}, later, []msgs{m.run("").sync()}, a},
 		{"code made anew, run by EXECUTE", []msgs{keeps, reads, m.query("PREPARE f AS SELECT anew_later()")}, later, []msgs{m.query("EXECUTE f")}, a},
 		{"code made anew, run by what SQL prepared", []msgs{keeps, reads, m.query("PREPARE f AS SELECT anew_later()")}, later, []msgs{m.run("f").sync()}, a},
+		{"code made anew before the pin, run by EXECUTE", []msgs{m.parse("f", "SELECT anew_later()").sync()}, later, []msgs{keeps, reads, m.query("EXECUTE f")}, a},
+		{"code made anew before the pin, run by what SQL prepared", []msgs{m.query("PREPARE f AS SELECT anew_later()")}, later, []msgs{keeps, reads, m.run("f").sync()}, a},
+		{"code that the transaction makes, run by what SQL prepared", []msgs{keeps, reads, m.query("PREPARE f AS SELECT anew_later()"), m.query("BEGIN"), m.query(later), m.run("f").sync(), m.query("COMMIT")}, "", nil, a},
+		{"a function that SQL prepared", []msgs{keeps, reads, m.query("PREPARE f AS SELECT anew_dynamic()"), m.query("EXECUTE f")}, "", nil, a},
+		{"a function that SQL prepared before the pin", []msgs{m.query("PREPARE f AS SELECT anew_dynamic()"), keeps, reads, m.query("EXECUTE f")}, "", nil, a},
 		{"code behind a Flush", []msgs{m.run("none").sync(), m.parse("", "DO $$BEGIN PREPARE a(int) AS "+updates+"; END$$").run("").flush().sync(), reads}, "", nil, a},
 		{"SQL behind backslashes", []msgs{keeps, off, reads, m.query(quoted)}, "", nil, a},
 		{"SQL behind backslashes that pin", []msgs{off, reads, m.query(quoted)}, "", nil, a},
@@ -173,10 +180,14 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 			}
 			if strings.HasPrefix(attack.name, "code") {
 				mustExec(t, reader, "CREATE OR REPLACE FUNCTION anew_later() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+				mustValue(t, reader, "SELECT idle()") // returns once the catalog has been read
 			}
 			rounds(attack.before)
 			if attack.other != "" {
 				mustExec(t, reader, attack.other)
+				if strings.Contains(attack.name, "before the pin") {
+					mustValue(t, reader, "SELECT idle()")
+				}
 			}
 			rounds(attack.then)
 			eventually(t, "hit", func() bool {

@@ -69,8 +69,7 @@ func (s *Session) mayBeCoded() bool {
 			s.staysPinned("the catalog has changed meanwhile")
 			break
 		}
-		f := s.routeFacts(st)
-		f.TxFailed = false // as it may not have been then
+		f := s.rawFacts(st)
 		n.coded = n.coded || router.MayPrepare(st, f, judge)
 		if why := router.Route(st, f, judge).Pin; why != "" {
 			s.staysPinned(why)
@@ -104,7 +103,7 @@ const liftable = parser.BeginsTransaction | parser.EndsTransaction | parser.Tran
 	parser.LocksRows | parser.LocksTable | parser.LocksTransaction | parser.UsesCursor | parser.RunsOpaqueCode
 
 // runs notes a statement that is about to run.
-func (l *lift) runs(s *Session, st *parser.Statement, f *router.Facts) {
+func (l *lift) runs(s *Session, st *parser.Statement) {
 	changes := func(c parser.Command) bool {
 		return len(c.Settings)+len(c.Locals)+len(c.Restores) > 0 || c.LocalsAny || c.RestoresAny
 	}
@@ -112,11 +111,11 @@ func (l *lift) runs(s *Session, st *parser.Statement, f *router.Facts) {
 	case st.Unparsed, st.Conforming, st.Effects&^liftable != 0, slices.ContainsFunc(st.Commands, changes):
 		s.staysPinned("a statement whose effects are not followed")
 	case s.db.Hazards.Pending() && router.MayRunCode(st): // judged later
-		if why := router.Route(st, *f, harmless{}).Pin; why != "" {
+		if why := router.Route(st, s.rawFacts(st), harmless{}).Pin; why != "" {
 			s.staysPinned(why)
 		}
 	default:
-		if why := router.Route(st, *f, s.db.Hazards).Pin; why != "" {
+		if why := router.Route(st, s.rawFacts(st), s.db.Hazards).Pin; why != "" {
 			s.staysPinned(why)
 		}
 	}
@@ -130,9 +129,7 @@ func (l *lift) binds(s *Session, name []byte) {
 		own = s.names[string(name)]
 	}
 	if own != nil {
-		f := s.routeFacts(own.Runs)
-		f.TxFailed = false
-		l.runs(s, own.Runs, &f)
+		l.runs(s, own.Runs)
 		if s.db.Hazards.Pending() && router.MayRunCode(own.Runs) && !s.rawNames.doubts.add(own.Runs, s.db.Hazards.Mark()) {
 			s.staysPinned("more than can be followed")
 		}

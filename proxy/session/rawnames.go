@@ -29,8 +29,9 @@ type rawNames struct {
 	coded bool
 	// doubts are statements that may have, for all that was known of the catalog when they ran.
 	doubts doubts
-	// by is the catalog when the connection became the session's own.
-	by *catalog.Snapshot
+	// by is the catalog when the connection became the session's own, givenJudged that what it was given then has been judged by it.
+	by          *catalog.Snapshot
+	givenJudged bool
 	// quoting: what runs in the turn under way may change how backslashes in literals are read.
 	quoting bool
 }
@@ -186,6 +187,9 @@ func (s *Session) rawText(st *parser.Statement) {
 	for i := range st.Commands {
 		if cmd := &st.Commands[i]; cmd.Effects&parser.SQLPrepare != 0 {
 			s.rawForgotten(cmd.Name)
+			if p := cmd.Prepared; p != nil { // EXECUTE does not tell what it runs
+				s.rawJudged(&parser.Statement{Template: st.Template, Conforming: st.Conforming, Commands: []parser.Command{*p}, Effects: p.Effects, Pin: p.Pin})
+			}
 		}
 	}
 	s.keep.named = s.keep.named || st.Effects&parser.SQLPrepare != 0 || st.Unparsed
@@ -195,32 +199,54 @@ func (s *Session) rawText(st *parser.Statement) {
 	}
 }
 
-// rawBound notes that st is run by its name; nil: what nobody knows. All that was prepared has been judged then, but it may run other code by now.
+// rawBound notes that st is run by its name; nil: what nobody knows. All that was prepared on the connection has been judged then, but it may run other code by now,
+// and what the connection was given has not been judged by this catalog.
 func (s *Session) rawBound(st *parser.Statement) {
 	n := &s.rawNames
 	switch {
 	case st != nil:
 		s.rawRuns(st)
 	case !n.coded:
-		n.coded = s.awaitCatalog() || s.db.Hazards.Snapshot() != n.by
+		n.coded = s.awaitCatalog() || s.txn.code || s.db.Hazards.Snapshot() != n.by || s.givenMayPrepare()
 		s.turnTime = 0
 	}
 	n.quoting = n.quoting || st == nil
 }
 
+// givenMayPrepare reports whether one of the statements that the connection was given may prepare others. That is not asked before what nobody knows runs, because
+// few sessions come to that.
+func (s *Session) givenMayPrepare() bool {
+	n := &s.rawNames
+	if n.givenJudged {
+		return false // else all names are unknown by now
+	}
+	n.givenJudged = true
+	may := func(st *parser.Statement) bool { return router.MayPrepare(st, s.rawFacts(st), s.db.Hazards) }
+	for _, st := range s.names {
+		if may(st.Runs) {
+			return true
+		}
+	}
+	return s.unnamed != nil && may(s.unnamed.Runs)
+}
+
 // rawRuns notes what st may do to names by code.
 func (s *Session) rawRuns(st *parser.Statement) {
 	n := &s.rawNames
-	f := s.routeFacts(st)
-	f.TxFailed = false // what ended the transaction may be among names
-	f.Backslashes = f.Backslashes || n.quoting
 	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll|parser.SQLExecute) != 0
 	if s.lift != nil {
-		s.lift.runs(s, st, &f)
+		s.lift.runs(s, st)
 	}
+	s.rawJudged(st)
+}
+
+// rawJudged finds out whether st may prepare anything by code, of which its text tells nothing.
+func (s *Session) rawJudged(st *parser.Statement) {
+	n := &s.rawNames
 	if n.coded {
 		return
 	}
+	f := s.rawFacts(st)
 	if st.Effects&parser.DDL != 0 {
 		s.txn.code = s.txn.code || router.Route(st, f, s.db.Hazards).MakesCode
 	}
@@ -229,6 +255,14 @@ func (s *Session) rawRuns(st *parser.Statement) {
 		return
 	}
 	n.coded = router.MayPrepare(st, f, s.db.Hazards)
+}
+
+// rawFacts are routeFacts of a statement that a name may bring behind what nobody has seen: whether its transaction has failed is not certain.
+func (s *Session) rawFacts(st *parser.Statement) router.Facts {
+	f := s.routeFacts(st)
+	f.TxFailed = false
+	f.Backslashes = f.Backslashes || s.rawNames.quoting
+	return f
 }
 
 // harmless takes every function for harmless.
