@@ -135,6 +135,14 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 		{"a write behind backslashes", []msgs{keeps, off}, "", nil, hidden},
 		{"a write behind backslashes that pin", []msgs{off}, "", nil, hidden},
 		{"a write behind backslashes, in one write", nil, "", nil, func(id string) msgs { return append(off, hidden(id)...) }},
+		{"a write behind backslashes that code in the same write has made so", nil, "", nil,
+			func(id string) msgs {
+				return append(m.query("BEGIN").query("SELECT sets_off()"), hidden(id).query("COMMIT")...)
+			}},
+		{"a write behind backslashes that code in the same write has made so, on a kept connection", []msgs{keeps}, "", nil,
+			func(id string) msgs {
+				return append(m.query("BEGIN").query("SELECT sets_off()"), hidden(id).query("COMMIT")...)
+			}},
 		{"a write behind backslashes, in one write on a kept connection", []msgs{keeps}, "", nil, func(id string) msgs { return append(off, hidden(id)...) }},
 		{"the unnamed statement whose Parse is skipped", []msgs{keeps, m.parse("", updates).sync()}, "", nil,
 			func(id string) msgs {
@@ -330,6 +338,29 @@ func TestLocksOfStatementsBoundByNamesOfSQL(t *testing.T) {
 	}
 	if _, pins := table(t, p.console(t, "boss"), "SHOW PINS"); len(pins) != 1 {
 		t.Errorf("pinned: %v", pins)
+	}
+}
+
+// TestLocksBehindBackslashes takes a lock in what is a literal unless standard_conforming_strings is off, which the same write has it be.
+func TestLocksBehindBackslashes(t *testing.T) {
+	t.Parallel()
+	var m msgs
+	const lock = `SELECT 'x\''; SELECT pg_advisory_lock(1); --'`
+	for name, send := range map[string]msgs{
+		"SET":  m.query("SET standard_conforming_strings = off").query(lock),
+		"code": m.query("BEGIN").query("SELECT sets_off()").query(lock).query("COMMIT"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			pgtest.Exec(t, r.manager, r.database, nameSQL)
+			p := r.serve(t, withConsole)
+			c := p.rawDial(t, wire.Protocol30)
+			c.send(t, send)
+			if _, pins := table(t, p.console(t, "boss"), "SHOW PINS"); len(pins) != 1 {
+				t.Errorf("pinned: %v", pins)
+			}
+		})
 	}
 }
 

@@ -233,7 +233,8 @@ func (s *Session) givenMayPrepare() bool {
 // rawRuns notes what st may do to names by code.
 func (s *Session) rawRuns(st *parser.Statement) {
 	n := &s.rawNames
-	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll|parser.SQLExecute) != 0
+	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll) != 0
+	s.txn.reads.runs(st)
 	if s.lift != nil {
 		s.lift.runs(s, st)
 	}
@@ -261,7 +262,6 @@ func (s *Session) rawJudged(st *parser.Statement) {
 func (s *Session) rawFacts(st *parser.Statement) router.Facts {
 	f := s.routeFacts(st)
 	f.TxFailed = false
-	f.Backslashes = f.Backslashes || s.rawNames.quoting
 	return f
 }
 
@@ -272,7 +272,7 @@ func (harmless) Pins(*parser.Statement) string { return "" }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {
-	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.params.Value("standard_conforming_strings") == "off")
+	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.txn.reads.besides(st) || s.params.Value("standard_conforming_strings") == "off")
 }
 
 // ownNamed is the statement that the session has prepared by that name, or without one, and not on a connection of its own; nil if there is none, or the name may

@@ -20,6 +20,7 @@ const hazardWait = 2 * time.Second
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
+	s.txn.reads.runs(st)
 	if s.misread(st) {
 		s.mayWriteAll()
 	}
@@ -56,6 +57,7 @@ func (s *Session) noteTurn(st *parser.Statement) (pin string) {
 		return s.note(st)
 	}
 	s.noteWrites(st)
+	s.txn.reads.runs(st)
 	s.effects |= st.Effects
 	s.advances = s.advances || advances
 	if s.fails(st) || st == s.harmless {
@@ -71,7 +73,7 @@ func (s *Session) noteTurn(st *parser.Statement) (pin string) {
 func (s *Session) routeFacts(st *parser.Statement) router.Facts {
 	return router.Facts{
 		TxFailed:      s.fails(st),
-		Backslashes:   st.Conforming && s.params.Value("standard_conforming_strings") == "off",
+		Backslashes:   s.misread(st),
 		SequencesRead: s.db.SequencesRead.Load(),
 		NewCode:       s.txn.code,
 	}
