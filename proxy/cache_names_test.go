@@ -68,6 +68,8 @@ CREATE FUNCTION anew_sql() RETURNS int LANGUAGE sql AS $$DEALLOCATE a; PREPARE a
 CREATE FUNCTION anew_later() RETURNS int LANGUAGE sql AS $$SELECT 1$$;
 CREATE FUNCTION anew_trigger() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN EXECUTE 'DEALLOCATE a'; EXECUTE 'PREPARE a(int) AS UPDATE kept SET v = v + 1 WHERE id = $1'; RETURN NULL; END$$;
 CREATE TRIGGER anew AFTER INSERT ON side FOR EACH ROW EXECUTE FUNCTION anew_trigger();
+CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS $m$BEGIN CREATE OR REPLACE FUNCTION anew_later() RETURNS int LANGUAGE plpgsql AS $$BEGIN DEALLOCATE a; PREPARE a(int) AS UPDATE kept SET v = v + 1 WHERE id = $1; RETURN 1; END$$; RETURN 1; END$m$;
+CREATE PROCEDURE makes_too() LANGUAGE plpgsql AS 'BEGIN PERFORM makes(); END';
 CREATE FUNCTION idle() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION sets_off() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('standard_conforming_strings', 'off', true); RETURN 1; END$$`
 
@@ -118,6 +120,9 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 		{"DO", []msgs{keeps, reads, m.query("DO $$BEGIN " + anew + "; END$$")}, "", nil, a},
 		{"code that the text makes", []msgs{keeps, reads, m.query(later + "; SELECT anew_later()")}, "", nil, a},
 		{"code that the transaction makes", []msgs{keeps, reads, m.query("BEGIN"), m.query(later), m.query("SELECT anew_later()"), m.query("COMMIT")}, "", nil, a},
+		{"code that a function makes in the transaction", []msgs{keeps, reads, m.query("BEGIN"), m.query("SELECT makes()"), m.query("SELECT anew_later()"), m.query("COMMIT")}, "", nil, a},
+		{"code that a procedure makes in the same write", []msgs{keeps, reads, m.query("CALL makes_too()").query("SELECT anew_later()")}, "", nil, a},
+		{"code that DO makes and runs", []msgs{keeps, reads, m.query("DO $d$BEGIN " + later + "; PERFORM anew_later(); END$d$")}, "", nil, a},
 		{"code that the pipeline makes", []msgs{keeps, reads, m.query(later).query("SELECT anew_later()")}, "", nil, a},
 		{"code made anew, run by a known name", []msgs{keeps, reads, m.parse("f", "SELECT anew_later()").sync()}, later, []msgs{m.run("f").sync()}, a},
 		{"code made anew, run by the unnamed statement", []msgs{keeps, reads, m.parse("", "SELECT anew_later()").sync()}, later, []msgs{m.run("").sync()}, a},

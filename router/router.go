@@ -24,6 +24,8 @@ type Facts struct {
 type Hazards interface {
 	// Pins returns why a statement must keep its connection, "" if it need not.
 	Pins(st *parser.Statement) string
+	// Defines reports whether code that a statement runs may change the catalog.
+	Defines(st *parser.Statement) bool
 }
 
 // Plan is a decision. It is a value; its slices belong to the statement.
@@ -124,7 +126,7 @@ func MayPrepare(st *parser.Statement, f Facts, h Hazards) bool {
 			}
 		}
 	}
-	return h.Pins(st) != ""
+	return h.Pins(st) != "" || h.Defines(st)
 }
 
 // makesCode looks for the kinds of objects that run code for others. A word too

@@ -21,6 +21,8 @@ func (k known) Pins(st *parser.Statement) string {
 	return ""
 }
 
+func (known) Defines(*parser.Statement) bool { return false }
+
 func TestRoutePinsWhatCannotBeCarried(t *testing.T) {
 	cache := parser.NewCache(1 << 20)
 	for name, tc := range map[string]struct {

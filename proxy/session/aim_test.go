@@ -20,6 +20,7 @@ import (
 type proofs struct{ reading catalog.Reading }
 
 func (p *proofs) Pins(*parser.Statement) string                           { return "" }
+func (p *proofs) Defines(*parser.Statement) bool                          { return false }
 func (p *proofs) Pending() bool                                           { return false }
 func (p *proofs) Wait(context.Context) error                              { return nil }
 func (p *proofs) Mark() catalog.Mark                                      { return catalog.Mark{} }

@@ -268,7 +268,8 @@ func (s *Session) rawFacts(st *parser.Statement) router.Facts {
 // harmless takes every function for harmless.
 type harmless struct{}
 
-func (harmless) Pins(*parser.Statement) string { return "" }
+func (harmless) Pins(*parser.Statement) string  { return "" }
+func (harmless) Defines(*parser.Statement) bool { return false }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {

@@ -20,6 +20,8 @@ type Behind struct {
 	All bool
 	// Locks: code or a view that it uses may lock rows or tables or take advisory locks, as a name may that the catalog does not have. What its own text locks does not count.
 	Locks bool
+	// Defines: one of the Functions has a statement that changes the catalog, or the text is a DO that has one.
+	Defines bool
 
 	triggers []map[string]struct{}
 }
@@ -34,6 +36,17 @@ func (b *Behind) TriggersName(word string) bool {
 
 // behindNothing is the Behind of what runs nothing.
 var behindNothing = &Behind{}
+
+// Defines reports whether code that the statement runs may change the catalog. What runs behind that, in the same transaction or by the same code, may be what
+// nobody has judged. DDL in the text itself is none.
+func (s *Snapshot) Defines(st *parser.Statement) bool {
+	for i := range st.Commands {
+		if s != nil && s.Behind(&st.Commands[i]).Defines {
+			return true
+		}
+	}
+	return false
+}
 
 // behindKey tells the memo's entries from its others.
 type behindKey struct{ c *parser.Command }
@@ -74,6 +87,9 @@ func (s *Snapshot) behind(c *parser.Command) *Behind {
 			p.alters(c, t)
 		}
 	}
+	if c.Kind == parser.Do {
+		p.mentions(c)
+	}
 	for _, name := range e.alwaysReads {
 		g.names[0][name] = struct{}{}
 	}
@@ -85,15 +101,27 @@ func (s *Snapshot) behind(c *parser.Command) *Behind {
 	for i := range g.names {
 		lists[i] = slices.Sorted(maps.Keys(g.names[i]))
 	}
-	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all, Locks: g.locks || g.all || p.unknown, triggers: g.triggers}
+	defines := g.defines || c.Kind == parser.Do && c.Effects&parser.DDL != 0
+	return &Behind{Reads: lists[0], Writes: lists[1], Related: lists[2], Changed: lists[3], Functions: lists[4], All: g.all, Locks: g.locks || g.all || p.unknown, Defines: defines, triggers: g.triggers}
+}
+
+// mentions adds what DO may run: its body is known by its words.
+func (p *proof) mentions(c *parser.Command) {
+	for _, name := range c.Functions {
+		p.call(parser.Called{Name: name})
+	}
+	for _, name := range c.Relations {
+		for _, m := range p.evidence.relations[name] {
+			p.nodes = append(p.nodes, m.node, node{inWrite, m.node.oid}, node{inChange, m.node.oid})
+		}
+	}
 }
 
 // gatherer walks from what a command names to what that sets off.
 type gatherer struct {
 	*evidence
-	names [5]map[string]struct{} // as the lists of Behind, in order
-	all   bool
-	locks bool
+	names               [5]map[string]struct{} // as the lists of Behind, in order
+	all, locks, defines bool
 	// triggers are the words of the bodies of trigger functions.
 	triggers []map[string]struct{}
 }
@@ -132,7 +160,7 @@ func (g *gatherer) visit(n reached) {
 	switch n.place {
 	case inFunction:
 		f, ok := g.calls[n.oid]
-		g.all = g.all || ok && f.blind
+		g.all, g.defines = g.all || ok && f.blind, g.defines || ok && f.changes
 		if ok && f.schema != "pg_catalog" {
 			g.names[4][f.schema+"."+f.name] = struct{}{}
 			if f.words != nil {

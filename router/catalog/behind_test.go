@@ -20,6 +20,7 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE FUNCTION reads() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM other';
 		CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS 'INSERT INTO log VALUES (1)';
 		CREATE FUNCTION blind(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END';
+		CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS 'BEGIN CREATE TABLE made (id int); END';
 		CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := 5; INSERT INTO log VALUES (1); RETURN NEW; END';
 		CREATE FUNCTION takes() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM FROM other FOR NO KEY UPDATE; END';
 		CREATE FUNCTION cannot() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT id FROM other FOR UPDATE';
@@ -65,6 +66,12 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		{"UPDATE guarded SET id = 1", "reads public.a writes public.a public.child related public.guarded changed public.guarded functions public.taking locks"},
 		{"DELETE FROM ruled", "related public.a public.ruled changed public.a public.child public.ruled locks"},
 		{"COMMIT", ""},
+		{"SELECT makes()", "functions public.makes all locks defines"},
+		{"DO 'BEGIN PERFORM makes(); END'", "functions public.makes all locks defines"},
+		{"DO 'BEGIN CREATE TABLE made (id int); END'", "all locks defines"},
+		{"DO 'BEGIN PERFORM reads(); END'", "reads public.other functions public.reads all locks"},
+		{"DO 'BEGIN INSERT INTO watched VALUES (1); END'", "reads public.log writes public.log related public.watched changed public.watched functions public.noted all locks"},
+		{"CREATE TABLE made (id int)", "locks"},
 		{"DELETE FROM a", "related public.a changed public.a public.child"},
 		{"INSERT INTO a VALUES (1)", "related public.a changed public.a"},
 		{"INSERT INTO watched VALUES (1)", "reads public.log writes public.log related public.watched changed public.watched functions public.noted"},
@@ -84,6 +91,9 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		}
 		if b.Locks {
 			got = append(got, "locks")
+		}
+		if b.Defines {
+			got = append(got, "defines")
 		}
 		if text := strings.Join(got, " "); text != c.want {
 			t.Errorf("%s: got %q, want %q", c.sql, text, c.want)

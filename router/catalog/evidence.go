@@ -59,6 +59,7 @@ type callable struct {
 	schema, name string
 	volatile     bool
 	blind        bool                // what it writes cannot be seen
+	changes      bool                // its body has a statement that changes the catalog
 	words        map[string]struct{} // of a trigger's body
 }
 
@@ -85,7 +86,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
-		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.words}
+		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.facts.changes, f.words}
 		if f.facts.locks && f.volatility == 'v' { // others must not (check_locking_clause and CommandIsReadOnly of the server)
 			e.locks[node{inFunction, f.oid}] = locksInside
 		}

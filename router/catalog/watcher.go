@@ -186,6 +186,9 @@ func (w *Watcher) Pins(st *parser.Statement) string {
 	return s.Pins(st)
 }
 
+// Defines is Snapshot.Defines of the catalog as it was last read.
+func (w *Watcher) Defines(st *parser.Statement) bool { return w.snapshot.Load().Defines(st) }
+
 // Reading is Snapshot.Reading; while a change is pending nothing is proved.
 func (w *Watcher) Reading(st *parser.Statement) *Reading {
 	s, settled := w.current()
