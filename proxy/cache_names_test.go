@@ -275,6 +275,66 @@ func (m msgs) ends() (n int) {
 	return n
 }
 
+// TestCodeMadeAnewWhileItRuns has code that reads made anew, so that it writes, while a statement runs it or is about to.
+func TestCodeMadeAnewWhileItRuns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, nameSQL+"; CREATE FUNCTION looks() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM 1 FROM side; RETURN 1; END'")
+	p, hits := r.keepsTables(t, nil)
+	reader := p.client(t)
+	var m msgs
+	const looks = "SELECT 1 FROM side" // so that the server hears of the change
+	keeps := m.query("SELECT pg_advisory_lock_shared(1)")
+	for i, tc := range []struct {
+		name    string
+		before  []msgs
+		behind  []msgs // it has been made anew
+		waiting msgs   // meanwhile
+	}{
+		{"a cursor", []msgs{m.query("BEGIN").query("DECLARE c CURSOR FOR SELECT reads()")}, []msgs{m.query(looks), m.query("FETCH c"), m.query("COMMIT")}, nil},
+		{"a cursor on a kept connection", []msgs{keeps, m.query("BEGIN").query("DECLARE c CURSOR FOR SELECT reads()")}, []msgs{m.query(looks), m.query("FETCH c"), m.query("COMMIT")}, nil},
+		{"a portal on a kept connection", []msgs{keeps, m.parse("f", "SELECT reads() + $1::int").sync(), m.query("BEGIN"), m.portal("p", "f", "1").sync()}, []msgs{m.query(looks), m.execute("p").sync(), m.query("COMMIT")}, nil},
+		{"a statement that waits", nil, nil, m.query("SELECT looks() + reads()")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id := fmt.Sprint(i + 1)
+			read := "SELECT v FROM kept WHERE id = " + id
+			mustExec(t, reader, "CREATE OR REPLACE FUNCTION reads() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'")
+			mustValue(t, reader, "SELECT idle()") // returns once the catalog has been read
+			c := p.rawDial(t, wire.Protocol30)
+			for _, m := range tc.before {
+				c.send(t, m)
+			}
+			locker := r.direct(t)
+			if tc.waiting != nil {
+				mustExec(t, locker, "BEGIN; LOCK TABLE side")
+				c.write(t, tc.waiting)
+				eventually(t, "waits", func() bool {
+					return pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT looks%'") == "1"
+				})
+			}
+			mustExec(t, reader, "CREATE OR REPLACE FUNCTION reads() RETURNS int LANGUAGE plpgsql AS $$BEGIN UPDATE kept SET v = v + 1 WHERE id = "+id+"; RETURN 1; END$$")
+			mustValue(t, reader, "SELECT idle()")
+			for before, tries := hits(), 0; hits() == before && tries < 10; tries++ { // unless everything is under way
+				wantValue(t, reader, read, "0")
+			}
+			mustExec(t, locker, "COMMIT")
+			for _, m := range tc.behind {
+				c.send(t, m)
+			}
+			if tc.waiting != nil {
+				if err := c.ready(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, want := mustValue(t, reader, read), pgtest.Value(t, r.manager, r.database, read)
+			if got != want || want != "1" {
+				t.Errorf("served %s, the server has %s", got, want)
+			}
+		})
+	}
+}
+
 // TestReadsOnKeptConnectionsLeaveAnswers reads by statements that are bound without their Parse, closed and prepared again.
 func TestReadsOnKeptConnectionsLeaveAnswers(t *testing.T) {
 	t.Parallel()

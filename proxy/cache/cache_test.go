@@ -301,6 +301,46 @@ func TestAChangeOfTheCatalogWaits(t *testing.T) {
 	}
 }
 
+// Code that changes nothing may be made anew before the transaction that runs it is over.
+func TestCodeThatIsMadeAnewWhileItRuns(t *testing.T) {
+	c := newCache()
+	defines := func() {
+		w := &Write{}
+		c.NoteAll(w)
+		c.Claim(w)
+		c.End(w, true)
+	}
+	var early Write
+	early.Runs(c.Order())
+	if !early.Any() || early.Claimed() {
+		t.Error("it is claimed, or forgotten")
+	}
+	defines()
+	fill(t, c, "nine", 9)
+	if c.Claim(&early); !early.All() || served(c, "nine") {
+		t.Error("what was judged by the catalog before does not count as anything")
+	}
+	c.End(&early, true)
+	var w Write
+	w.Runs(c.Order())
+	if !fill(t, c, "nine", 9) {
+		t.Fatal("not kept")
+	}
+	if c.Claim(&w); !w.Claimed() || !served(c, "nine") {
+		t.Error("code that changes nothing ends answers")
+	}
+	defines()
+	if fill(t, c, "nine", 9) {
+		t.Error("everything is over before the code that was judged by the old catalog is")
+	}
+	if c.End(&w, true); !fill(t, c, "nine", 9) || w.Any() {
+		t.Error("it is not over")
+	}
+	if len(c.claims.open) > 0 || len(c.claims.held) > 0 {
+		t.Error("turns are left:", c.claims.open, c.claims.held)
+	}
+}
+
 // What was noted while a change of the catalog was under way, and is claimed behind it, was judged before it.
 func TestNotedWhileTheCatalogChanges(t *testing.T) {
 	c := newCache()

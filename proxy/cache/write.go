@@ -14,19 +14,20 @@ type Write struct {
 	claimed int      // so many of noted are under way in the ledger
 	all     bool     // it may change any rows
 	defines bool     // it may change the catalog
-	order   Order    // when what the first may change was judged
-	turn    uint64   // of its claim among all; 0: it has none
+	judged  bool     // order is when what its first statement may change was judged
+	order   Order
+	turn    uint64 // of its claim among all; 0: it has none
 }
 
 // maxNoted bounds the slots of one transaction; one that touches more counts as changing anything. A transaction that inserts
 // more rows one by one is a load.
 const maxNoted = 512
 
-// Any reports whether the transaction may have changed something.
-func (w *Write) Any() bool { return len(w.noted) > 0 }
+// Any reports whether the transaction may have changed something, or may come to do so by code that is made anew.
+func (w *Write) Any() bool { return w.judged }
 
-// Claimed reports whether what it may have changed is under way: no answer that depends on it is served or kept.
-func (w *Write) Claimed() bool { return w.claimed > 0 }
+// Claimed reports whether what it may have changed is under way: no answer that depends on it is served or kept, and a change of the catalog is not over before.
+func (w *Write) Claimed() bool { return w.turn != 0 }
 
 // All reports whether the transaction may have changed anything.
 func (w *Write) All() bool { return w.all }
@@ -45,9 +46,7 @@ func (c *Cache) Note(w *Write, list []tags.Tag, order Order) {
 	if len(list) == 0 {
 		return
 	}
-	if len(w.noted) == 0 {
-		w.order = order
-	}
+	w.Runs(order)
 	everything := c.ledger.slot(tags.Everything)
 	for _, tag := range list {
 		slot := c.ledger.slot(tag)
@@ -61,13 +60,20 @@ func (c *Cache) Note(w *Write, list []tags.Tag, order Order) {
 	}
 }
 
+// Runs notes that the transaction runs code which changes nothing, as judged by the catalog since order. If that changes before the end, it may change anything.
+func (w *Write) Runs(order Order) {
+	if !w.judged {
+		w.judged, w.order = true, order
+	}
+}
+
 // NoteAll notes that the transaction may change anything.
 func (c *Cache) NoteAll(w *Write) { c.Note(w, []tags.Tag{tags.Everything}, c.Order()) }
 
 // Claim makes what was noted unfit to be served and kept, before the server is told to commit it. What the transaction may
 // change was judged by the catalog: if that has changed since, it may change anything.
 func (c *Cache) Claim(w *Write) {
-	if len(w.noted) == 0 {
+	if !w.judged {
 		return
 	}
 	if w.turn == 0 {
@@ -113,7 +119,7 @@ func (c *Cache) letGo(w *Write, changed bool) {
 			c.ledger.end(slot, changed)
 		}
 	}
-	if changed {
+	if changed && len(claimed) > 0 {
 		c.Writes.Add(1)
 	}
 	for range c.claims.leave(w.turn, defined) {

@@ -147,6 +147,9 @@ func (s *Session) changeIn(k *Keeper, w *cache.Write, st *parser.Statement, valu
 		return
 	}
 	set := k.Judge().Tags.Write(st)
+	if set.Code() {
+		w.Runs(order)
+	}
 	s.kept.tags = set.Append(s.kept.tags[:0], values)
 	if slices.Contains(s.kept.tags, tags.Everything) {
 		s.keep.defines = true

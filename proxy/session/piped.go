@@ -124,6 +124,9 @@ func (s *Session) pipeable(cfg *pool.Pipeline, req []byte) *record {
 	if s.db.Hazards.Reading(st).Verdict != catalog.Read {
 		return nil
 	}
+	if k := s.at.Keeper.Load(); k != nil && k.Judge().Tags.Write(st).Code() {
+		return nil // code that is made anew meanwhile may write, and nobody claims that here
+	}
 	rec := s.at.Pipelines.records.find(st)
 	if rec.count.Load() < recordEnough && !s.env.EagerPipelines || rec.took.Load() >= int64(cfg.Slow) || rec.size.Load() > int64(cfg.MaxResult) {
 		return nil

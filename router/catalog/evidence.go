@@ -26,6 +26,7 @@ type evidence struct {
 	always                    map[node]struct{}
 	alwaysReads, alwaysWrites []string
 	alwaysBlind               bool // any statement may write what cannot be seen
+	alwaysMade                bool // any statement may run what is made of text
 	// locks are the nodes that may lock by themselves; alwaysLocks: any statement may.
 	locks       map[node]locking
 	alwaysLocks bool
@@ -60,6 +61,7 @@ type callable struct {
 	volatile     bool
 	blind        bool                // what it writes cannot be seen
 	changes      bool                // its body has a statement that changes the catalog
+	made         bool                // its body is text, which may be made anew under those that run it
 	words        map[string]struct{} // of a trigger's body
 }
 
@@ -86,7 +88,7 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
-		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.facts.changes, f.words}
+		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.facts.changes, f.language != "c" && f.language != "internal", f.words}
 		if f.facts.locks && f.volatility == 'v' { // others must not (check_locking_clause and CommandIsReadOnly of the server)
 			e.locks[node{inFunction, f.oid}] = locksInside
 		}
@@ -241,6 +243,7 @@ func (e *evidence) findAlways() {
 		e.reads(n, reads)
 		e.alwaysBlind = e.writes(n, writes) || e.alwaysBlind
 		e.alwaysLocks = e.alwaysLocks || e.locks[n] != locksNothing
+		e.alwaysMade = e.alwaysMade || e.isMade(n)
 		return true
 	})
 	e.always, e.alwaysReads, e.alwaysWrites = found, slices.Sorted(maps.Keys(reads)), slices.Sorted(maps.Keys(writes))

@@ -15,6 +15,8 @@ type Writing struct {
 	Tables []string
 	// Behind are those of Tables that it may change in another way than by naming them, be it beside that.
 	Behind []string
+	// Code: it runs functions whose body is text, be it behind others. Somebody may make them anew before it is over, and then it changes what they change.
+	Code bool
 	// All: what it changes is unknown, or it changes the catalog, which concerns every reading.
 	All bool
 }
@@ -150,26 +152,30 @@ func (p *proof) writing() *Writing {
 	if p.evidence.alwaysBlind {
 		return writingAll
 	}
-	tables, all := p.written(p.nodes)
+	tables, code, all := p.written(p.nodes)
 	if all {
 		return writingAll
 	}
-	behind, _ := p.written(p.behind())
-	return &Writing{Tables: tables, Behind: behind}
+	behind, _, _ := p.written(p.behind())
+	return &Writing{Tables: tables, Behind: behind, Code: code}
 }
 
-// written are the names of the tables that are written from these nodes on, with those that every statement writes.
-func (p *proof) written(from []node) (tables []string, all bool) {
+// written are the names of the tables that are written from these nodes on, with those that every statement writes. code tells of functions among them.
+func (p *proof) written(from []node) (tables []string, code, all bool) {
 	names := map[string]struct{}{}
 	for _, name := range p.evidence.alwaysWrites {
 		names[name] = struct{}{}
 	}
+	code = p.evidence.alwaysMade
 	p.evidence.reach(from, func(n node) bool {
-		all = p.evidence.writes(n, names)
+		code, all = code || p.evidence.isMade(n), p.evidence.writes(n, names)
 		return !all
 	})
-	return slices.Sorted(maps.Keys(names)), all
+	return slices.Sorted(maps.Keys(names)), code, all
 }
+
+// isMade reports whether n is a function whose body is text.
+func (e *evidence) isMade(n node) bool { return n.place == inFunction && e.calls[n.oid].made }
 
 // writes adds the table that n writes, if it does, to names, and says whether n may write anything.
 func (e *evidence) writes(n node, names map[string]struct{}) (all bool) {

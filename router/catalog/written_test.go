@@ -97,6 +97,26 @@ func TestWrittenHoldsWhatChanges(t *testing.T) {
 	}
 }
 
+// TestWritingTellsOfCode that somebody may make anew while it runs.
+func TestWritingTellsOfCode(t *testing.T) {
+	s := relations(t, `
+		CREATE TABLE a (id int);
+		CREATE TABLE watched (id int);
+		CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN 1; END';
+		CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE VIEW v AS SELECT one() AS id FROM a;
+		CREATE TRIGGER noted BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted();`)
+	cache := parser.NewCache(1 << 20)
+	for sql, want := range map[string]bool{
+		"SELECT * FROM a": false, "SELECT lower('x')": false, "INSERT INTO a VALUES (1)": false, "SELECT * FROM watched": false,
+		"SELECT one()": true, "SELECT * FROM v": true, "DECLARE c CURSOR FOR SELECT one()": true, "INSERT INTO watched VALUES (1)": true,
+	} {
+		if got := s.Writing(&cache.Statement([]byte(sql)).Commands[0]).Code; got != want {
+			t.Errorf("%s: got %v", sql, got)
+		}
+	}
+}
+
 // changed runs a statement, rolls it back, and returns the tables whose rows it changed. What the server rejects changes none.
 func changed(t *testing.T, conn *pgconn.PgConn, sql string) []string {
 	t.Helper()

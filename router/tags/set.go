@@ -17,6 +17,8 @@ type Set struct {
 	literals bool
 	// single: a row of the answer is a row of the only table.
 	single bool
+	// code: see Code.
+	code bool
 }
 
 // pinned is a table that a text reads by keys alone: each use has at least one pin, of which any says all.
@@ -41,6 +43,9 @@ type pin struct {
 
 // Empty reports whether the Set has no tags whatever the values are.
 func (s *Set) Empty() bool { return len(s.fixed)+len(s.reads)+len(s.writes) == 0 }
+
+// Code reports whether a text that writes may come to change more than its tags: it runs code that somebody may make anew before it is over (catalog.Writing).
+func (s *Set) Code() bool { return s.code }
 
 // Append appends the tags of one execution with these values. It does not allocate beyond dst, but for literals with a minus sign and doubled quotes.
 func (s *Set) Append(dst []Tag, v Values) []Tag { return s.append(dst, v, false) }

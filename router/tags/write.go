@@ -19,6 +19,7 @@ func (x *Index) write(st *parser.Statement) *Set {
 		if w.All {
 			return &Set{fixed: []Tag{Everything}}
 		}
+		s.code = s.code || w.Code
 		for _, name := range w.Tables {
 			t := x.names[name]
 			if t == nil {
