@@ -123,6 +123,7 @@ func (c *cluster) watch(conf *Database) {
 	}
 	w := shardmap.New(config, control, shards, shardmap.DefaultInterval, c.d.log)
 	w.Underway = c.underway
+	w.Begins = c.d.catalog.Touch // what code may lock rows has to be known by then: the schema is frozen
 	c.watcher.Store(w)
 }
 
@@ -263,15 +264,15 @@ const layoutWait = 5 * time.Second
 
 // current returns the layout in force, made anew where the catalog, the map or the configuration has changed.
 func (c *cluster) current() (*session.Layout, error) {
-	if c.d.catalog.Pending() {
+	state, err := c.state()
+	for waited := (*shardmap.State)(nil); err == nil && state != waited && c.d.catalog.Pending(); state, err = c.state() { // the state may be why
 		ctx, stop := context.WithTimeout(c.d.ctx, layoutWait)
-		err := c.d.catalog.Wait(ctx)
+		waited, err = state, c.d.catalog.Wait(ctx)
 		stop()
 		if err != nil {
 			return nil, noLayout("the catalog of database " + c.d.name + " could not be read yet")
 		}
 	}
-	state, err := c.state()
 	if err != nil {
 		return nil, noLayout(err.Error())
 	}

@@ -890,21 +890,46 @@ func TestCursorsAndCopiesHaveRowsStay(t *testing.T) {
 	bucket := m.bucket(a)
 	span := []shard.Span{{First: bucket, Last: bucket}}
 	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
-	stays := func(what string) {
-		t.Helper()
-		if n := s.on(t, 0, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = 7 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", shardmap.GuardClass)); n != "1" {
-			t.Errorf("%s: %s transactions have the rows of the group stay, want 1", what, n)
-		}
-	}
 	for what, at := range map[string]*pgx.Conn{"a cursor": one, "a cursor beside a write of another shard": several} {
 		wantValue(t, at, "FETCH c", strconv.Itoa(a))
-		stays(what)
+		m.stays(what)
 		mustExec(t, at, "COMMIT")
 	}
 	mustExec(t, c, "BEGIN")
 	if _, err := c.PgConn().CopyFrom(bounded(t), strings.NewReader("1001\tx\t0\n1002\tx\t0\n1003\tx\t0\n1004\tx\t0\n1005\tx\t0\n1006\tx\t0\n"), "COPY accounts FROM STDIN"); err != nil {
 		t.Fatal(err)
 	}
-	stays("COPY")
+	m.stays("COPY")
 	mustExec(t, c, "COMMIT")
+}
+
+// TestCodeIsLookedAtAgainWhenBucketsMove changes a function past the proxy right before buckets move: it locks rows now.
+func TestCodeIsLookedAtAgainWhenBucketsMove(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	m := s.moving(t, s.config(t), 0)
+	a, _ := s.apart(t)
+	c := p.client(t)
+	const function = "CREATE OR REPLACE FUNCTION takes(account int8) RETURNS int8 LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM accounts WHERE id = account%s; RETURN account; END $$"
+	mustExec(t, c, fmt.Sprintf(function, ""))
+	takes := fmt.Sprintf("/* pgtier: shard=s0 */ SELECT takes(%d)", a)
+	wantValue(t, c, takes, strconv.Itoa(a))
+	for _, at := range managers(s.cluster) {
+		pgtest.Exec(t, at, s.database, fmt.Sprintf(function, " FOR UPDATE"))
+	}
+	bucket := m.bucket(a)
+	span := []shard.Span{{First: bucket, Last: bucket}}
+	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	mustExec(t, c, "BEGIN")
+	wantValue(t, c, takes, strconv.Itoa(a))
+	m.stays("a function that was changed")
+	mustExec(t, c, "COMMIT")
+}
+
+// stays fails the test unless one transaction on s0 has the rows of group 7 stay.
+func (m *moving) stays(what string) {
+	m.t.Helper()
+	if n := m.on(m.t, 0, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = 7 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", shardmap.GuardClass)); n != "1" {
+		m.t.Errorf("%s: %s transactions have the rows of the group stay, want 1", what, n)
+	}
 }

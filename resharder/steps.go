@@ -54,11 +54,12 @@ func (m *mover) then(ctx context.Context, do func(context.Context) error, step S
 	return m.advance(ctx, step)
 }
 
-// announce has all proxies know which buckets will stand on two shards, before a row of them does, and refuse changes of the schema.
+// announce has all proxies refuse changes of the schema, and know which buckets will stand on two shards, before a row of them does. They read then once more what code
+// there is: so the schema comes first.
 func (m *mover) announce(ctx context.Context) error {
 	m.doing("waits until all proxies know what moves")
 	if err := m.change(ctx, func(next *shardmap.Current) map[shard.Bucket]shard.Name {
-		next.Motion.Moving, next.Motion.Groups, next.Motion.Frozen = m.spans(), m.announced(), true
+		next.Motion.Frozen = true
 		return nil
 	}); err != nil {
 		return err
@@ -77,6 +78,15 @@ func (m *mover) announce(ctx context.Context) error {
 		targets[m.job.Moves[i].Target] = true
 	}
 	if err := m.outdateSchema(ctx); err != nil {
+		return err
+	}
+	if err := m.change(ctx, func(next *shardmap.Current) map[shard.Bucket]shard.Name {
+		next.Motion.Moving, next.Motion.Groups = m.spans(), m.announced()
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := m.await(ctx); err != nil {
 		return err
 	}
 	if err := m.answered(ctx, m.involved()...); err != nil { // they would see rows twice, or have locked some that do not stay for that

@@ -62,6 +62,8 @@ type Watcher struct {
 	// Underway tells the shards to which something is under way that may have been planned by a motion before that of the number: the server's answer to it has
 	// not come. ok is false where it may be any. nil: nothing ever is. Set it before Run.
 	Underway func(number int64) (names []shard.Name, ok bool)
+	// Begins is told before groups of buckets begin to move, or others than before, by the State that comes. nil: nobody has to know. Set it before Run.
+	Begins func()
 
 	// fixed after New
 	interval time.Duration
@@ -249,6 +251,9 @@ func (w *Watcher) publish(next *State) {
 		return
 	}
 	next.replaced = make(chan struct{})
+	if w.Begins != nil && len(next.Motion.Groups) > 0 && !slices.EqualFunc(next.Motion.Groups, old.Motion.Groups, Group.equal) {
+		w.Begins()
+	}
 	w.state.Store(next)
 	close(old.replaced)
 	w.number.Store(next.Motion.Number) // who reads it finds the last one replaced
