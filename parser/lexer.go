@@ -1,5 +1,7 @@
 package parser
 
+import "unicode/utf8"
+
 // tokenKind says what a token is to the grammar.
 type tokenKind uint8
 
@@ -35,7 +37,8 @@ type lexer struct {
 	src []byte
 	pos int
 	// backslash is set once a plain '…' literal held a backslash, which a session with
-	// standard_conforming_strings off reads differently.
+	// standard_conforming_strings off reads differently, or one with escapes held it behind a byte beyond ASCII,
+	// to which it belongs in encodings such as SJIS.
 	backslash bool
 }
 
@@ -186,11 +189,10 @@ func (l *lexer) segment(i int, kind tokenKind) (end int, ok bool) {
 			}
 			i += 2
 		case '\\':
+			l.backslash = l.backslash || kind != tokenEscape || src[i-1] >= utf8.RuneSelf
 			i++
 			if kind == tokenEscape {
 				i++ // whatever is escaped
-			} else {
-				l.backslash = true
 			}
 		default:
 			i++

@@ -152,7 +152,7 @@ func TestLexerKinds(t *testing.T) {
 }
 
 func TestLexerNotesBackslashes(t *testing.T) {
-	for text, want := range map[string]bool{`'a\b'`: true, `E'a\b'`: false, `"a\b"`: false, `$$\$$`: false, `'a'`: false, `-- '\'`: false} {
+	for text, want := range map[string]bool{`'a\b'`: true, `E'a\b'`: false, `E'ä\b'`: true, `E'\ä'`: false, `"a\b"`: false, `$$\$$`: false, `'a'`: false, `-- '\'`: false} {
 		if _, got := quotes([]byte(text)); got != want {
 			t.Errorf("backslash in %s: %v, want %v", text, got, want)
 		}

@@ -116,7 +116,8 @@ type Statement struct {
 	Template string
 	// Unparsed says that the grammar rejected the text. The server most likely will too and is the one to say so.
 	Unparsed bool
-	// Conforming says that the facts hold only while standard_conforming_strings is on: a plain literal has a backslash.
+	// Conforming says that the facts hold only while standard_conforming_strings is on, because a plain literal has a backslash, or in a client_encoding whose
+	// characters beyond ASCII have no ASCII bytes, because a literal with escapes has one behind such a byte.
 	Conforming bool
 	// Commands are the statements of the text in order; none for an empty query. Unparsed texts have at most one, of kind Other.
 	Commands []Command

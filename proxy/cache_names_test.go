@@ -100,6 +100,11 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 	hidden := func(id string) msgs {
 		return m.query(`SELECT 'x\''; UPDATE kept SET v = v + 1 WHERE id = ` + id + `; --'`)
 	}
+	within := func(character string) func(id string) msgs {
+		return func(id string) msgs {
+			return m.query("SELECT E'" + character + "\\'; UPDATE kept SET v = v + 1 WHERE id = " + id + "; --'")
+		}
+	}
 	named := func(name string) func(id string) msgs { return func(id string) msgs { return m.run(name, id).sync() } }
 	a, unnamed := named("a"), named("")
 	for i, attack := range []struct {
@@ -140,6 +145,14 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 		{"a write behind backslashes", []msgs{keeps, off}, "", nil, hidden},
 		{"a write behind backslashes that pin", []msgs{off}, "", nil, hidden},
 		{"a write behind backslashes, in one write", nil, "", nil, func(id string) msgs { return append(off, hidden(id)...) }},
+		{"a write behind backslashes for the transaction, in one write on a kept connection", []msgs{keeps}, "", nil,
+			func(id string) msgs {
+				return append(m.query("BEGIN").query("SET LOCAL standard_conforming_strings = off"), hidden(id).query("COMMIT")...)
+			}},
+		{"a write behind a backslash that is part of a character", []msgs{m.query("SET client_encoding = 'SJIS'")}, "", nil, within("\x95")},
+		{"a write behind a backslash that is part of a character of two", []msgs{m.query("SET client_encoding = 'SJIS'")}, "", nil, within("\xe3\x81\x83")},
+		{"a write behind a backslash that is part of a character, in one write", nil, "", nil,
+			func(id string) msgs { return append(m.query("SET client_encoding = 'SJIS'"), within("\x95")(id)...) }},
 		{"a write behind backslashes that code in the same write has made so", nil, "", nil,
 			func(id string) msgs {
 				return append(m.query("BEGIN").query("SELECT sets_off()"), hidden(id).query("COMMIT")...)
@@ -412,8 +425,9 @@ func TestLocksBehindBackslashes(t *testing.T) {
 	var m msgs
 	const lock = `SELECT 'x\''; SELECT pg_advisory_lock(1); --'`
 	for name, send := range map[string]msgs{
-		"SET":  m.query("SET standard_conforming_strings = off").query(lock),
-		"code": m.query("BEGIN").query("SELECT sets_off()").query(lock).query("COMMIT"),
+		"SET":       m.query("SET standard_conforming_strings = off").query(lock),
+		"character": m.query("SET client_encoding = 'SJIS'").query("SELECT E'\xe3\x81\x83\\'; SELECT pg_advisory_lock(1); --'"),
+		"code":      m.query("BEGIN").query("SELECT sets_off()").query(lock).query("COMMIT"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

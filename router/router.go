@@ -14,7 +14,7 @@ import (
 // session outside any peculiarity.
 type Facts struct {
 	TxFailed      bool // inside a transaction that has failed: statements only error
-	Backslashes   bool // standard_conforming_strings is off
+	Backslashes   bool // the server may read them in literals otherwise than the parser: standard_conforming_strings is off, or client_encoding hides some
 	SequencesRead bool // somebody in this database asked for currval() or lastval()
 	NewCode       bool // this transaction has made functions, triggers, views or rules
 }
@@ -76,7 +76,7 @@ func pin(st *parser.Statement, f Facts, h Hazards) string {
 	case st.Pin != "":
 		return st.Pin
 	case st.Conforming && f.Backslashes:
-		return "backslashes in plain literals while standard_conforming_strings is off"
+		return "backslashes in literals that standard_conforming_strings or client_encoding may have read otherwise"
 	case st.Effects&parser.ReadsSessionViews != 0:
 		return "reads views of this very connection"
 	case st.Effects&parser.ReadsSequenceState != 0:

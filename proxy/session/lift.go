@@ -104,11 +104,8 @@ const liftable = parser.BeginsTransaction | parser.EndsTransaction | parser.Tran
 
 // runs notes a statement that is about to run.
 func (l *lift) runs(s *Session, st *parser.Statement) {
-	changes := func(c parser.Command) bool {
-		return len(c.Settings)+len(c.Locals)+len(c.Restores) > 0 || c.LocalsAny || c.RestoresAny
-	}
 	switch {
-	case st.Unparsed, st.Conforming, st.Effects&^liftable != 0, slices.ContainsFunc(st.Commands, changes):
+	case st.Unparsed, st.Conforming, st.Effects&^liftable != 0, setsAnything(st):
 		s.staysPinned("a statement whose effects are not followed")
 	case s.db.Hazards.Pending() && router.MayRunCode(st): // judged later
 		if why := router.Route(st, s.rawFacts(st), harmless{}).Pin; why != "" {

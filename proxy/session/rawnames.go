@@ -233,12 +233,19 @@ func (s *Session) givenMayPrepare() bool {
 // rawRuns notes what st may do to names by code.
 func (s *Session) rawRuns(st *parser.Statement) {
 	n := &s.rawNames
-	n.quoting = n.quoting || st.Unparsed || st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll) != 0
+	n.quoting = n.quoting || st.Unparsed || setsAnything(st)
 	s.txn.reads.runs(st)
 	if s.lift != nil {
 		s.lift.runs(s, st)
 	}
 	s.rawJudged(st)
+}
+
+// setsAnything reports whether the text of st shows that it may change settings, be it for the transaction.
+func setsAnything(st *parser.Statement) bool {
+	return st.Effects&(parser.ChangesSettings|parser.ResetsAll|parser.DiscardsAll) != 0 || slices.ContainsFunc(st.Commands, func(c parser.Command) bool {
+		return len(c.Settings)+len(c.Locals)+len(c.Restores) > 0 || c.LocalsAny || c.RestoresAny
+	})
 }
 
 // rawJudged finds out whether st may prepare anything by code, of which its text tells nothing.
@@ -273,7 +280,12 @@ func (harmless) Defines(*parser.Statement) bool { return false }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {
-	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.txn.reads.besides(st) || s.params.Value("standard_conforming_strings") == "off")
+	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.txn.reads.besides(st) || readsBackslashes(s.params))
+}
+
+// readsBackslashes reports whether a server that reports now reads backslashes in literals otherwise than the parser.
+func readsBackslashes(now *backend.Params) bool {
+	return now.Value("standard_conforming_strings") == "off" || embedsASCII[now.Value("client_encoding")]
 }
 
 // ownNamed is the statement that the session has prepared by that name, or without one, and not on a connection of its own; nil if there is none, or the name may

@@ -347,7 +347,7 @@ func (s *Session) circumstances() *plan.Circumstances {
 	if now := s.params; now != s.circumstanceOf {
 		s.circumstanceOf = now
 		c.ASCII = now.Value("client_encoding") != now.Value("server_encoding")
-		c.Backslashes = now.Value("standard_conforming_strings") == "off"
+		c.Backslashes = readsBackslashes(now)
 	}
 	return c
 }

@@ -99,7 +99,7 @@ type Circumstances struct {
 	Shard, ShardingKey string
 	// ASCII: client_encoding is not the database's own, so that values beyond ASCII are not read.
 	ASCII bool
-	// Backslashes: standard_conforming_strings is off.
+	// Backslashes: standard_conforming_strings is off, or client_encoding has characters in which one is hidden.
 	Backslashes bool
 }
 

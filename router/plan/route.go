@@ -42,7 +42,7 @@ func (p *Statement) unhinted(v *Values, c *Circumstances, numbers []int64) Plan 
 		return p.fixed()
 	}
 	if c.Backslashes && p.backslash && !p.settled() {
-		return p.refused(refuse("literal with a backslash while standard_conforming_strings is off", "Write it as E'…'."))
+		return p.refused(refuse("literal with a backslash that standard_conforming_strings or client_encoding may have read otherwise", "Send it as a parameter, or write it as E'…'."))
 	}
 	if p.open(v) {
 		return Plan{Kind: One, Shard: p.schema.config.Home, Open: true, Reason: "not known before its parameters are", Write: p.write, Explain: p.explain}

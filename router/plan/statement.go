@@ -53,7 +53,7 @@ type Statement struct {
 	inserts bool
 	// textual: constants are those of the text that was planned, because no other text shares the Statement.
 	textual bool
-	// backslash: a literal has a backslash, which is read otherwise while standard_conforming_strings is off.
+	// backslash: a literal has a backslash that may be read otherwise (parser.Statement.Conforming).
 	backslash bool
 	// own is how each shard leaves out rows that it does not own, where buckets move; nil: it cannot, and whole says what is in the way, "" for nothing in
 	// particular. byItself is the kind of a plan for one shard that does so.
