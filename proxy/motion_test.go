@@ -903,6 +903,25 @@ func TestCursorsAndCopiesHaveRowsStay(t *testing.T) {
 	mustExec(t, c, "COMMIT")
 }
 
+// TestAdvisoryLocksForAKeyHaveItsRowsStay has a hint and a setting name the key that an advisory lock is for: others come to it by the same key.
+func TestAdvisoryLocksForAKeyHaveItsRowsStay(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	m := s.moving(t, s.config(t), 0)
+	a, _ := s.apart(t)
+	bucket := m.bucket(a)
+	span := []shard.Span{{First: bucket, Last: bucket}}
+	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	hinted, set := p.client(t), p.client(t)
+	mustExec(t, set, fmt.Sprintf("SET pgtier.sharding_key = '%d'", a))
+	for c, sql := range map[*pgx.Conn]string{hinted: fmt.Sprintf("/* pgtier: sharding_key=%d */ SELECT pg_advisory_xact_lock(5)", a), set: "SELECT pg_advisory_xact_lock(5)"} {
+		mustExec(t, c, "BEGIN")
+		mustExec(t, c, sql)
+		m.stays(sql)
+		mustExec(t, c, "COMMIT")
+	}
+}
+
 // TestCodeIsLookedAtAgainWhenBucketsMove changes a function past the proxy right before buckets move: it locks rows now.
 func TestCodeIsLookedAtAgainWhenBucketsMove(t *testing.T) {
 	t.Parallel()

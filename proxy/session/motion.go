@@ -104,7 +104,7 @@ const codeInUse = "55006"
 func (s *Session) noteTrail(t *trail, st *parser.Statement, p *plan.Plan) {
 	t.wrote(&p.Touches, p.References)
 	t.cursors = t.cursors || runs(st, parser.Declare)
-	if p.Touches.Reach != plan.NoBucket || p.References {
+	if p.Touches.Reach != plan.NoBucket && !p.Hinted || p.References { // by a hint it touches the rows that it is about, if any
 		return
 	}
 	for i := range st.Commands {

@@ -121,6 +121,8 @@ func TestTouches(t *testing.T) {
 		{"COPY users TO STDOUT", AnyBucket, nil, false},
 		{"TRUNCATE users", AnyBucket, nil, false},
 		{"/* pgtier: shard=s1 */ SELECT * FROM users", AnyBucket, nil, false},
+		{"/* pgtier: shard=s1 */ SELECT pg_advisory_xact_lock(1)", NoBucket, nil, false},
+		{"SELECT pg_advisory_xact_lock(1)", NoBucket, nil, false},
 		{"SELECT 1", NoBucket, nil, false},
 		{"SELECT * FROM countries", NoBucket, nil, false},
 		{"/* pgtier: shard=s1 */ SELECT * FROM countries", NoBucket, nil, false},

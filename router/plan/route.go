@@ -173,7 +173,7 @@ func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool)
 	if p.kind == CopyIn && p.refusal == nil { // each row goes where it belongs
 		return plan, false
 	}
-	i, r := p.hintedShard(c)
+	i, about, r := p.hintedShard(c)
 	switch {
 	case r != nil && p.kind == Any && p.refusal == nil && r.Code == notSupported:
 		return plan, false
@@ -190,13 +190,18 @@ func (p *Statement) hintedPlan(v *Values, c *Circumstances) (plan Plan, ok bool)
 	if p.inserts {
 		return p.hintedRows(i, v, c), true
 	}
-	return p.hinted1(i, v, c), true
+	return p.hinted1(i, about, v, c), true
 }
 
-// hinted1 is the plan for the shard of a hint. What it reads are that shard's own rows.
-func (p *Statement) hinted1(i int, v *Values, c *Circumstances) Plan {
+// hinted1 is the plan for the shard of a hint. What it reads are that shard's own rows. about is as hintedShard has it: what touches no rows may lock for those of
+// a key, as advisory locks do.
+func (p *Statement) hinted1(i int, about Touches, v *Values, c *Circumstances) Plan {
 	plan := Plan{Kind: One, Shard: i, Reason: "hint", Write: p.write, Explain: p.explain, Mixed: p.mixed}
-	if p.clean && p.kind != Everywhere || p.refusal == nil && (p.kind == Any || p.kind == One && p.settled()) {
+	switch {
+	case p.refusal == nil && (p.kind == Any || p.kind == One && p.settled()):
+		plan.Touches = about
+		return plan
+	case p.clean && p.kind != Everywhere:
 		return plan
 	}
 	plan.Touches.Reach = AnyBucket
@@ -235,8 +240,8 @@ func (p *Statement) hintedRows(i int, v *Values, c *Circumstances) Plan {
 		"Leave the hint and the settings pgtier.shard and pgtier.sharding_key out."))
 }
 
-// hintedShard is the shard that hints, or else settings, name.
-func (p *Statement) hintedShard(c *Circumstances) (int, *Refusal) {
+// hintedShard is the shard that hints, or else settings, name, and the bucket of the key by which they do.
+func (p *Statement) hintedShard(c *Circumstances) (int, Touches, *Refusal) {
 	name, key := p.shardHint, p.keyHint
 	if name == "" && key == "" {
 		name, key = c.Shard, c.ShardingKey
@@ -244,33 +249,33 @@ func (p *Statement) hintedShard(c *Circumstances) (int, *Refusal) {
 	if name != "" {
 		i := slices.Index(p.schema.config.Shards, shard.Name(name))
 		if i < 0 {
-			return 0, &Refusal{Code: "22023", Message: "there is no shard \"" + name + "\"", Hint: "SHOW SHARDS in the admin database lists them."}
+			return 0, Touches{}, &Refusal{Code: "22023", Message: "there is no shard \"" + name + "\"", Hint: "SHOW SHARDS in the admin database lists them."}
 		}
 		if !p.schema.member.has(i) {
-			return 0, &Refusal{Code: "22023", Message: "shard \"" + name + "\" has no part of the database yet", Hint: "It joins when buckets are moved to it: pgtier reshard start."}
+			return 0, Touches{}, &Refusal{Code: "22023", Message: "shard \"" + name + "\" has no part of the database yet", Hint: "It joins when buckets are moved to it: pgtier reshard start."}
 		}
-		return i, nil
+		return i, Touches{}, nil
 	}
 	t := p.keyed
 	if t == nil {
 		t = p.schema.anyKeyed()
 	}
 	if t == nil || len(t.columns) != 1 {
-		return 0, refuse("sharding key given for tables without one key column", "Name the shard with pgtier.shard.")
+		return 0, Touches{}, refuse("sharding key given for tables without one key column", "Name the shard with pgtier.shard.")
 	}
 	value := shard.Literal(shard.Unknown, []byte(key))
 	switch {
 	case value.ASCII():
 	case c.ASCII:
-		return 0, refuse("sharding key with letters beyond ASCII in another encoding than the database's", "Use its encoding for client_encoding, or name the shard with pgtier.shard.")
+		return 0, Touches{}, refuse("sharding key with letters beyond ASCII in another encoding than the database's", "Use its encoding for client_encoding, or name the shard with pgtier.shard.")
 	case p.keyHint == "": // it may have been set under another client_encoding than now
-		return 0, refuse("setting pgtier.sharding_key with letters beyond ASCII", "Write the key in a hint, /* pgtier: sharding_key=… */, or name the shard with pgtier.shard.")
+		return 0, Touches{}, refuse("setting pgtier.sharding_key with letters beyond ASCII", "Write the key in a hint, /* pgtier: sharding_key=… */, or name the shard with pgtier.shard.")
 	}
 	b, ok := t.key.Bucket(value)
 	if !ok {
-		return 0, &Refusal{Code: "22023", Message: "sharding key \"" + key + "\" is no value for " + t.name + "." + t.keyNames(), Hint: "Name the shard with pgtier.shard."}
+		return 0, Touches{}, &Refusal{Code: "22023", Message: "sharding key \"" + key + "\" is no value for " + t.name + "." + t.keyNames(), Hint: "Name the shard with pgtier.shard."}
 	}
-	return p.schema.owner(b), nil
+	return p.schema.owner(b), Touches{Reach: OneBucket, Bucket: b}, nil
 }
 
 // anyKeyed is a sharded table if the keys of all are of one family.
