@@ -342,6 +342,9 @@ func (p *planner) tables(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.actions(ctx, described); err != nil {
+		return err
+	}
 	return p.triggers(ctx, described)
 }
 
@@ -399,6 +402,38 @@ func (p *planner) uncounted(ctx context.Context, name shard.Name, tables []*stre
 		}
 		if any == "t" {
 			p.plan.Uncounted++
+		}
+	}
+	return nil
+}
+
+// actionsQuery lists foreign keys of a table that change its rows when rows of a reference table are deleted or their keys changed.
+const actionsQuery = `SELECT k.conname, k.confrelid::regclass FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = to_regclass(%s)
+AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r')) AND k.confrelid IN (%s) ORDER BY k.conname`
+
+// actions looks for foreign keys by which writes of reference tables change rows of tables that move: at shards that do not own those, guards refuse them.
+func (p *planner) actions(ctx context.Context, described map[shard.Name][]*stream.Table) error {
+	seen := map[string]bool{}
+	for _, name := range sortedNames(described) {
+		var references []string
+		for _, t := range described[name] {
+			if t.Key == nil {
+				references = append(references, "to_regclass("+literal(sqlName(t))+")")
+			}
+		}
+		for _, t := range described[name] {
+			if t.Key == nil || len(references) == 0 {
+				continue
+			}
+			if err := p.links[name].Query(ctx, fmt.Sprintf(actionsQuery, literal(sqlName(t)), strings.Join(references, ", ")), func(f [][]byte) error {
+				if key := t.String() + " " + string(f[0]); !seen[key] {
+					seen[key] = true
+					p.add(Warning, "table "+t.String(), "write the table's own rows first, or wait for the job", "foreign key %s changes its rows with those of reference table %s: where that comes to rows that are moved it is refused until the job is finished", f[0], f[1])
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package resharder
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,9 +52,13 @@ func TestPlanFindsWhatIsInTheWay(t *testing.T) {
 		t.Errorf("a goal that is reached: %+v", p)
 	}
 
-	r.exec("s1", "ALTER TABLE accounts ADD COLUMN more int; CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; CREATE TRIGGER zzzz BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION late(); CREATE TRIGGER zzzzz BEFORE INSERT ON entries_1 FOR EACH ROW EXECUTE FUNCTION late(); SELECT lo_create(0)")
+	r.exec("s1", "ALTER TABLE accounts ADD COLUMN more text REFERENCES countries ON DELETE SET NULL, ADD COLUMN less text REFERENCES countries; CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; CREATE TRIGGER zzzz BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION late(); CREATE TRIGGER zzzzz BEFORE INSERT ON entries_1 FOR EACH ROW EXECUTE FUNCTION late(); SELECT lo_create(0)")
 	p = plan(Goal{Drain: "s1"})
 	found(t, p, Obstacle, "public.accounts", "more")
+	found(t, p, Warning, "table public.accounts", "accounts_more_fkey", "reference table public.countries")
+	if slices.ContainsFunc(p.Findings, func(f Finding) bool { return strings.Contains(f.String(), "accounts_less_fkey") }) {
+		t.Errorf("a foreign key that changes nothing is warned of: %v", p.Findings)
+	}
 	found(t, p, Obstacle, "public.entries", "zzzz", "rename it")
 	found(t, p, Obstacle, "public.entries", "zzzzz of public.entries_1", "rename it")
 	found(t, p, Note, "shard s1", "1 large objects")
@@ -63,7 +68,7 @@ func TestPlanFindsWhatIsInTheWay(t *testing.T) {
 	if _, err := Start(r.ctx(), r.config, Goal{Drain: "s1"}, false); err == nil || !strings.Contains(err.Error(), "zzzz") {
 		t.Errorf("a job with obstacles: %v", err)
 	}
-	r.exec("s1", "ALTER TABLE accounts DROP COLUMN more; DROP TRIGGER zzzz ON entries; DROP TRIGGER zzzzz ON entries_1")
+	r.exec("s1", "ALTER TABLE accounts DROP COLUMN more, DROP COLUMN less; DROP TRIGGER zzzz ON entries; DROP TRIGGER zzzzz ON entries_1")
 
 	r.exec("s2", schemaSQL+"INSERT INTO accounts (id) VALUES (1)")
 	p = plan(Goal{Add: "s2"})
