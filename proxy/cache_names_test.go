@@ -161,6 +161,10 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 			func(id string) msgs {
 				return append(m.query("BEGIN").query("SELECT sets_off()"), hidden(id).query("COMMIT")...)
 			}},
+		{"a write behind backslashes that code ahead of a Flush has made so", nil, "", nil,
+			func(id string) msgs { return append(m.parse("", "SELECT sets_off()").run("").flush(), hidden(id)...) }},
+		{"a write behind backslashes that a name has made so, on a kept connection", []msgs{keeps, m.parse("s", "SELECT sets_off()").sync()}, "", nil,
+			func(id string) msgs { return append(m.query("BEGIN").run("s").sync(), hidden(id).query("COMMIT")...) }},
 		{"a write behind backslashes, in one write on a kept connection", []msgs{keeps}, "", nil, func(id string) msgs { return append(off, hidden(id)...) }},
 		{"the unnamed statement whose Parse is skipped", []msgs{keeps, m.parse("", updates).sync()}, "", nil,
 			func(id string) msgs {

@@ -26,18 +26,31 @@ type duplex struct {
 	finished chan struct{} // closed when the relay's goroutine has ended
 	err      error         // how it ended; read after finished
 
-	mu       sync.Mutex // guards the session's relay.expect, names, and what follows
-	open     bool       // messages were sent since the last Sync
-	copying  bool       // a COPY takes data: the server ignores Sync
-	skipping bool       // a message failed: the server ignores everything but Sync
-	done     bool       // everything is answered and the relay stops
-	ignored  int        // Syncs sent into the COPY
-	resets   []item     // RESETs of what the login set, to be mended at the end
-	began    bool       // a transaction block
-	unsure   bool       // something was sent that may have been committed if no answer comes
-	ended    bool       // what was sent ends the transaction that a replica serves
-	waits    bool       // what comes next may be for another server, and waits for the answer
-	locks    bool       // what was sent since the last Sync may lock rows that nobody was asked to have stay
+	mu       sync.Mutex        // guards the session's relay.expect, names, and what follows
+	open     bool              // messages were sent since the last Sync
+	copying  bool              // a COPY takes data: the server ignores Sync
+	skipping bool              // a message failed: the server ignores everything but Sync
+	done     bool              // everything is answered and the relay stops
+	ignored  int               // Syncs sent into the COPY
+	resets   []item            // RESETs of what the login set, to be mended at the end
+	began    bool              // a transaction block
+	unsure   bool              // something was sent that may have been committed if no answer comes
+	ended    bool              // what was sent ends the transaction that a replica serves
+	waits    bool              // what comes next may be for another server, and waits for the answer
+	coder    *parser.Statement // a statement that may run code; coders: there are several
+	coders   bool
+	locks    bool // what was sent since the last Sync may lock rows that nobody was asked to have stay
+}
+
+// runs notes that the client has st run. mu is held.
+func (d *duplex) runs(s *Session, st *parser.Statement) {
+	switch {
+	case d.coders || d.coder == st || !s.runsCode(st):
+	case d.coder == nil:
+		d.coder = st
+	default:
+		d.coders = true
+	}
 }
 
 // answered handles a ReadyForQuery; mu is held.

@@ -210,7 +210,7 @@ func (s *Session) rawBound(st *parser.Statement) {
 		n.coded = s.awaitCatalog() || s.txn.code || s.db.Hazards.Snapshot() != n.by || s.givenMayPrepare()
 		s.turnTime = 0
 	}
-	n.quoting = n.quoting || st == nil
+	n.quoting = n.quoting || st == nil || !st.Conforming && s.runsCode(st) // which the turn's messages do not show
 }
 
 // givenMayPrepare reports whether one of the statements that the connection was given may prepare others. That is not asked before what nobody knows runs, because
@@ -234,7 +234,6 @@ func (s *Session) givenMayPrepare() bool {
 func (s *Session) rawRuns(st *parser.Statement) {
 	n := &s.rawNames
 	n.quoting = n.quoting || st.Unparsed || setsAnything(st)
-	s.txn.reads.runs(st)
 	if s.lift != nil {
 		s.lift.runs(s, st)
 	}
@@ -280,7 +279,24 @@ func (harmless) Defines(*parser.Statement) bool { return false }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {
-	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.txn.reads.besides(st) || readsBackslashes(s.params))
+	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.codeBesides(st) || readsBackslashes(s.params))
+}
+
+// codeBesides reports whether the turn runs another statement than st whose code may change settings, for its transaction if not for the session: of that nobody
+// hears before the turn is over.
+func (s *Session) codeBesides(st *parser.Statement) bool {
+	if d := s.dx; d != nil {
+		return d.coders || d.coder != nil && d.coder != st
+	}
+	return slices.ContainsFunc(s.items, func(it item) bool {
+		other := it.facts()
+		return other != nil && other != st && s.runsCode(other)
+	})
+}
+
+// runsCode reports whether st may run functions that are not the server's own, be they triggers'.
+func (s *Session) runsCode(st *parser.Statement) bool {
+	return router.MayRunCode(st) && (s.db.Hazards.Pending() || st.Effects&parser.RunsOpaqueCode != 0 || s.db.Hazards.Snapshot().RunsFunctions(st))
 }
 
 // readsBackslashes reports whether a server that reports now reads backslashes in literals otherwise than the parser.

@@ -6,7 +6,6 @@ import (
 	"pgtier/parser"
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
-	"pgtier/router"
 )
 
 // A server reads a prepared statement's literals once, under the settings of that moment. A statement that the session
@@ -20,31 +19,12 @@ type reading struct {
 	known   bool // now is what was in force when the turn began
 	now     *backend.Settings
 
-	turn      bool              // a statement of the turn changes how literals are read
-	turnNames bool              // and texts without any
-	coder     *parser.Statement // of the turn, which may run code: nobody sees whether that changes a setting until the turn is over
-	coders    bool              // there are several
-}
-
-// runs notes that the turn runs st.
-func (r *reading) runs(st *parser.Statement) {
-	switch {
-	case r.coder == st || r.coders || !router.MayRunCode(st):
-	case r.coder == nil:
-		r.coder = st
-	default:
-		r.coders = true
-	}
-}
-
-// besides reports whether the turn runs another statement than st that may run code.
-func (r *reading) besides(st *parser.Statement) bool {
-	return r.coders || r.coder != nil && r.coder != st
+	turn      bool // a statement of the turn changes how literals are read
+	turnNames bool // and texts without any
 }
 
 // begin makes what the turn before changed the past.
 func (r *reading) begin() {
-	r.coder, r.coders = nil, false
 	if r.turn {
 		*r = reading{changed: true, names: r.names || r.turnNames}
 	}

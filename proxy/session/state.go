@@ -20,7 +20,9 @@ const hazardWait = 2 * time.Second
 // keep its connection from here on, "" if it need not.
 func (s *Session) note(st *parser.Statement) (pin string) {
 	s.noteWrites(st)
-	s.txn.reads.runs(st)
+	if s.dx != nil {
+		s.dx.runs(s, st)
+	}
 	if s.misread(st) {
 		s.mayWriteAll()
 	}
@@ -57,7 +59,6 @@ func (s *Session) noteTurn(st *parser.Statement) (pin string) {
 		return s.note(st)
 	}
 	s.noteWrites(st)
-	s.txn.reads.runs(st)
 	s.effects |= st.Effects
 	s.advances = s.advances || advances
 	if s.fails(st) || st == s.harmless {

@@ -37,6 +37,16 @@ func (b *Behind) TriggersName(word string) bool {
 // behindNothing is the Behind of what runs nothing.
 var behindNothing = &Behind{}
 
+// RunsFunctions reports whether the statement runs functions that are not the server's own; the nil Snapshot takes it for so.
+func (s *Snapshot) RunsFunctions(st *parser.Statement) bool {
+	for i := range st.Commands {
+		if s == nil || len(s.Behind(&st.Commands[i]).Functions) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Defines reports whether code that the statement runs may change the catalog. What runs behind that, in the same transaction or by the same code, may be what
 // nobody has judged. DDL in the text itself is none.
 func (s *Snapshot) Defines(st *parser.Statement) bool {
