@@ -25,7 +25,7 @@ type wide struct {
 	failed   bool   // the transaction has failed: everything but its end is refused
 	open     bool   // messages of the extended protocol since the last Sync
 	skipping bool   // one of them failed: what comes up to the Sync is ignored
-	single   bool   // the request is one statement: it needs no transaction on the servers if it only reads
+	single   bool   // the request is one statement, and none came ahead of it: it needs no transaction on the servers if it only reads
 	told     bool   // the client has been sent a part of the statement's answer
 	sent     bool   // the client has been sent something
 	away     bool   // no server of a shard could be asked, which is not what a server has said
@@ -94,7 +94,7 @@ func (s *Session) wideRests() {
 func (s *Session) serveWide(x *wide, req []byte) bool {
 	began := s.enter(StateActive)
 	s.harmless, s.effects, s.restores = nil, 0, false
-	x.single, x.owed, x.managers = s.statements() == 1, s.ends(), false
+	x.single, x.owed, x.managers = s.statements() == 1 && !x.hasBegun(), s.ends(), false
 	s.identify(req) // so that reads are known, and may go to replicas
 	for i := range s.items {
 		it := &s.items[i]
@@ -174,16 +174,19 @@ func (x *wide) idle() error {
 	if x.explicit || x.skipping || x.failed || len(x.portals) > 0 {
 		return nil
 	}
-	for _, b := range x.branches {
-		if b.tx != wire.TxIdle {
-			return nil
-		}
+	if x.hasBegun() {
+		return nil
 	}
 	x.open = false
 	if len(x.branches) == 0 {
 		return nil
 	}
 	return x.release()
+}
+
+// hasBegun reports whether a branch is in a transaction: that of a block, or of what came of the request before.
+func (x *wide) hasBegun() bool {
+	return slices.ContainsFunc(x.branches, func(b *branch) bool { return b.tx != wire.TxIdle })
 }
 
 // statements is the number of statements that the requests under way run.
