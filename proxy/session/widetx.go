@@ -130,6 +130,7 @@ func (x *wide) end(cmd *parser.Command) (refusal *wire.Error, err error) {
 func (x *wide) chain(on bool, like []told) {
 	s := x.s
 	x.explicit, s.story.inside = on, on
+	s.wideRests() // what comes of the same request is judged by it
 	if !on {
 		x.begin = ""
 		return
