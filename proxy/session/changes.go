@@ -35,7 +35,7 @@ func (s *Session) changes(req []byte) {
 		case wire.MsgBind:
 			s.changeBound(k, i, req)
 		case wire.MsgFunction:
-			s.changeAll(k, w, s.keep.hinted)
+			s.changeCalled(k, w, req[it.off:it.off+it.size])
 		}
 	}
 	if w.Any() && s.mayCommit(req) {
@@ -112,8 +112,25 @@ func (s *Session) changeRaw(k *Keeper, i int, req []byte) {
 	}
 	pending = pending || s.awaitCatalog()
 	k.Cache.NoteAll(&s.keep.write)
-	s.apart(k, s.keep.hinted)
-	s.keep.defines = s.keep.defines || !seen || s.keep.named || pending || s.givenMaySchema(k.Judge())
+	s.keep.defines = s.namedDefines(k, pending) || s.keep.defines
+}
+
+// namedDefines reports whether a name of which nobody knows what it means, on a connection that is the session's own, may change the catalog. pending: it is being read.
+func (s *Session) namedDefines(k *Keeper, pending bool) bool {
+	may := s.keep.rawIn != k || s.keep.named || pending || s.givenMaySchema(k.Judge())
+	if may || s.rawNames.coded {
+		s.apart(k, s.keep.hinted)
+	}
+	return may
+}
+
+// changeCalled notes what a function call by the protocol may change.
+func (s *Session) changeCalled(k *Keeper, w *cache.Write, frame []byte) {
+	if s.raw && largeObjectCall(frame) { // changes no catalog
+		k.Cache.NoteAll(w)
+		return
+	}
+	s.changeAll(k, w, s.keep.hinted)
 }
 
 // parsesBefore reports whether a Parse without a name stands before the i-th message, a Bind of that, in the same request: both are carried out, or neither.
@@ -169,9 +186,10 @@ func (s *Session) changeAll(k *Keeper, w *cache.Write, hinted bool) {
 	s.apart(k, hinted)
 }
 
-// apart has nothing kept any more if what runs may change the catalog, and runs on one shard by a hint.
+// apart has nothing kept any more if what runs may change the catalog, and runs on one shard: by a hint, or because the session keeps its connection there, whose
+// names and messages without their Sync are not planned.
 func (s *Session) apart(k *Keeper, hinted bool) {
-	if hinted && !cache.GuardApart.Off() {
+	if (hinted || s.raw && s.db.Cluster.Load() != nil) && !cache.GuardApart.Off() {
 		k.Apart()
 	}
 }
@@ -192,11 +210,22 @@ func (s *Session) changesExecuted(cmd *parser.Command, st *parser.Statement) {
 	}
 }
 
-// changesAll notes that what runs may change anything, and claims it.
-func (s *Session) changesAll() {
+// changesCalled notes what a function call in a duplex may change, and claims it.
+func (s *Session) changesCalled(frame []byte) {
 	if k := s.at.Keeper.Load(); k != nil {
 		w := s.writeIn(k)
-		s.changeAll(k, w, s.keep.hinted)
+		s.changeCalled(k, w, frame)
+		k.Cache.Claim(w)
+	}
+}
+
+// changesNamed notes that what runs by a name in a duplex may change anything, and claims it.
+func (s *Session) changesNamed() {
+	if k := s.at.Keeper.Load(); k != nil {
+		w := s.writeIn(k)
+		k.Cache.NoteAll(w)
+		s.namedDefines(k, s.db.Hazards.Pending())
+		s.keep.defines = true
 		k.Cache.Claim(w)
 	}
 }

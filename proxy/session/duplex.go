@@ -339,7 +339,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 			s.rawCalled(frame)
 		}
 		s.mayWriteAll()
-		s.changesAll()
+		s.changesCalled(frame)
 		d.unsure = true
 		s.relay.owed++
 	case wire.MsgQuery:
@@ -426,7 +426,7 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 				s.rawBound(nil)
 			}
 			s.mayWriteAll()
-			s.changesAll()
+			s.changesNamed()
 			s.trail.any = true
 			s.pumpUnknown(name)
 		}
@@ -471,6 +471,7 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	}
 	v := survey{at: -1}
 	s.surveyStatement(l, &v, st, values.SQL, values)
+	s.keep.hinted = s.keep.hinted || v.hinted
 	s.trail.add(&v.trail)
 	unasked := s.dx.locks // by a statement that this one is in one transaction with
 	s.pumpLocks(l, &v)
