@@ -752,7 +752,9 @@ func testStore(t *testing.T, newStore func(memory int64) Store) {
 		}
 		for i := range 5_000 {
 			s.Keep(fmt.Sprint("once ", i), answer(1000))
-			s.Find([]byte(fmt.Sprint("hot ", i%100)))
+			for j := range 4 {
+				s.Find([]byte(fmt.Sprint("hot ", (4*i+j)%100)))
+			}
 		}
 		left := 0
 		for i := range 100 {
