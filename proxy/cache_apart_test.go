@@ -56,3 +56,38 @@ func TestChangesOfOneShardByNames(t *testing.T) {
 		})
 	}
 }
+
+// TestBackslashesThatAShardReadsOtherwise has code switch off standard_conforming_strings on one shard of a transaction over several, which the client does not hear of:
+// a text that hides a write from the proxy then is refused as anywhere, and ends no answer because it writes nothing.
+func TestBackslashesThatAShardReadsOtherwise(t *testing.T) {
+	t.Parallel()
+	s := newKeptShards(t, nil, 0, nil)
+	for _, m := range managers(s.cluster) {
+		pgtest.Exec(t, m, s.database, `CREATE FUNCTION bump(k bigint) RETURNS int LANGUAGE plpgsql AS $$BEGIN UPDATE alone SET v = v + 1 WHERE id = k; RETURN 1; END$$;
+			CREATE FUNCTION sets_off() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('standard_conforming_strings', 'off', true); RETURN 1; END$$`)
+	}
+	reader := s.p.client(t)
+	mustExec(t, reader, "CREATE TABLE other (id int)") // so that the catalog is read again
+	const read, hidden = "SELECT v FROM alone WHERE id = 1", "SELECT 'x\\'', bump(1) --'\nFROM alone"
+	elsewhere := fmt.Sprintf("UPDATE regs SET v = 1 WHERE id = %d", s.key(t, 1, 0)) // joins first: it is the one whose parameters are told
+	var m msgs
+	for name, send := range map[string][]msgs{
+		"behind a request": {m.query("SELECT sets_off()"), m.query(hidden)},
+		"behind a Flush":   {m.parse("", "SELECT sets_off()").run("").flush().parse("", hidden).run("").sync()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.primed(t, reader, read)
+			c := s.p.rawDial(t, wire.Protocol30)
+			c.send(t, m.query("BEGIN"))
+			c.send(t, m.query(elsewhere))
+			c.send(t, m.query(read))
+			for _, m := range send {
+				c.send(t, m)
+			}
+			c.send(t, m.query("COMMIT"))
+			if got, want := mustValue(t, reader, read), s.on(t, 0, read); got != want {
+				t.Errorf("read %s, the server says %s", got, want)
+			}
+		})
+	}
+}
