@@ -469,3 +469,29 @@ func TestFunctionCallBehindDiscardAll(t *testing.T) {
 		t.Errorf("pinned: %v", pins)
 	}
 }
+
+// TestNamesThatCodeHasPreparedChangeTheSchema runs by such a name what makes a trigger, on a connection that a session keeps: what the trigger writes ends answers.
+func TestNamesThatCodeHasPreparedChangeTheSchema(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, `CREATE TABLE kept (id int PRIMARY KEY, v int); INSERT INTO kept VALUES (1, 0); CREATE TABLE side (id int);
+CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE kept SET v = v + 1; RETURN NULL; END';
+CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS 'BEGIN CREATE TRIGGER made AFTER INSERT ON side FOR EACH ROW EXECUTE FUNCTION writes(); RETURN 1; END';
+CREATE FUNCTION prepares() RETURNS int LANGUAGE plpgsql AS $$BEGIN EXECUTE 'PREPARE f AS SELECT makes()'; RETURN 1; END$$`)
+	p, hits := r.keepsTables(t, nil)
+	reader, c := p.client(t), p.rawDial(t, wire.Protocol30)
+	var m msgs
+	for _, m := range []msgs{m.query("SELECT pg_advisory_lock_shared(1)"), m.query("SELECT prepares()")} {
+		c.send(t, m)
+	}
+	mustValue(t, reader, "DO 'BEGIN END'") // returns once the catalog has been read
+	c.send(t, m.run("f").sync())
+	const read = "SELECT v FROM kept WHERE id = 1"
+	eventually(t, "hit", func() bool {
+		before := hits()
+		wantValue(t, reader, read, "0")
+		return hits() > before
+	})
+	mustExec(t, reader, "INSERT INTO side VALUES (1)")
+	wantValue(t, reader, read, "1")
+}

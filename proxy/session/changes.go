@@ -117,8 +117,8 @@ func (s *Session) changeRaw(k *Keeper, i int, req []byte) {
 
 // namedDefines reports whether a name of which nobody knows what it means, on a connection that is the session's own, may change the catalog. pending: it is being read.
 func (s *Session) namedDefines(k *Keeper, pending bool) bool {
-	may := s.keep.rawIn != k || s.keep.named || pending || s.givenMaySchema(k.Judge())
-	if may || s.rawNames.coded {
+	may := s.keep.rawIn != k || s.keep.named || s.rawNames.coded || pending || s.givenMaySchema(k.Judge())
+	if may {
 		s.apart(k, s.keep.hinted)
 	}
 	return may
