@@ -27,3 +27,16 @@ func TestWritesAheadOfAReadAreNotLost(t *testing.T) {
 	}
 	c.wantQuery(t, "SELECT count(*) FROM accounts WHERE balance = 100", "30 SELECT 1 I")
 }
+
+// TestSettingsBehindAReadOfTheSameRequestAreUndone sets something behind a read that a Flush has parted from it, on shards that the request still holds: with the request
+// that fails it is undone.
+func TestSettingsBehindAReadOfTheSameRequestAreUndone(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.rawDial(t, wire.Protocol30)
+	var m msgs
+	before := c.heard(t, m.query("SHOW work_mem"), 1)
+	c.send(t, m.parse("", "SELECT count(*) FROM accounts").run("").parse("w", "SELECT count(*) FROM accounts WHERE id > $1").portal("x", "w", "1").flush())
+	c.wantHeard(t, m.parse("", "SET work_mem = '7MB'").run("").parse("", "SELECT sum(1 / (balance - balance)) FROM accounts").run("").sync(), 1, "SET !22012 I")
+	c.wantQuery(t, "SHOW work_mem", before)
+}

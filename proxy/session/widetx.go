@@ -159,6 +159,13 @@ func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, er
 			return asRefusal(err)
 		}
 	}
+	for _, b := range slices.Clone(x.branches) { // one that has only read is outside the transaction, whose end would undo nothing there
+		if b.tx == wire.TxIdle {
+			if _, err := x.branch(b.index, true); err != nil {
+				return asRefusal(err)
+			}
+		}
+	}
 	for _, b := range x.branches {
 		if err := b.send(appendJob(nil, j, j.text, j.resultFormats())); err != nil {
 			return nil, err
