@@ -383,6 +383,36 @@ func judge(t *testing.T, c *crew, manager *localpg.Server, clients []*client, ho
 	}
 }
 
+// TestSilentReplicaIsLeftByWhatIsPrepared freezes a replica under a statement that has to be prepared there first.
+func TestSilentReplicaIsLeftByWhatIsPrepared(t *testing.T) {
+	c, p := settledCrew(t, 1, "CREATE TABLE ledger (w int, n int)", nil)
+	silent, reader := c.shard.Replicas[0], p.client(t)
+	if err := silent.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	p.usable(t, 0)
+	mustExec(t, reader, "SET pgtier.consistency = 'eventual'", pgx.QueryExecModeSimpleProtocol)
+	mustExec(t, reader, "PREPARE another AS SELECT count(*) FROM ledger", pgx.QueryExecModeSimpleProtocol)
+	mustExec(t, reader, "PREPARE r AS SELECT count(*) + 0 FROM ledger", pgx.QueryExecModeSimpleProtocol)
+	if err := silent.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	p.usable(t, 1)
+	eventually(t, "the replica has what the session has seen", func() bool {
+		mustExec(t, reader, "EXECUTE another", pgx.QueryExecModeSimpleProtocol)
+		return strings.HasPrefix(mustValue(t, reader, "SHOW pgtier.last_route"), "replica")
+	})
+	if err := silent.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Continue() }()
+	repeated := p.SharedOf(p.database).Stats.Repeated.Load()
+	mustExec(t, reader, "EXECUTE r", pgx.QueryExecModeSimpleProtocol)
+	if p.SharedOf(p.database).Stats.Repeated.Load() == repeated {
+		t.Error("the replica was not asked: the test proves nothing")
+	}
+}
+
 // TestSilentReplica freezes a replica under readers: they hear nothing of it, and it comes back by itself.
 func TestSilentReplica(t *testing.T) {
 	c, p := settledCrew(t, 2, "CREATE TABLE ledger (w int, n int)", nil)

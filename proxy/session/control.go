@@ -76,9 +76,10 @@ func (s *Session) Leave(database, server string, e *wire.Error) {
 	}
 }
 
-// LeaveSilent is Leave for statements alone that have run longer than patience, at a server that does not answer.
+// LeaveSilent is Leave for statements alone that have run longer than patience, or are prepared for so long, at a server that does not answer.
 func (s *Session) LeaveSilent(database, server string, patience time.Duration) {
-	if State(s.state.Load()) == StateActive && s.env.now()-s.since.Load() > int64(patience) {
+	state := State(s.state.Load())
+	if (state == StateActive || state == StateWaiting) && s.env.now()-s.since.Load() > int64(patience) {
 		s.loseServer(database, server)
 	}
 }
