@@ -26,6 +26,8 @@ END $$; CREATE VIEW taken AS SELECT * FROM accounts FOR UPDATE;
 CREATE TABLE doors (account int8);
 CREATE FUNCTION opens() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM take(NEW.account); RETURN NEW; END $$;
 CREATE TRIGGER opens AFTER INSERT ON doors FOR EACH ROW EXECUTE FUNCTION opens();
+CREATE FUNCTION declines() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER declines BEFORE UPDATE ON accounts FOR EACH ROW WHEN (NEW.balance = -1) EXECUTE FUNCTION declines();
 CREATE TABLE passed (had int8);
 CREATE FUNCTION passes(account int8) RETURNS int8 LANGUAGE plpgsql AS $$
 DECLARE had int8 := take(account);
@@ -77,6 +79,7 @@ END $$`)
 		{"rows in a function that a write calls", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO notes (body) SELECT take(1)::text"}, ""},
 		{"rows in a function called for another row", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT take(1) FROM accounts WHERE id = 2"}, ""},
 		{"rows in a trigger of a table that does not move", []string{"BEGIN", "/* pgtier: shard=s0 */ INSERT INTO doors VALUES (1)"}, ""},
+		{"rows of which a trigger turns the change down", []string{"BEGIN", "UPDATE accounts SET balance = -1 WHERE id = 1"}, ""},
 		{"rows through a view", []string{"BEGIN", "/* pgtier: shard=s0 */ SELECT FROM taken WHERE id = 1"}, ""},
 	}
 	for _, lock := range locks {

@@ -37,6 +37,17 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		CREATE TRIGGER taking AFTER UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION taking();
 		CREATE TABLE ruled (id int);
 		CREATE RULE ruled AS ON DELETE TO ruled DO ALSO SELECT FROM a FOR UPDATE;
+		CREATE FUNCTION noted_truncate() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (1); RETURN NULL; END';
+		CREATE FUNCTION turns_down() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id < 0 THEN RETURN NULL; END IF; RETURN NEW; END';
+		CREATE TABLE choosy (id int);
+		CREATE TRIGGER turns_down BEFORE UPDATE ON choosy FOR EACH ROW EXECUTE FUNCTION turns_down();
+		CREATE TABLE late (id int);
+		CREATE TRIGGER turns_down AFTER UPDATE ON late FOR EACH ROW EXECUTE FUNCTION turns_down();
+		CREATE TRIGGER new BEFORE INSERT ON late FOR EACH ROW EXECUTE FUNCTION turns_down();
+		CREATE TABLE lazy (id int);
+		CREATE TRIGGER same BEFORE UPDATE ON lazy FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+		CREATE TABLE emptied (id int);
+		CREATE TRIGGER truncated BEFORE TRUNCATE ON emptied EXECUTE FUNCTION noted_truncate();
 		CREATE TABLE watched (id int);
 		CREATE TRIGGER noted BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted();`)
 	cache := parser.NewCache(1 << 20)
@@ -65,6 +76,11 @@ func TestBehindTellsWhatTheTextDoesNotName(t *testing.T) {
 		{"SELECT FROM a FOR UPDATE", "related public.a"},
 		{"UPDATE guarded SET id = 1", "reads public.a writes public.a public.child related public.guarded changed public.guarded functions public.taking locks"},
 		{"DELETE FROM ruled", "related public.a public.ruled changed public.a public.child public.ruled locks"},
+		{"UPDATE choosy SET id = 1", "related public.choosy changed public.choosy functions public.turns_down locks"},
+		{"UPDATE late SET id = 1", "related public.late changed public.late functions public.turns_down"},
+		{"UPDATE lazy SET id = 1", "related public.lazy changed public.lazy locks"},
+		{"UPDATE emptied SET id = 1", "related public.emptied changed public.emptied"},
+		{"TRUNCATE emptied", "reads public.log writes public.log related public.emptied changed public.emptied functions public.noted_truncate"},
 		{"COMMIT", ""},
 		{"SELECT makes()", "functions public.makes all locks defines"},
 		{"DO 'BEGIN PERFORM makes(); END'", "functions public.makes all locks defines"},

@@ -24,6 +24,8 @@ type facts struct {
 	schema bool
 	// locks: it may lock rows or tables.
 	locks bool
+	// turnsDown: as a trigger it may return NULL, which keeps a row from being changed.
+	turnsDown bool
 }
 
 // bodyScanner reads one body.
@@ -162,6 +164,8 @@ func (s *bodyScanner) word(word string, before3, before2, before token, rest []t
 		s.facts.locks = s.facts.locks || after.is("update", "share", "no", "key")
 	case "lock":
 		s.facts.locks = true
+	case "null":
+		s.facts.turnsDown = s.facts.turnsDown || before.is("return", "=")
 	case "do":
 		if after.is("language") {
 			s.blind("DO LANGUAGE")

@@ -86,6 +86,14 @@ func newEvidence(g *graph, known map[string]struct{}) *evidence {
 	for n := range g.locks {
 		e.locks[n] = locksInside
 	}
+	for oid, tables := range g.before {
+		if f := g.functions[oid]; oid != turnsDownUpdates && (f == nil || !f.facts.turnsDown) {
+			continue
+		}
+		for _, n := range tables {
+			e.locks[n] = locksInside
+		}
+	}
 	for _, f := range g.functions {
 		e.functions[f.name] = append(e.functions[f.name], meaning{schema: f.schema, node: node{inFunction, f.oid}, args: arity{0, manyArguments}})
 		e.calls[f.oid] = callable{f.schema, f.name, f.volatility == 'v', f.facts.blind || f.facts.changes, f.facts.changes, f.language != "c" && f.language != "internal", f.words}

@@ -61,7 +61,7 @@ type object struct{ class, oid uint32 }
 type part struct {
 	kind, name string
 	relation   uint32
-	// detail: trigger, whether it fires on TRUNCATE; rule, its event; default, whether the column is generated; foreign key,
+	// detail: trigger, truncate if it fires on that, before if it does so for each row before it is updated or deleted; rule, its event; default, whether the column is generated; foreign key,
 	// d if it has an action on DELETE that writes, u if on UPDATE.
 	detail string
 	// other: trigger and event trigger, the function; check, the domain; foreign key, the referenced relation; inherits, the parent.
@@ -87,6 +87,8 @@ type graph struct {
 	shadows   bool // see Snapshot.ShadowsEqual
 	// locks are what locks rows by an expression that is stored: views, rules, bodies of functions.
 	locks map[node]struct{}
+	// before are the tables whose rows are locked when a trigger's function is called, which may turn their change down.
+	before map[uint32][]node
 	// keys are the columns of a table that an UPDATE has to set for a foreign key to act, "" for any.
 	keys  map[uint32][]string
 	edges map[node][]edge
@@ -113,6 +115,7 @@ func newGraph() *graph {
 		relations: map[uint32]relation{},
 		operators: map[uint32]operator{},
 		locks:     map[node]struct{}{},
+		before:    map[uint32][]node{},
 		keys:      map[uint32][]string{},
 		edges:     map[node][]edge{},
 		mentions:  map[string][]*function{},
@@ -194,6 +197,9 @@ func (g *graph) judge(f *function) facts {
 	return facts{why: "language " + f.language + " cannot be proved harmless", blind: true}
 }
 
+// turnsDownUpdates is suppress_redundant_updates_trigger (src/include/catalog/pg_proc.dat).
+const turnsDownUpdates = 1291
+
 // part adds the edges of one row of queryParts and returns the nodes that are risky if an expression of it is.
 func (g *graph) part(p part) []node {
 	read, write := node{inRead, p.relation}, node{inWrite, p.relation}
@@ -201,9 +207,12 @@ func (g *graph) part(p part) []node {
 	switch p.kind {
 	case "trigger":
 		to := write
-		if p.detail == "true" {
+		switch p.detail {
+		case "truncate":
 			to = node{inTruncate, p.relation}
 			g.edge(to, write, "")
+		case "before":
+			g.before[p.other] = append(g.before[p.other], write)
 		}
 		g.edge(node{inFunction, p.other}, to, name)
 		return []node{to}

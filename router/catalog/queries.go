@@ -113,7 +113,7 @@ const notOurs = ` AND tgfoid NOT IN (SELECT p.oid FROM pg_catalog.pg_proc p WHER
 
 // queryParts yields the objects that tie functions to relations: kind, oid, name, relation, detail and other. Detail and other depend on
 // the kind, see graph.part. Internal triggers are those of constraints, and before PostgreSQL 15 those that partitions have from their parent.
-const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, (tgtype & 32 <> 0)::pg_catalog.text, tgfoid FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0) AND tgenabled <> 'D'` + notOurs + `
+const queryParts = `SELECT 'trigger', oid, tgname, tgrelid, CASE WHEN tgtype & 32 <> 0 THEN 'truncate' WHEN tgtype & 3 = 3 AND tgtype & 24 <> 0 THEN 'before' ELSE '' END, tgfoid FROM pg_catalog.pg_trigger WHERE (NOT tgisinternal OR tgconstraint = 0) AND tgenabled <> 'D'` + notOurs + `
 UNION ALL SELECT 'rule', oid, rulename, ev_class, ev_type::pg_catalog.text, 0 FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_enabled <> 'D'
 UNION ALL SELECT 'default', d.oid, a.attname, d.adrelid, (a.attgenerated <> '')::pg_catalog.text, 0 FROM pg_catalog.pg_attrdef d
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
