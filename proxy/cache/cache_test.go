@@ -762,7 +762,6 @@ func testStore(t *testing.T, newStore func(memory int64) Store) {
 				left++
 			}
 		}
-		t.Log(left)
 		if left < 30 { // by chance there would be 15; what is found is noted a little later, and not always
 			t.Errorf("%d of 100 that are asked for all the time are left behind 5,000 that were not", left)
 		}

@@ -279,7 +279,13 @@ func (harmless) Defines(*parser.Statement) bool { return false }
 
 // misread reports whether st may be another text for the server, which reads backslashes in its literals otherwise.
 func (s *Session) misread(st *parser.Statement) bool {
-	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.codeBesides(st) || readsBackslashes(s.params))
+	return st.Conforming && (s.rawNames.quoting || s.txn.reads.turn || s.codeBesides(st) || readsBackslashes(s.params) || s.branchMisreads())
+}
+
+// branchMisreads reports whether a shard that takes part reads backslashes in literals otherwise than the parser: code may have switched that there for the transaction,
+// and the client is told of one shard's parameters, behind its request.
+func (s *Session) branchMisreads() bool {
+	return s.wide != nil && slices.ContainsFunc(s.wide.branches, func(b *branch) bool { return readsBackslashes(b.c.Params()) })
 }
 
 // codeBesides reports whether the turn runs another statement than st whose code may change settings, for its transaction if not for the session: of that nobody
