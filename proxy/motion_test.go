@@ -821,9 +821,7 @@ func TestLocksThatMeetTheFenceAreTakenAtTheNewOwner(t *testing.T) {
 	m := s.moving(t, s.config(t), 0)
 	a, b := s.apart(t) // on s0 and on s1
 	pgtest.Exec(t, s.cluster.Shards[0].Manager, s.database, "CREATE SEQUENCE pgtier.register_7 MINVALUE 0; SELECT setval('pgtier.register_7', 2)")
-	bucket := m.bucket(a)
-	span := []shard.Span{{First: bucket, Last: bucket}}
-	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	bucket := m.begins(a)
 	locks := fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d FOR UPDATE", a)
 
 	inside, late, level := p.client(t), p.client(t), p.client(t)
@@ -887,9 +885,7 @@ func TestCursorsAndCopiesHaveRowsStay(t *testing.T) {
 	mustExec(t, several, "BEGIN")
 	mustExec(t, several, fmt.Sprintf("UPDATE accounts SET balance = balance + 1 WHERE id = %d", b))
 	mustExec(t, several, declares)
-	bucket := m.bucket(a)
-	span := []shard.Span{{First: bucket, Last: bucket}}
-	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	m.begins(a)
 	for what, at := range map[string]*pgx.Conn{"a cursor": one, "a cursor beside a write of another shard": several} {
 		wantValue(t, at, "FETCH c", strconv.Itoa(a))
 		m.stays(what)
@@ -909,9 +905,7 @@ func TestAdvisoryLocksForAKeyHaveItsRowsStay(t *testing.T) {
 	s, p := newSpread(t)
 	m := s.moving(t, s.config(t), 0)
 	a, _ := s.apart(t)
-	bucket := m.bucket(a)
-	span := []shard.Span{{First: bucket, Last: bucket}}
-	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	m.begins(a)
 	hinted, set := p.client(t), p.client(t)
 	mustExec(t, set, fmt.Sprintf("SET pgtier.sharding_key = '%d'", a))
 	for c, sql := range map[*pgx.Conn]string{hinted: fmt.Sprintf("/* pgtier: sharding_key=%d */ SELECT pg_advisory_xact_lock(5)", a), set: "SELECT pg_advisory_xact_lock(5)"} {
@@ -936,13 +930,20 @@ func TestCodeIsLookedAtAgainWhenBucketsMove(t *testing.T) {
 	for _, at := range managers(s.cluster) {
 		pgtest.Exec(t, at, s.database, fmt.Sprintf(function, " FOR UPDATE"))
 	}
-	bucket := m.bucket(a)
-	span := []shard.Span{{First: bucket, Last: bucket}}
-	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	m.begins(a)
 	mustExec(t, c, "BEGIN")
 	wantValue(t, c, takes, strconv.Itoa(a))
 	m.stays("a function that was changed")
 	mustExec(t, c, "COMMIT")
+}
+
+// begins has the bucket of an account move, as group 7.
+func (m *moving) begins(account int) shard.Bucket {
+	m.t.Helper()
+	bucket := m.bucket(account)
+	span := []shard.Span{{First: bucket, Last: bucket}}
+	m.change(shardmap.Motion{Moving: span, Groups: []shardmap.Group{{Number: 7, Spans: span}}})
+	return bucket
 }
 
 // stays fails the test unless one transaction on s0 has the rows of group 7 stay.
