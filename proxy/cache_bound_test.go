@@ -922,7 +922,7 @@ CREATE FUNCTION hold() RETURNS bigint STABLE LANGUAGE plpgsql AS $$BEGIN RETURN 
 	const bound = 300 * time.Millisecond
 	over := newLines(t, r.manager.Address())
 	p := r.start(t, r.config(t, r.keepsOver(t, over, bound)))
-	mustValue(t, p.client(t), "DO 'BEGIN END'") // returns once the catalog has been read
+	p.readsCatalog(t)
 	kept := p.cache(t)
 	one, two, to := p.client(t), p.client(t), r.direct(t)
 	eventually(t, "something is served", func() bool {

@@ -300,7 +300,7 @@ func TestTheCacheIsSwitchedOnInTheMiddleOfATransaction(t *testing.T) {
 	if err := p.Reload(config(true)); err != nil {
 		t.Fatal(err)
 	}
-	mustValue(t, p.client(t), "DO 'BEGIN END'")
+	p.readsCatalog(t)
 	for range 5 {
 		wantValue(t, two, readWatched, "0")
 	}

@@ -188,7 +188,7 @@ func crewRace(t *testing.T) (*crew, *race) {
 	pgtest.Exec(t, c.manager, c.database, raceSQL)
 	p := c.start(t, c.config(t, func(d *proxy.Database) { d.Cache.Enabled, d.Cache.MaxDelay = true, 0 }))
 	c.settle(t, p)
-	mustValue(t, p.client(t), "DO 'BEGIN END'")
+	p.readsCatalog(t)
 	r := &race{rig: c.rig, t: t, p: p, kept: p.cache(t), to: c.direct(t)}
 	c.settle(t, p)
 	return c, r

@@ -735,7 +735,7 @@ func runLinear(t *testing.T, edit func(*proxy.Config), switches bool, options ..
 		return cfg
 	}
 	p := r.start(t, config(true), options...)
-	mustValue(t, p.client(t), "DO 'BEGIN END'") // returns once the catalog has been read
+	p.readsCatalog(t)
 	l := &linear{t: t, r: r, p: p, began: time.Now(), fates: map[string]int{}, least: 20}
 	if cfg := config(true); switches || cfg.Pool.Mode == pool.ModeSession { // whose clients keep their connections
 		l.least = 0
@@ -773,7 +773,7 @@ func (r *rig) keepsTables(t testing.TB, edit func(*proxy.Config), options ...pro
 	d.Cache.Enabled, d.Cache.MaxDelay = true, 0
 	cfg.Databases[r.database] = d
 	p := r.start(t, cfg, options...)
-	mustValue(t, p.client(t), "DO 'BEGIN END'") // returns once the catalog has been read
+	p.readsCatalog(t)
 	return p, func() uint64 { return p.cache(t).Hits.Load() }
 }
 
@@ -843,7 +843,7 @@ func TestStrongReadsAreLinearizableWithAnswersKept(t *testing.T) {
 	seed := number(t, "PGTIER_CACHE_SEED", time.Now().UnixNano())
 	t.Logf("PGTIER_CACHE_SEED=%d PGTIER_CACHE_SECONDS=%d", seed, seconds)
 	c, p := settledCrew(t, 2, linearSQL, func(d *proxy.Database) { d.Cache.Enabled, d.Reads.Consistency = true, "strong" })
-	mustValue(t, p.client(t), "DO 'BEGIN END'") // returns once the catalog has been read
+	p.readsCatalog(t)
 	l := &linear{t: t, r: c.rig, p: p, began: time.Now(), fates: map[string]int{}, least: 20, told: true}
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	l.rounds(time.Duration(seconds)*time.Second, random, func(stop <-chan struct{}) {

@@ -70,7 +70,6 @@ CREATE FUNCTION anew_trigger() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN EXECU
 CREATE TRIGGER anew AFTER INSERT ON side FOR EACH ROW EXECUTE FUNCTION anew_trigger();
 CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS $m$BEGIN CREATE OR REPLACE FUNCTION anew_later() RETURNS int LANGUAGE plpgsql AS $$BEGIN DEALLOCATE a; PREPARE a(int) AS UPDATE kept SET v = v + 1 WHERE id = $1; RETURN 1; END$$; RETURN 1; END$m$;
 CREATE PROCEDURE makes_too() LANGUAGE plpgsql AS 'BEGIN PERFORM makes(); END';
-CREATE FUNCTION idle() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION sets_off() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('standard_conforming_strings', 'off', true); RETURN 1; END$$`
 
 // TestWritesByNamesThatMeantReads writes by prepared statements on connections that sessions keep, whose names have meant, or may seem to mean, a read: the answer ends.
@@ -210,13 +209,13 @@ func TestWritesByNamesThatMeantReads(t *testing.T) {
 			}
 			if strings.HasPrefix(attack.name, "code") {
 				mustExec(t, reader, "CREATE OR REPLACE FUNCTION anew_later() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-				mustValue(t, reader, "SELECT idle()") // returns once the catalog has been read
+				p.readsCatalog(t)
 			}
 			rounds(attack.before)
 			if attack.other != "" {
 				mustExec(t, reader, attack.other)
 				if strings.Contains(attack.name, "before the pin") {
-					mustValue(t, reader, "SELECT idle()")
+					p.readsCatalog(t)
 				}
 			}
 			rounds(attack.then)
@@ -317,7 +316,7 @@ func TestCodeMadeAnewWhileItRuns(t *testing.T) {
 			id := fmt.Sprint(i + 1)
 			read := "SELECT v AS v" + id + " FROM kept WHERE id = " + id // no other has its record: one that is asked for in vain 1,000 times rests (cache.Record)
 			mustExec(t, reader, "CREATE OR REPLACE FUNCTION reads() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'")
-			mustValue(t, reader, "SELECT idle()") // returns once the catalog has been read
+			p.readsCatalog(t)
 			c := p.rawDial(t, wire.Protocol30)
 			for _, m := range tc.before {
 				c.send(t, m)
@@ -331,7 +330,7 @@ func TestCodeMadeAnewWhileItRuns(t *testing.T) {
 				})
 			}
 			mustExec(t, reader, "CREATE OR REPLACE FUNCTION reads() RETURNS int LANGUAGE plpgsql AS $$BEGIN UPDATE kept SET v = v + 1 WHERE id = "+id+"; RETURN 1; END$$")
-			mustValue(t, reader, "SELECT idle()")
+			p.readsCatalog(t)
 			for before, tries := hits(), 0; hits() == before && tries < 10; tries++ { // unless everything is under way
 				wantValue(t, reader, read, "0")
 			}
@@ -484,7 +483,7 @@ CREATE FUNCTION prepares() RETURNS int LANGUAGE plpgsql AS $$BEGIN EXECUTE 'PREP
 	for _, m := range []msgs{m.query("SELECT pg_advisory_lock_shared(1)"), m.query("SELECT prepares()")} {
 		c.send(t, m)
 	}
-	mustValue(t, reader, "DO 'BEGIN END'") // returns once the catalog has been read
+	p.readsCatalog(t)
 	c.send(t, m.run("f").sync())
 	const read = "SELECT v FROM kept WHERE id = 1"
 	eventually(t, "hit", func() bool {

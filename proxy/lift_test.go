@@ -92,7 +92,7 @@ func TestPinsOfAnUnreadCatalogAreLifted(t *testing.T) {
 			r := newRig(t)
 			pgtest.Exec(t, r.manager, r.database, liftSQL)
 			p := r.serve(t, withConsole)
-			mustValue(t, p.client(t), "DO 'BEGIN END'") // returns once the catalog has been read
+			p.readsCatalog(t)
 			boss, c := p.console(t, "boss"), p.rawDial(t, wire.Protocol30)
 			rounds := func(list []msgs) {
 				t.Helper()
@@ -111,7 +111,7 @@ func TestPinsOfAnUnreadCatalogAreLifted(t *testing.T) {
 				rounds([]msgs{m.query(reading)})
 			}
 			see()
-			mustValue(t, p.client(t), "SELECT harmless()") // waits for that
+			p.readsCatalog(t)
 			rounds(tc.see)
 			rounds([]msgs{m.sync()})
 			switch got := pin(t, boss); {
@@ -150,7 +150,7 @@ func TestPinsBeforeTheCatalogIsReadAreLifted(t *testing.T) {
 		t.Fatalf("pinned by %q", got)
 	}
 	mustExec(t, lock, "ROLLBACK")
-	mustValue(t, p.client(t), "SELECT harmless()") // waits until it has been read
+	p.readsCatalog(t)
 	mustValue(t, c, "SELECT 1")
 	if got := pin(t, boss); got != "" {
 		t.Errorf("pinned by %q", got)

@@ -296,7 +296,7 @@ func TestATransactionThatAReloadFindsOpenIsNoted(t *testing.T) {
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
 	lags := func(d *proxy.Database) { d.Reads.MaxLag = 0 }
 	p := c.start(t, c.config(t, func(d *proxy.Database) { lags(d); d.Shards[0].Replicas = nil }))
-	mustValue(t, p.client(t), "DO 'BEGIN END'") // the catalog is read: until it is, reads count as writes
+	p.readsCatalog(t) // until it is, reads count as writes
 	open := p.client(t)
 	mustValue(t, open, "BEGIN")
 	mustValue(t, open, "UPDATE t SET v = 1")

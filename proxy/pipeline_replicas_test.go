@@ -29,7 +29,7 @@ func TestAReloadDuringAReadTakesNothingBack(t *testing.T) {
 					d.Pool.Pipeline.Enabled, d.Pool.Pipeline.Slow, d.Reads.MaxLag = enabled, time.Hour, 0
 				}
 				p := c.start(t, c.config(t, func(d *proxy.Database) { edit(d); before(c, d) }), proxy.WithEagerPipelines())
-				mustValue(t, p.client(t), "DO 'BEGIN END'")
+				p.readsCatalog(t)
 				reader := p.rawDial(t, wire.Protocol30)
 				ask := wire.AppendQuery(nil, "SELECT (SELECT count(*) FROM t) FROM gate") // of what is there when gate is free
 				if enabled {

@@ -32,7 +32,7 @@ func (r *rig) eager(t testing.TB, edit func(*pool.Config)) *running {
 	cfg := r.config(t, pools(edit))
 	cfg.TLS.Client = r.clientTLS("prefer")
 	started := r.startLogged(t, cfg, zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), proxy.WithEagerPipelines())
-	mustValue(t, started.client(t), "DO 'BEGIN END'") // returns once the catalog has been read, which proves the reads
+	started.readsCatalog(t) // which proves the reads
 	return started
 }
 

@@ -185,6 +185,15 @@ func (p *running) client(t testing.TB, params ...string) *pgx.Conn {
 	return c
 }
 
+// readsCatalog returns once the proxy has read the catalog as it is now. Sessions wait for that too, but not for long.
+func (p *running) readsCatalog(t testing.TB) {
+	t.Helper()
+	p.client(t) // the first has it read
+	if err := p.SharedOf(p.database).Hazards.Wait(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // bounded is a context for one step of a test.
 func bounded(t testing.TB) context.Context {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
