@@ -48,8 +48,8 @@ func newDaemon(t *testing.T, config string) *daemon {
 	t.Helper()
 	d := &daemon{address: pgtest.FreeAddress(t), program: filepath.Join(t.TempDir(), "pgtier"), log: &lockedBuffer{}}
 	d.url = fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=5", d.address, database)
-	if out, err := exec.Command("go", "build", "-o", d.program, "pgtier/cmd/pgtier").CombinedOutput(); err != nil {
-		t.Fatalf("build pgtier: %v\n%s", err, out)
+	if err := pgtest.BuildPgtier(d.program); err != nil {
+		t.Fatal(err)
 	}
 	d.config = filepath.Join(filepath.Dir(d.program), "pgtier.yaml")
 	if err := os.WriteFile(d.config, fmt.Appendf(nil, config, d.address), 0o600); err != nil {

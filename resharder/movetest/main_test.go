@@ -1,15 +1,15 @@
 package movetest
 
 import (
-	"context"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"pgtier/cmd/localpg/pgtest"
 )
 
 // patience bounds every wait of these tests; the machine may be busy with others.
@@ -21,7 +21,6 @@ var program struct {
 	dir  string
 	path string
 	err  error
-	said []byte
 }
 
 func TestMain(m *testing.M) {
@@ -40,11 +39,10 @@ func build(t testing.TB) string {
 			return
 		}
 		program.path = filepath.Join(program.dir, "pgtier")
-		args := append([]string{"build", "-o", program.path}, buildFlags...)
-		program.said, program.err = exec.CommandContext(context.Background(), "go", append(args, "pgtier/cmd/pgtier")...).CombinedOutput()
+		program.err = pgtest.BuildPgtier(program.path, buildFlags...)
 	})
 	if program.err != nil {
-		t.Fatalf("build pgtier: %v\n%s", program.err, program.said)
+		t.Fatal(program.err)
 	}
 	return program.path
 }
