@@ -20,6 +20,7 @@ import (
 	"pgtier/proxy"
 	"pgtier/proxy/session"
 	"pgtier/proxy/shardmap"
+	"pgtier/proxy/wire"
 	"pgtier/router/shard"
 	"pgtier/router/topology"
 )
@@ -885,12 +886,37 @@ func TestCursorsAndCopiesHaveRowsStay(t *testing.T) {
 	mustExec(t, several, "BEGIN")
 	mustExec(t, several, fmt.Sprintf("UPDATE accounts SET balance = balance + 1 WHERE id = %d", b))
 	mustExec(t, several, declares)
+	mustExec(t, c, fmt.Sprintf("CREATE FUNCTION opens(c refcursor) RETURNS refcursor LANGUAGE plpgsql AS $$ BEGIN OPEN c FOR SELECT takes(%d); RETURN c; END $$", a))
+	opened := p.client(t)
+	mustExec(t, opened, "BEGIN")
+	mustExec(t, opened, "/* pgtier: shard=s0 */ SELECT opens('c')")
+	var none msgs
+	takes := fmt.Sprintf("/* pgtier: shard=s0 */ SELECT takes($1) FROM generate_series(%d, %d)", a, a)
+	resumes, behind, reads := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
+	for c, sql := range map[*rawClient]string{resumes: takes, behind: takes, reads: "SELECT balance FROM accounts WHERE id = $1"} {
+		c.send(t, none.query("BEGIN"))
+		c.send(t, none.parse("", sql).portal("p", "", strconv.Itoa(a)).sync())
+	}
 	m.begins(a)
-	for what, at := range map[string]*pgx.Conn{"a cursor": one, "a cursor beside a write of another shard": several} {
+	for what, at := range map[string]*pgx.Conn{"a cursor": one, "a cursor that a function has opened": opened, "a cursor beside a write of another shard": several} {
 		wantValue(t, at, "FETCH c", strconv.Itoa(a))
 		m.stays(what)
 		mustExec(t, at, "COMMIT")
 	}
+	resumes.send(t, none.execute("p").sync())
+	m.stays("a portal")
+	resumes.send(t, none.query("COMMIT"))
+	behind.write(t, none.parse("", "SELECT 1").run("").flush())
+	for kind := byte(0); kind != wire.MsgCommandComplete; {
+		var err error
+		if kind, _, err = behind.message(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	behind.write(t, none.execute("p").sync())
+	behind.wantFarewell(t, wire.CodeFeatureNotSupported)
+	reads.send(t, none.execute("p").sync())
+	m.stay("a portal that only reads", "0")
 	mustExec(t, c, "BEGIN")
 	if _, err := c.PgConn().CopyFrom(bounded(t), strings.NewReader("1001\tx\t0\n1002\tx\t0\n1003\tx\t0\n1004\tx\t0\n1005\tx\t0\n1006\tx\t0\n"), "COPY accounts FROM STDIN"); err != nil {
 		t.Fatal(err)
@@ -949,7 +975,13 @@ func (m *moving) begins(account int) shard.Bucket {
 // stays fails the test unless one transaction on s0 has the rows of group 7 stay.
 func (m *moving) stays(what string) {
 	m.t.Helper()
-	if n := m.on(m.t, 0, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = 7 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", shardmap.GuardClass)); n != "1" {
-		m.t.Errorf("%s: %s transactions have the rows of the group stay, want 1", what, n)
+	m.stay(what, "1")
+}
+
+// stay wants so many transactions to have asked for that.
+func (m *moving) stay(what, want string) {
+	m.t.Helper()
+	if n := m.on(m.t, 0, fmt.Sprintf("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %d AND objid = 7 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", shardmap.GuardClass)); n != want {
+		m.t.Errorf("%s: %s transactions have the rows of the group stay, want %s", what, n, want)
 	}
 }

@@ -39,7 +39,9 @@ type duplex struct {
 	waits    bool              // what comes next may be for another server, and waits for the answer
 	coder    *parser.Statement // a statement that may run code; coders: there are several
 	coders   bool
-	locks    bool // what was sent since the last Sync may lock rows that nobody was asked to have stay
+	locks    bool    // what was sent since the last Sync may lock rows that nobody was asked to have stay
+	portal   []byte  // the one bound last
+	portalBy *Layout // the layout in force before what it may lock was looked at; nil: none was
 }
 
 // runs notes that the client has st run. mu is held.
@@ -359,6 +361,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		}
 	case wire.MsgExecute:
 		s.claimsAhead()
+		s.pumpResumes(d, frame)
 		d.open = true
 	case wire.MsgDescribe, wire.MsgFlush:
 		d.open = true
@@ -410,10 +413,11 @@ func (s *Session) pumpParse(d *duplex, it *item, frame []byte) {
 
 // pumpBind follows what the statement of a Bind does.
 func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
-	_, name, _, ok := splitBind(frame)
+	portal, name, _, ok := splitBind(frame)
 	if !ok {
 		return
 	}
+	d.portal, d.portalBy = append(d.portal[:0], portal...), s.layoutNow()
 	st := s.ownNamed(name)
 	if s.raw && s.keep.rawIn != s.at.Keeper.Load() { // code may have run there that no cache has seen
 		st = nil
@@ -427,7 +431,7 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 			}
 			s.mayWriteAll()
 			s.changesNamed()
-			s.trail.any = true
+			s.trail.any, s.trail.cursors = true, true
 			s.pumpUnknown(name)
 		}
 		return
@@ -518,6 +522,30 @@ func (s *Session) pumpUnknown(name []byte) {
 	var v survey
 	s.lockedNamed(l, &v, meant)
 	s.pumpLocks(l, &v)
+}
+
+// pumpResumes ends a session whose pipeline goes on with a portal that was bound before buckets began to move, and may lock rows of them now.
+func (s *Session) pumpResumes(d *duplex, frame []byte) {
+	l := s.layoutNow()
+	if l == nil || s.tx == wire.TxFailed || l == d.portalBy && executes(frame, d.portal) {
+		return
+	}
+	var v survey
+	s.resumed(l, &v)
+	s.pumpLocks(l, &v)
+}
+
+// layoutNow is the layout in force, nil where there is none.
+func (s *Session) layoutNow() *Layout {
+	cluster := s.db.Cluster.Load()
+	if cluster == nil {
+		return nil
+	}
+	l, err := cluster.Layout()
+	if err != nil {
+		return nil
+	}
+	return l
 }
 
 // pumpLocks ends a session whose pipeline locks rows that move, in a transaction that does more than that: the shard cannot be asked to have them stay. Where the next

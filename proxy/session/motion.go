@@ -28,7 +28,7 @@ type trail struct {
 	any        bool // rows of any bucket
 	references bool
 	buckets    []shard.Bucket
-	cursors    bool // it has cursors that lock rows when they come to them
+	cursors    bool // it has cursors or portals that may lock rows when they come to them
 }
 
 // trailMost bounds the buckets that are told apart; more count as any.
@@ -103,7 +103,7 @@ const codeInUse = "55006"
 // noteTrail adds to t what a statement may write, by itself or by what it calls. It is no proved read.
 func (s *Session) noteTrail(t *trail, st *parser.Statement, p *plan.Plan) {
 	t.wrote(&p.Touches, p.References)
-	t.cursors = t.cursors || runs(st, parser.Declare)
+	t.cursors = t.cursors || !controls(st)
 	if p.Touches.Reach != plan.NoBucket && !p.Hinted || p.References { // by a hint it touches the rows that it is about, if any
 		return
 	}

@@ -41,6 +41,13 @@ func (s *Session) fetched(l *Layout, v *survey, st *parser.Statement) {
 	}
 }
 
+// resumed is locked for a portal that was bound before, as fetched is for cursors.
+func (s *Session) resumed(l *Layout, v *survey) {
+	if s.trail.cursors {
+		v.lockedUnseen(l)
+	}
+}
+
 // lockedUnseen is locked for what nobody knows.
 func (v *survey) lockedUnseen(l *Layout) {
 	v.relies = true

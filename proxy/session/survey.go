@@ -161,6 +161,8 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 			s.surveyParse(l, &v, frame)
 		case wire.MsgBind:
 			s.surveyBind(l, &v, i, req)
+		case wire.MsgExecute:
+			s.surveyExecute(l, &v, i, req)
 		case wire.MsgFunction:
 			v.writes = true
 			v.to(l.Home)
@@ -177,7 +179,10 @@ func (s *Session) survey(l *Layout, req []byte) survey {
 }
 
 // unknown notes a statement of which nobody knows what rows it touches.
-func (v *survey) unknown(l *Layout) { v.held, v.trail.any = v.held || l.Holds, true }
+func (v *survey) unknown(l *Layout) {
+	v.held = v.held || l.Holds
+	v.trail.any, v.trail.cursors = true, true
+}
 
 // to notes that a statement goes to one shard.
 func (v *survey) to(shard int) {
@@ -242,6 +247,25 @@ func (s *Session) surveyBind(l *Layout, v *survey, i int, req []byte) {
 	}
 	s.boundBuffer = b.params
 	s.surveyStatement(l, v, facts, text, plan.Values{SQL: text, Params: b.params, Known: true})
+}
+
+// surveyExecute notes what the i-th message of the requests may do that executes a portal of earlier ones.
+func (s *Session) surveyExecute(l *Layout, v *survey, i int, req []byte) {
+	if v.failed || s.tx == wire.TxIdle {
+		return
+	}
+	frame := func(it *item) []byte { return req[it.off : it.off+it.size] }
+	for j := i - 1; j >= 0; j-- {
+		if it := &s.items[j]; it.typ == wire.MsgBind {
+			if portal, _, _, ok := splitBind(frame(it)); ok && executes(frame(&s.items[i]), portal) {
+				return // surveyBind has
+			}
+		}
+	}
+	if at := l.index(s.at); at >= 0 {
+		v.to(at)
+	}
+	s.resumed(l, v)
 }
 
 // boundText is the statement that a Bind binds: what the session has prepared, or a Parse of the same requests.
