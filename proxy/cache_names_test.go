@@ -249,10 +249,13 @@ func (c *rawClient) send(t testing.TB, m msgs) {
 	t.Helper()
 	if ahead := m.ahead(); len(ahead) > 0 {
 		c.write(t, ahead)
-		for kind := byte(0); kind != wire.MsgCommandComplete && kind != wire.MsgErrorResponse; {
+		for kind, body := byte(0), []byte(nil); kind != wire.MsgCommandComplete && kind != wire.MsgErrorResponse; {
 			var err error
-			if kind, _, err = c.message(); err != nil {
+			if kind, body, err = c.message(); err != nil {
 				t.Fatal(err)
+			}
+			if kind == wire.MsgErrorResponse {
+				t.Logf("refused: %v", wire.ParseError(body))
 			}
 		}
 		m = m[len(ahead):]
@@ -264,6 +267,7 @@ func (c *rawClient) send(t testing.TB, m msgs) {
 			if !errors.As(err, &refusal) {
 				t.Fatal(err)
 			}
+			t.Logf("refused: %v", refusal)
 		}
 	}
 }
