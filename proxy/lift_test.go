@@ -193,3 +193,36 @@ func TestPinsBehindAFailedTransaction(t *testing.T) {
 		})
 	}
 }
+
+// TestCodeThatMakesCodePins has code make a function anew that is then run before the catalog is read: the lock that it takes is the session's.
+func TestCodeThatMakesCodePins(t *testing.T) {
+	t.Parallel()
+	const anew = "CREATE OR REPLACE FUNCTION later() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(4); RETURN 1; END'"
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, liftSQL+"; CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS $$BEGIN "+anew+"; RETURN 1; END$$")
+	p := r.serve(t, withConsole)
+	boss := p.console(t, "boss")
+	for _, texts := range [][]string{
+		{"BEGIN", "SELECT makes()", "SELECT later()", "COMMIT"},
+		{"SELECT makes() + later()"},
+		{anew + "; SELECT later()"},
+		{"DO $$BEGIN " + anew + "; PERFORM later(); END$$"},
+	} {
+		pgtest.Exec(t, r.manager, r.database, "CREATE OR REPLACE FUNCTION later() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+		mustExec(t, p.client(t), "COMMENT ON TABLE kept IS 'has the catalog read'")
+		p.readsCatalog(t)
+		c := p.client(t)
+		for _, sql := range texts {
+			mustExec(t, c, sql)
+		}
+		if got := pin(t, boss); got == "" {
+			t.Errorf("%q: not pinned", texts)
+		}
+		if err := c.Close(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the lock goes with the session", func() bool {
+			return pin(t, boss) == "" && pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4") == "0"
+		})
+	}
+}

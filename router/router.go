@@ -85,6 +85,8 @@ func pin(st *parser.Statement, f Facts, h Hazards) string {
 		return "a sequence may advance, and this database's clients read currval() or lastval()"
 	case f.NewCode && MayRunCode(st):
 		return "may run code that this transaction has made"
+	case runsItsCode(st):
+		return "may run code that it has made itself"
 	}
 	return h.Pins(st)
 }
@@ -127,6 +129,25 @@ func MayPrepare(st *parser.Statement, f Facts, h Hazards) bool {
 		}
 	}
 	return h.Pins(st) != "" || h.Defines(st)
+}
+
+// runsItsCode reports whether a text that makes a function, be it in DO, may also run it, which was another when the catalog was read. What functions make is known by
+// the words of their bodies, literals included.
+func runsItsCode(st *parser.Statement) bool {
+	if st.Effects&parser.DDL == 0 {
+		return false
+	}
+	made := false
+	for i := range st.Commands {
+		c := &st.Commands[i]
+		changes := c.Effects&parser.DDL != 0
+		if (made || changes && c.Kind == parser.Do) && (c.Effects&(parser.Writes|parser.RunsOpaqueCode) != 0 || len(c.Functions) > 0) {
+			text := strings.ToLower(st.Template)
+			return text == "" || strings.Contains(text, "function") || strings.Contains(text, "procedure")
+		}
+		made = made || changes
+	}
+	return false
 }
 
 // makesCode looks for the kinds of objects that run code for others. A word too

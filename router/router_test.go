@@ -43,6 +43,11 @@ func TestRoutePinsWhatCannotBeCarried(t *testing.T) {
 		"a backslash pins while they do not":               {sql: `SELECT 'a\b'`, facts: Facts{Backslashes: true}, want: "backslashes"},
 		"a write after CREATE FUNCTION in one transaction": {sql: "INSERT INTO t VALUES (1)", facts: Facts{NewCode: true}, want: "this transaction"},
 		"a read after CREATE FUNCTION calls nothing of it": {sql: "SELECT 1", facts: Facts{NewCode: true}},
+		"a function made anew in the text that runs it":    {sql: "CREATE OR REPLACE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 2'; SELECT harmless()", want: "made itself"},
+		"a function made anew in DO":                       {sql: "DO $$BEGIN CREATE OR REPLACE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 2'; PERFORM harmless(); END$$", want: "made itself"},
+		"a trigger made in the text that fires it":         {sql: "CREATE TRIGGER t AFTER INSERT ON t EXECUTE FUNCTION harmless(); INSERT INTO t VALUES (1)", want: "made itself"},
+		"a table made in the text that fills it":           {sql: "CREATE TABLE t (i int DEFAULT harmless()); INSERT INTO t DEFAULT VALUES"},
+		"a function run in the text that makes another":    {sql: "SELECT harmless(); CREATE FUNCTION other() RETURNS int LANGUAGE sql AS 'SELECT 2'"},
 		"views of this connection show what others left":   {sql: "SELECT * FROM pg_prepared_statements", want: "views"},
 	} {
 		t.Run(name, func(t *testing.T) {
