@@ -409,6 +409,39 @@ func TestBrokenBindOnAKeptConnection(t *testing.T) {
 	}
 }
 
+// TestNamesThatComeInPieces binds what another session has prepared, by the name that it has on their connection, behind a portal's name that is too long to have
+// come whole when the head of the message goes on: it is no name of the client's.
+func TestNamesThatComeInPieces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, nameSQL)
+	p, hits := r.keepsTables(t, one)
+	reader, writer := p.client(t), p.rawDial(t, wire.Protocol30)
+	const read = "SELECT v FROM kept WHERE id = 5"
+	portal, param := strings.Repeat("p", 9000), strings.Repeat("x", 100<<10)
+	var m msgs
+	writer.send(t, m.parse("mine", "UPDATE kept SET v = v + length($1) WHERE id = 5").sync())
+	for i := range 5 {
+		writer.send(t, m.run("mine", "x").sync())
+		eventually(t, "hit", func() bool {
+			before := hits()
+			mustValue(t, reader, read)
+			return hits() > before
+		})
+		c := p.rawDial(t, wire.Protocol30)
+		bind := m.portal(portal, fmt.Sprintf("pgtier_%d", i), param)
+		c.write(t, bind[:8500])
+		eventually(t, "its head is there", func() bool { return p.Lent() == 1 })
+		c.write(t, msgs(bind[8500:]).execute(portal).sync())
+		if got, err := c.told(limit); err != nil || !strings.HasPrefix(got, "E:26000:") {
+			t.Errorf("pgtier_%d: heard %q, %v; want that there is no such statement", i, got, err)
+		}
+		if got, want := mustValue(t, reader, read), pgtest.Value(t, r.manager, r.database, read); got != want {
+			t.Errorf("pgtier_%d: served %s, the server has %s", i, got, want)
+		}
+	}
+}
+
 // TestLocksOfStatementsBoundByNamesOfSQL takes a lock by a statement that PREPARE has made and the protocol runs: it stays with its session.
 func TestLocksOfStatementsBoundByNamesOfSQL(t *testing.T) {
 	t.Parallel()

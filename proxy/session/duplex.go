@@ -283,8 +283,8 @@ func (s *Session) pumpSome() (n int, t *translator, next gathered) {
 	return off, t, next
 }
 
-// pumpNext frames the next message. A long message that needs no rewriting may
-// be sent before it is complete.
+// pumpNext frames the next message. A long message may be sent before it is complete if what has come of it says all that
+// must be known.
 func (s *Session) pumpNext(b []byte) (item, gathered) {
 	typ := b[0]
 	if !wire.FrontendType(typ) {
@@ -302,6 +302,12 @@ func (s *Session) pumpNext(b []byte) (item, gathered) {
 	held := typ == wire.MsgQuery || typ == wire.MsgParse
 	if held && size > s.env.limit().MaxQuery {
 		return item{}, s.tooLong(size)
+	}
+	if typ == wire.MsgBind && len(b) < size {
+		_, _, _, named := splitBind(b)
+		if held = !named || s.db.Cluster.Load() != nil; held && size > s.env.limit().SessionMemory { // which shard it is for is known when it is whole
+			return item{}, s.tooLong(size)
+		}
 	}
 	if typ == wire.MsgTerminate {
 		return item{}, gatherQuit

@@ -169,7 +169,11 @@ func (s *Session) gather() (n int, next gathered) {
 		s.items = s.items[:wholeItems]
 		return whole, gatherServe
 	}
-	if flush || off >= maxBatch {
+	most := maxBatch
+	if s.server != nil && !s.raw && s.db.Cluster.Load() != nil { // what goes out ahead cannot be for another shard
+		most = limit.SessionMemory
+	}
+	if flush || off >= most {
 		return 0, gatherDuplex
 	}
 	return 0, gatherMore
@@ -202,9 +206,12 @@ func (s *Session) partial(whole, wholeItems int, typ byte, size int, sized bool)
 			}
 		}
 	}
-	if s.db.Cluster.Load() != nil && s.server == nil { // it must be whole to be understood
-		if sized && size > limit.SessionMemory {
+	if s.db.Cluster.Load() != nil && (s.server == nil || !s.raw) { // it must be whole to be understood
+		switch {
+		case sized && size > limit.SessionMemory:
 			return 0, s.tooLong(size)
+		case s.server != nil && s.in.Len() >= limit.SessionMemory:
+			return 0, gatherDuplex
 		}
 		return 0, gatherMore
 	}
