@@ -71,3 +71,54 @@ func TestLongParametersGoToTheShardOfTheirKey(t *testing.T) {
 		t.Errorf("got %+v, %v; want that it is for another shard", told, err)
 	}
 }
+
+// TestTransactionsGoOnToOtherShardsBehindPipelines has messages without their Sync change what a transaction is like on its shard, and then goes on to another: that is told, as if they had come with it.
+func TestTransactionsGoOnToOtherShardsBehindPipelines(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	var m msgs
+	const setting = "coalesce(current_setting('app.x', true), '')"
+	reads := fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", a)
+	begin, set := m.query("BEGIN"), m.query("SET LOCAL app.x = 'told'")
+	one := m.query(reads)
+	ahead := func(sql string) msgs { return m.parse("", sql).run("").flush().sync() }
+	for name, tc := range map[string]struct {
+		before      []msgs
+		write, want string // on the other shard
+		commit      string
+	}{
+		"a setting":                        {[]msgs{begin, one, ahead("SET LOCAL app.x = 'ahead'")}, "UPDATE 1 T", "ahead", "COMMIT I"},
+		"undone":                           {[]msgs{begin, one, m.query("SAVEPOINT x"), set, ahead("ROLLBACK TO x")}, "UPDATE 1 T", "", "COMMIT I"},
+		"another transaction":              {[]msgs{begin, one, set, m.parse("", "COMMIT").run("").flush().sync().parse("", "BEGIN").run("").sync().query(reads)}, "UPDATE 1 T", "", "COMMIT I"},
+		"chained, and set":                 {[]msgs{begin, one, ahead("COMMIT AND CHAIN"), set}, "UPDATE 1 T", "told", "COMMIT I"},
+		"skipped behind an error":          {[]msgs{begin, one, m.query("SAVEPOINT x"), set, m.parse("", "SELECT 1/0").run("").parse("", "SAVEPOINT x").run("").sync(), m.query("ROLLBACK TO x")}, "!0A000 E", "", "ROLLBACK I"},
+		"skipped in a pipeline":            {[]msgs{begin, one, m.query("SAVEPOINT x"), set, m.parse("", reads).run("").flush().parse("", "SELECT 1/0").run("").parse("", "SAVEPOINT x").run("").sync(), m.query("ROLLBACK TO x")}, "!0A000 E", "", "ROLLBACK I"},
+		"a savepoint in front of an error": {[]msgs{begin, one, m.parse("", "SAVEPOINT x").run("").parse("", "SELECT 1/0").run("").sync(), m.query("ROLLBACK TO x")}, "UPDATE 1 T", "", "COMMIT I"},
+	} {
+		mustExec(t, p.client(t), fmt.Sprintf("UPDATE accounts SET owner = '' WHERE id = %d", b))
+		c := p.rawDial(t, wire.Protocol30)
+		for _, m := range tc.before {
+			c.send(t, m)
+		}
+		if got := c.heard(t, m.query(fmt.Sprintf("UPDATE accounts SET owner = %s WHERE id = %d", setting, b)), 1); got != tc.write {
+			t.Errorf("%s: the other shard's write: heard %q, want %q", name, got, tc.write)
+		}
+		if got := c.heard(t, m.query("COMMIT"), 1); got != tc.commit {
+			t.Errorf("%s: heard %q, want %q", name, got, tc.commit)
+		}
+		if got := s.on(t, 1, fmt.Sprintf("SELECT owner FROM accounts WHERE id = %d", b)); got != tc.want {
+			t.Errorf("%s: wrote %q, want %q", name, got, tc.want)
+		}
+	}
+	// What it has written there is committed with the rest, or not at all.
+	mustExec(t, p.client(t), fmt.Sprintf("DELETE FROM accounts WHERE id = %d", b))
+	c := p.rawDial(t, wire.Protocol30)
+	for _, m := range []msgs{begin, one, ahead(fmt.Sprintf("UPDATE accounts SET balance = 7 WHERE id = %d", a)), m.query(fmt.Sprintf("INSERT INTO cards VALUES (%d, 1)", b))} {
+		c.send(t, m)
+	}
+	c.wantQuery(t, "COMMIT", "!23503 I")
+	if got := s.on(t, 0, reads); got != "100" {
+		t.Errorf("the balance is %s behind a commit that failed, want 100", got)
+	}
+}

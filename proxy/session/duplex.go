@@ -42,6 +42,7 @@ type duplex struct {
 	locks    bool    // what was sent since the last Sync may lock rows that nobody was asked to have stay
 	portal   []byte  // the one bound last
 	portalBy *Layout // the layout in force before what it may lock was looked at; nil: none was
+	ran      bool    // a statement was sent, or came before
 }
 
 // runs notes that the client has st run. mu is held.
@@ -98,6 +99,7 @@ func (s *Session) startDuplex() bool {
 	}
 	s.enter(StateActive)
 	s.claimsAhead()
+	s.tellsFrom()
 	s.goDuplex(&duplex{c: c})
 	s.pump()
 	return !s.leaving
@@ -105,7 +107,7 @@ func (s *Session) startDuplex() bool {
 
 // duplexForCopy goes on in duplex after the server asked for COPY data.
 func (s *Session) duplexForCopy(c *backend.Conn) bool {
-	d := &duplex{c: c}
+	d := &duplex{c: c, ran: true}
 	s.relay.copyIn = false
 	d.copyStarts(s.relay.copyExtended)
 	s.goDuplex(d)
@@ -115,7 +117,7 @@ func (s *Session) duplexForCopy(c *backend.Conn) bool {
 // duplexToSync goes on in duplex after an error whose Sync is still to come.
 func (s *Session) duplexToSync(c *backend.Conn) bool {
 	s.relay.toSync = false
-	s.goDuplex(&duplex{c: c, open: true, skipping: true})
+	s.goDuplex(&duplex{c: c, open: true, skipping: true, ran: true})
 	return true
 }
 
@@ -483,6 +485,8 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 	s.surveyStatement(l, &v, st, values.SQL, values)
 	s.keep.hinted = s.keep.hinted || v.hinted
 	s.trail.add(&v.trail)
+	s.tellMore(&v, s.dx.ran)
+	s.dx.ran = true
 	unasked := s.dx.locks // by a statement that this one is in one transaction with
 	s.pumpLocks(l, &v)
 	if at := l.index(s.at); at >= 0 && v.refusal == nil && v.why.Reason != "" {
@@ -688,6 +692,9 @@ func (s *Session) joinDuplex() error {
 		return nil
 	}
 	s.tx = r.tx
+	if r.errors > 0 {
+		s.story.unsure()
+	}
 	if r.fatal {
 		c.Spoil("the server ended the session")
 		s.doubts(c)

@@ -18,6 +18,8 @@ type story struct {
 	wrote  bool   // rows may have changed
 	inside bool   // a transaction block is open behind what was noted
 	failed bool   // it has failed: what comes does nothing, up to its end or a savepoint
+	noted  bool   // the last statement is in the story
+	behind bool   // one in the story was sent behind others whose answers were not there: where those fail it may have been skipped
 }
 
 // told is a statement that is repeated on a shard which joins.
@@ -62,6 +64,7 @@ func leavesFailed(st *parser.Statement) bool {
 
 // command is add for one command of a text; whole: it is all of it.
 func (t *story) command(cmd *parser.Command, text []byte, whole bool) {
+	t.noted = true
 	switch cmd.Kind {
 	case parser.Begin:
 		t.begins(cmd, text, whole)
@@ -76,6 +79,7 @@ func (t *story) command(cmd *parser.Command, text []byte, whole bool) {
 	default:
 		switch {
 		case !changesSettings(cmd) && cmd.Effects&parser.RunsOpaqueCode == 0:
+			t.noted = false
 		case onlySettings(cmd) && bytes.IndexByte(text, '$') < 0: // whose parameters are not kept
 			t.tell(told{cmd.Kind, "", string(text)}, whole)
 		default:
@@ -162,10 +166,17 @@ func (t *story) release(name string) {
 	t.told = append(t.told[:at], kept...)
 }
 
-// tell notes what the turn under way does on one shard, for others that may join. It runs before the turn is sent.
-func (s *Session) tell(v *survey) {
+// unsure notes that something has failed in a transaction that goes on, or may come back to a savepoint.
+func (t *story) unsure() {
+	if t.behind {
+		t.untold, t.wrote = "It has changed settings or made savepoints in a request that failed, behind other statements.", true
+	}
+}
+
+// tellsFrom begins to note what goes to one shard, for others that may join.
+func (s *Session) tellsFrom() {
 	t := &s.story
-	t.failed = s.tx == wire.TxFailed
+	t.failed, t.behind = s.tx == wire.TxFailed, false
 	if t.inside = s.tx != wire.TxIdle || s.opening != nil; !t.inside {
 		t.clear()
 	}
@@ -173,8 +184,21 @@ func (s *Session) tell(v *survey) {
 		text, _ := queryText(s.opening)
 		t.begin = string(text)
 	}
-	for _, r := range v.ran {
+}
+
+// tell notes what the turn under way does. It runs before the turn is sent.
+func (s *Session) tell(v *survey) {
+	s.tellsFrom()
+	s.tellMore(v, false)
+}
+
+// tellMore notes statements. behind: others came before them, and are not answered.
+func (s *Session) tellMore(v *survey, behind bool) {
+	t := &s.story
+	for i, r := range v.ran {
+		t.noted = false
 		t.add(r.st, r.text)
+		t.behind = t.behind || t.noted && (behind || i > 0)
 	}
 	t.wrote = t.wrote || v.writes
 }

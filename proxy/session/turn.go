@@ -320,6 +320,9 @@ func (s *Session) settle(c *backend.Conn, err error) bool {
 	}
 	rolledBack := s.keep.write.Any() && s.rollsBack()
 	s.tx = r.tx
+	if r.errors > 0 {
+		s.story.unsure()
+	}
 	s.rawNames.unnamedStands(r.errors > 0)
 	s.rawNames.doubts.ran(s.db.Hazards)
 	if r.fatal {
