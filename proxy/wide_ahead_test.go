@@ -122,3 +122,28 @@ func TestTransactionsGoOnToOtherShardsBehindPipelines(t *testing.T) {
 		t.Errorf("the balance is %s behind a commit that failed, want 100", got)
 	}
 }
+
+// TestFunctionCallsAheadAreCalledAtHome calls a function in a transaction of another shard, behind a Flush.
+func TestFunctionCallsAheadAreCalledAtHome(t *testing.T) {
+	t.Parallel()
+	s, p := newSpread(t)
+	a, b := s.apart(t)
+	var m msgs
+	var oid uint32
+	if _, err := fmt.Sscan(s.on(t, 0, "SELECT 'pg_backend_pid'::regproc::oid"), &oid); err != nil {
+		t.Fatal(err)
+	}
+	for id, home := range map[int]bool{a: true, b: false} {
+		c := p.rawDial(t, wire.Protocol30)
+		reads := fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", id)
+		c.wantQuery(t, "BEGIN", "BEGIN T")
+		c.wantQuery(t, reads, "100 SELECT 1 T")
+		c.send(t, m.parse("", reads).run("").flush())
+		if home {
+			c.wantHeard(t, m.call(oid).sync(), 2, "T T")
+			continue
+		}
+		c.write(t, m.call(oid).sync())
+		c.wantFarewell(t, "0A000")
+	}
+}

@@ -345,6 +345,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 		d.open, d.waits, d.locks = false, d.ended, false
 		s.relay.owed++
 	case wire.MsgFunction:
+		s.pumpHome()
 		if s.raw {
 			s.rawCalled(frame)
 		}
@@ -504,6 +505,21 @@ func (s *Session) pumpShards(st *parser.Statement, values plan.Values) {
 		s.pumpOwn(lockedUnasked())
 	case v.wide || v.at >= 0 && l.Shards[v.at] != s.at:
 		s.pumpOwn(notWide("a statement for another shard behind one that is still under way", "Send Sync, and wait for its answer."))
+	}
+}
+
+// pumpHome ends a session whose pipeline comes to a function call at another shard than that where functions are called.
+func (s *Session) pumpHome() {
+	cluster := s.db.Cluster.Load()
+	if cluster == nil || s.tx == wire.TxFailed {
+		return
+	}
+	l, err := cluster.Layout()
+	switch {
+	case err != nil:
+		s.pumpOwn(asError(err))
+	case l.index(s.at) != l.Home:
+		s.pumpOwn(notWide("a function call by the protocol", "Use SELECT."))
 	}
 }
 
