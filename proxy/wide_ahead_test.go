@@ -147,3 +147,16 @@ func TestFunctionCallsAheadAreCalledAtHome(t *testing.T) {
 		c.wantFarewell(t, "0A000")
 	}
 }
+
+// TestSavepointsNeedABlockOverShards makes savepoints outside a transaction block, where the shards are in one of the proxy's.
+func TestSavepointsNeedABlockOverShards(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.rawDial(t, wire.Protocol30)
+	var m msgs
+	for _, sql := range []string{"SAVEPOINT x", "ROLLBACK TO x", "RELEASE x"} {
+		c.wantHeard(t, m.parse("", "UPDATE accounts SET balance = 7").run("").parse("", sql).run("").sync(), 1, "UPDATE 30 !25P01 I")
+		c.wantHeard(t, m.parse("", sql).run("").flush().sync(), 1, "!25P01 I")
+	}
+	c.wantQuery(t, "SELECT count(*) FROM accounts WHERE balance = 7", "0 SELECT 1 I")
+}

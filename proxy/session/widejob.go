@@ -292,10 +292,31 @@ func (x *wide) refuses(j *job) *wire.Error {
 	if e := x.s.surveyOwn(x.l, j.st); e != nil {
 		return e
 	}
-	if len(j.st.Commands) == 1 && j.st.Commands[0].Kind == parser.Lock && !x.explicit { // the server would see a block of ours
-		return &wire.Error{Code: "25P01", Message: "LOCK TABLE can only be used in transaction blocks"}
+	if e := x.needsBlock(j.st); e != nil {
+		return e
 	}
 	return x.l.unnumbered(j.st)
+}
+
+// needsBlock refuses outside a transaction block what is of use only inside one: the server would see a block of ours.
+func (x *wide) needsBlock(st *parser.Statement) *wire.Error {
+	if x.explicit || len(st.Commands) != 1 {
+		return nil
+	}
+	what := ""
+	switch st.Commands[0].Kind {
+	case parser.Lock:
+		what = "LOCK TABLE"
+	case parser.Savepoint:
+		what = "SAVEPOINT"
+	case parser.Release:
+		what = "RELEASE SAVEPOINT"
+	case parser.RollbackTo:
+		what = "ROLLBACK TO SAVEPOINT"
+	default:
+		return nil
+	}
+	return &wire.Error{Code: "25P01", Message: what + " can only be used in transaction blocks"}
 }
 
 // settings serves what changes settings by functions: what has no tables runs on every branch. done is false for other
