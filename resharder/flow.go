@@ -116,8 +116,7 @@ func (m *mover) follow(ctx context.Context) error {
 			}
 			f.stop()
 			m.setFlow(move.Number, nil)
-			var lost *stream.Hopeless
-			if !errors.As(err, &lost) || lost.Kind != stream.SlotLost { // of a slot that is lost, more is known below
+			if !slotLost(err) { // of a slot that is lost, more is known below
 				return fmt.Errorf("move %d from %s to %s: %w", move.Number, move.Source, move.Target, err)
 			}
 		}
@@ -144,6 +143,34 @@ func (m *mover) follow(ctx context.Context) error {
 			return err
 		}
 		m.setFlow(move.Number, m.startFlow(ctx, move, forth))
+	}
+	return nil
+}
+
+// slotLost reports whether it is its slot that a stream cannot go on without.
+func slotLost(err error) bool {
+	var lost *stream.Hopeless
+	return errors.As(err, &lost) && lost.Kind == stream.SlotLost
+}
+
+// broken is why the stream of a move cannot go on, nil while all can. It may be asked beside a step.
+func (m *mover) broken() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.job.Moves {
+		move := &m.job.Moves[i]
+		f := m.streams[move.Number]
+		if f == nil {
+			continue
+		}
+		err := f.fault()
+		switch {
+		case err == nil:
+		case slotLost(err): // follow knows what becomes of the job
+			return fmt.Errorf("a slot of the move from %s to %s is lost", move.Source, move.Target)
+		default:
+			return fmt.Errorf("move %d from %s to %s: %w", move.Number, move.Source, move.Target, err)
+		}
 	}
 	return nil
 }

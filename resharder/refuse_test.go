@@ -93,6 +93,23 @@ func TestWhatAStreamCannotCarryStopsTheJob(t *testing.T) {
 	}
 }
 
+// A schema that is as it was again does not mend the stream, which has to read the log of meanwhile. The comparison must not wait for its markers, and rows that it has not brought are in its way.
+func TestComparisonDoesNotWaitForAStreamThatCannotGoOn(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 2)
+	r.start(Goal{Drain: "s1"})
+	r.carry()
+	r.untilFollowing()
+	r.exec("s1", "ALTER TABLE accounts ADD COLUMN more int; UPDATE accounts SET balance = balance + 1")
+	r.untilStopped("schema changed")
+	r.exec("s1", "ALTER TABLE accounts DROP COLUMN more")
+	for _, wish := range []Wish{WishVerify, WishCutover} {
+		r.ask(wish)
+		r.untilStopped("schema changed")
+	}
+	r.cancel()
+	r.leftovers()
+}
+
 func TestCutWaitsForAWriterAndHoldsNobodyMeanwhile(t *testing.T) {
 	r := newRig(t, servers.Cluster(t), 2)
 	clients := r.write(2, 0)

@@ -389,7 +389,8 @@ func (m *mover) unwanted(ctx context.Context) error {
 	return nil
 }
 
-// watchStep looks until a step is done whether people want something else, and bounds the log that servers keep. A server that it cannot ask for half a minute ends the step.
+// watchStep looks until a step is done whether people want something else, and whether a stream cannot go on, whose markers the step may wait for, and bounds the log that servers keep. A server that it
+// cannot ask for half a minute ends the step.
 func (m *mover) watchStep(ctx context.Context, done <-chan struct{}) error {
 	for asked := time.Now(); ; {
 		select {
@@ -398,6 +399,9 @@ func (m *mover) watchStep(ctx context.Context, done <-chan struct{}) error {
 		case <-done:
 			return nil
 		case <-time.After(pulse):
+		}
+		if err := m.broken(); err != nil {
+			return err
 		}
 		now, err := m.journal.Latest(ctx)
 		if err != nil {
