@@ -132,6 +132,8 @@ type Listener interface {
 	Listen(ctx context.Context, s *Session, channel string) error
 	// Barrier returns when every notification of transactions that have ended is with its sessions.
 	Barrier(ctx context.Context) error
+	// Hold has notifications of the server process pid wait until free is called.
+	Hold(pid uint32) (free func())
 	// Unlisten ends one channel of s; Forget ends all of them.
 	Unlisten(s *Session, channel string)
 	Forget(s *Session)

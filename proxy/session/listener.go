@@ -36,6 +36,9 @@ type SharedListener struct {
 	conn     *backend.Conn
 	waiting  bool // conn is in Loop, or about to be: only then may it be kicked
 	queue    []*listenRequest
+	held     map[uint32]int // server processes whose transactions are committed at home and not yet on other shards
+	late     []wire.Frame   // notifications that wait for those, and what has come behind them
+	lateSize int
 	running  bool
 	stopped  bool
 	wg       sync.WaitGroup
@@ -202,7 +205,7 @@ func (l *SharedListener) run() {
 	l.mu.Lock()
 	l.running, l.conn = false, nil
 	queue := l.queue
-	l.queue = nil
+	l.queue, l.late, l.lateSize = nil, nil, 0
 	var orphans []*Session
 	if c != nil { // without a connection nobody has listened yet: who asks gets the error
 		orphans = slices.Collect(maps.Keys(l.sessions))
@@ -233,6 +236,7 @@ func (l *SharedListener) serve(c *backend.Conn) error {
 		l.waiting = !idle && len(queue) == 0
 		if idle {
 			l.running, l.conn = false, nil
+			l.late, l.lateSize = nil, 0
 			l.mu.Unlock()
 			return nil
 		}
@@ -273,26 +277,66 @@ func (l *SharedListener) serve(c *backend.Conn) error {
 	}
 }
 
-// deliver hands a NotificationResponse to its listeners.
+// Hold has what the server process pid notifies of wait until free is called: it is about to commit at home what other shards commit later. Nobody is told of that
+// and finds what was before it there.
+func (l *SharedListener) Hold(pid uint32) (free func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = make(map[uint32]int)
+	}
+	l.held[pid]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.held[pid]--; l.held[pid] == 0 {
+			delete(l.held, pid)
+		}
+		l.catchUp()
+	}
+}
+
+// deliver hands a NotificationResponse to its listeners, in the order in which they come.
 func (l *SharedListener) deliver(f wire.Frame) {
 	if f.Type != wire.MsgNotification || len(f.Body()) < 6 {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.late) == 0 && l.held[notifier(f)] == 0 {
+		l.hand(f)
+		return
+	}
+	l.late, l.lateSize = append(l.late, wire.Frame{Type: f.Type, Raw: bytes.Clone(f.Raw)}), l.lateSize+len(f.Raw)
+	l.catchUp()
+}
+
+// notifier is the server process that a NotificationResponse comes from.
+func notifier(f wire.Frame) uint32 { return binary.BigEndian.Uint32(f.Body()) }
+
+// catchUp hands over what has waited and need not any more, and all of it where it is more than a client may leave unread. mu is held.
+func (l *SharedListener) catchUp() {
+	for len(l.late) > 0 && (l.held[notifier(l.late[0])] == 0 || l.lateSize > maxMailbox) {
+		f := l.late[0]
+		l.late, l.lateSize = l.late[1:], l.lateSize-len(f.Raw)
+		l.hand(f)
+	}
+	if len(l.late) == 0 {
+		l.late = nil
+	}
+}
+
+// hand gives a NotificationResponse to its listeners. mu is held.
+func (l *SharedListener) hand(f wire.Frame) {
 	channel, _, ok := cutZero(f.Body()[4:])
 	if !ok {
 		return
 	}
 	raw := bytes.Clone(f.Raw)
-	if pid, ok := l.notifiers.Load(binary.BigEndian.Uint32(f.Body())); ok {
+	if pid, ok := l.notifiers.Load(notifier(f)); ok {
 		binary.BigEndian.PutUint32(raw[wire.HeaderBytes:], pid.(uint32))
 	}
-	l.mu.Lock()
-	var to []*Session
 	for s := range l.channels[string(channel)] {
-		to = append(to, s)
-	}
-	l.mu.Unlock()
-	for _, s := range to {
 		s.Notify(raw)
 	}
 }

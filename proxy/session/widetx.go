@@ -396,6 +396,9 @@ func (x *wide) commitSeveral(writers []*branch) (refusal *wire.Error, err error)
 	if refusal, err = x.prepare(others, gid); refusal != nil || err != nil {
 		return refusal, err
 	}
+	if anchor.index == x.l.Home {
+		defer x.s.db.Listener.Hold(anchor.c.PID())() // until the others show it
+	}
 	decided := anchor.exec(x.s, wire.AppendQuery(nil, decision+"; COMMIT"))
 	switch {
 	case anchor.failed != nil && anchor.c.Spoiled() == "":

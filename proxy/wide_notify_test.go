@@ -1,0 +1,39 @@
+package proxy_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgtier/proxy"
+)
+
+// TestNobodyIsNotifiedBeforeAllShardsShowIt loses a shard between the decision and its part of the commit: who listens hears of it when that shard shows it, and then of what others
+// have notified meanwhile.
+func TestNobodyIsNotifiedBeforeAllShardsShowIt(t *testing.T) {
+	t.Parallel()
+	wire := &tripwire{word: "COMMIT PREPARED", shut: time.Second}
+	s, p := newSpreadOf(t, spreadOptions, onDatabase(func(d *proxy.Database) {
+		wire.to = fmt.Sprintf("127.0.0.1:%d", d.Shards[1].Manager.Port)
+		d.Shards[1].Manager.Port = wire.port(t)
+	}))
+	_, b := s.apart(t)
+	listener, c, other := p.client(t), p.client(t), p.client(t)
+	mustExec(t, listener, "LISTEN news")
+	for _, sql := range []string{"BEGIN", fmt.Sprintf("UPDATE accounts SET balance = 7 WHERE id = %d", b), "NOTIFY news, 'one'"} {
+		mustExec(t, c, sql)
+	}
+	committed := later(c, "COMMIT")
+	eventually(t, "the shard is lost", wire.tripped.Load)
+	mustExec(t, other, "NOTIFY news, 'two'")
+	for _, want := range []string{"one", "two"} {
+		n, err := listener.WaitForNotification(bounded(t))
+		if err != nil || n.Payload != want {
+			t.Fatalf("heard %+v, %v; want %q", n, err, want)
+		}
+		if got := s.on(t, 1, fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b)); got != "7" {
+			t.Errorf("heard %q while the shard showed %s", want, got)
+		}
+	}
+	<-committed
+}
