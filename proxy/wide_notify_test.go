@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"pgtier/proxy"
 )
 
@@ -36,4 +38,29 @@ func TestNobodyIsNotifiedBeforeAllShardsShowIt(t *testing.T) {
 		}
 	}
 	<-committed
+}
+
+// TestWhoIsNotifiedFindsItOnEveryShard has the replica of a shard stand still, at which the session that listens has never been.
+func TestWhoIsNotifiedFindsItOnEveryShard(t *testing.T) {
+	t.Parallel()
+	s, p := newSpreadCrew(t, nil)
+	_, b := s.apart(t)
+	c := p.client(t)
+	s.replays(t, 1, false)
+	defer s.replays(t, 1, true)
+	read := fmt.Sprintf("SELECT balance FROM accounts WHERE id = %d", b)
+	for i, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
+		listener := p.client(t)
+		mustExec(t, listener, "LISTEN news")
+		for _, sql := range []string{"BEGIN", fmt.Sprintf("UPDATE accounts SET balance = %d WHERE id = %d", i, b), "NOTIFY news", "COMMIT"} {
+			mustExec(t, c, sql)
+		}
+		if _, err := listener.WaitForNotification(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		var got int
+		if err := listener.QueryRow(bounded(t), read, mode).Scan(&got); err != nil || got != i {
+			t.Errorf("by %v: read %d, %v; want %d", mode, got, err, i)
+		}
+	}
 }

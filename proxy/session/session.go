@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -445,10 +446,37 @@ func (s *Session) deliver() {
 	s.mailbox = nil
 	s.messages.Store(s.killed != nil)
 	s.mu.Unlock()
-	if f := s.at.Fleet.Load(); f != nil && len(msgs) > 0 {
-		s.ticket = f.Now() // whoever is told of a change finds it
+	if len(msgs) > 0 {
+		s.wasTold()
 	}
 	s.send(msgs)
+}
+
+// wasTold has the session find from now on what it is told of, whichever shard has it.
+func (s *Session) wasTold() {
+	if f := s.at.Fleet.Load(); f != nil {
+		s.ticket = f.Now()
+	}
+	cluster := s.db.Cluster.Load()
+	if cluster == nil {
+		return
+	}
+	l, err := cluster.Layout()
+	if err != nil {
+		return // nobody is asked before there is one
+	}
+	for _, db := range l.Shards {
+		f := db.Fleet.Load()
+		if f == nil || db == s.at {
+			continue
+		}
+		at := slices.IndexFunc(s.spots, func(sp spot) bool { return sp.db == db })
+		if at < 0 {
+			at = len(s.spots)
+			s.spots = append(s.spots, spot{db: db})
+		}
+		s.spots[at].ticket = f.Now()
+	}
 }
 
 // enter notes a change of state and returns its time. The first work for a
