@@ -308,6 +308,10 @@ func (m *mover) carry(ctx context.Context) error {
 			if m.job.Error == "" {
 				m.trouble("")
 			}
+		case errors.Is(err, errUnwanted): // no trouble: the next turn does what people want
+			m.doubt()
+			m.trouble("")
+			rest = retryLeast
 		case hopeless(err):
 			m.doubt()
 			m.log.Error("the job has stopped", zap.Error(err), zap.String("step", string(m.job.Step)))

@@ -190,6 +190,39 @@ func TestCancelledJobLeavesNothing(t *testing.T) {
 	}
 }
 
+// A step that ends because people have asked for cancel did not fail: status says nothing of another try.
+func TestStepThatIsNotWantedAnyMoreIsNoTrouble(t *testing.T) {
+	r := newRig(t, servers.Cluster(t), 2)
+	reached, trouble := make(chan struct{}), ""
+	once := sync.OnceFunc(func() { close(reached) })
+	r.setPoint(func(ctx context.Context, name string) error {
+		switch name {
+		case "copying":
+			once()
+			<-ctx.Done()
+		case "step cancel":
+			job, err := r.journal().Latest(ctx)
+			if err != nil {
+				return err
+			}
+			r.mu.Lock()
+			trouble = job.Progress.Trouble
+			r.mu.Unlock()
+		}
+		return nil
+	})
+	r.start(Goal{Drain: "s1"})
+	r.carry()
+	<-reached
+	r.cancel()
+	r.leftovers()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if trouble != "" {
+		t.Errorf("status says: tries again after: %s", trouble)
+	}
+}
+
 func TestAddedShardTakesItsShareAndMayBeAddedAgain(t *testing.T) {
 	r := newRig(t, servers.Cluster(t), 2)
 	clients := r.write(3, 1)
