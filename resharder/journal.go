@@ -93,7 +93,7 @@ REVOKE ALL ON pgtier.job, pgtier.mover_generation FROM PUBLIC;
 const creating = 0x706774696572
 
 // ErrNoJob says that a database has never had a job.
-var ErrNoJob = errors.New("there is no job")
+var ErrNoJob = errors.New("there is no job; pgtier reshard start begins one")
 
 // errSuperseded says that another mover has taken the job over.
 var errSuperseded = errors.New("another mover has taken the job over")

@@ -41,7 +41,7 @@ func (m *mover) progress() Progress {
 		if c := m.copying[p.Number]; c != nil {
 			now := c.Progress()
 			p.Rows, p.Bytes, p.ExpectedRows, p.ExpectedBytes = now.Rows, now.Bytes, now.ExpectedRows, now.ExpectedBytes
-			if seconds := time.Since(m.began[p.Number]).Seconds(); p.State != "stream" && seconds > 0 {
+			if seconds := time.Since(m.began[p.Number]).Seconds(); seconds > 0 {
 				p.Rate, p.ETA = int64(float64(now.Bytes)/seconds), 0
 				if p.Rate > 0 {
 					p.ETA = time.Duration(float64(max(0, now.ExpectedBytes-now.Bytes)) / float64(p.Rate) * float64(time.Second)).Round(time.Second)
@@ -59,6 +59,19 @@ func (m *mover) progress() Progress {
 		p.Warnings = append(p.Warnings, m.warnings[subject])
 	}
 	return p
+}
+
+// copied ends the count of a copy that is done: no time of it is left.
+func (m *mover) copied(move int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.note.Moves {
+		if p := &m.note.Moves[i]; p.Number == move {
+			now := m.copying[move].Progress()
+			p.Rows, p.Bytes, p.ExpectedRows, p.ExpectedBytes, p.ETA = now.Rows, now.Bytes, now.ExpectedRows, now.ExpectedBytes, 0
+		}
+	}
+	delete(m.copying, move)
 }
 
 // doing says in a few words what goes on; "" is nothing.
@@ -182,6 +195,9 @@ func (m *mover) count(s *standing) {
 			p = known[at]
 		}
 		p.Number, p.Source, p.Target, p.State, p.Groups, p.GroupsDone = move.Number, move.Source, move.Target, s.state[move.Number], len(move.Groups), 0
+		if p.State == "stream" { // copied, perhaps by a mover that has not come to say so
+			p.ETA = 0
+		}
 		for _, group := range move.Groups {
 			if s.granted[group.Number] {
 				p.GroupsDone++

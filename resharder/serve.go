@@ -64,6 +64,7 @@ func (m *mover) serve(ctx context.Context) (rest time.Duration, err error) {
 
 // fulfil writes down that a wish has come true.
 func (m *mover) fulfil(ctx context.Context, next Wish) error {
+	m.doing("")
 	m.store(ctx) // who waits for the wish looks at what has come of it
 	return m.journal.fulfil(ctx, m.job, next)
 }

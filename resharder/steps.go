@@ -483,7 +483,11 @@ func (m *mover) copyMove(ctx context.Context, move *Move) error {
 	m.mu.Lock()
 	m.copying[move.Number], m.began[move.Number] = c, time.Now()
 	m.mu.Unlock()
-	return c.Run(ctx)
+	if err := c.Run(ctx); err != nil {
+		return err
+	}
+	m.copied(move.Number)
+	return nil
 }
 
 // dropStreams removes both streams of a move from some servers. Origins go last: until then they tell what has come from the other side.

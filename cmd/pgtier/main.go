@@ -29,14 +29,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	var usage usageError
 	var silent silentError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "pgtier: %v\nRun 'pgtier --help' for usage.\n", err)
+		fmt.Fprintf(stderr, "pgtier: %v\nRun '%s --help' for usage.\n", err, command.CommandPath())
 		return exitUsage
 	case errors.As(err, &silent):
 		return exitFailed

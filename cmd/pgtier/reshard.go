@@ -21,7 +21,7 @@ import (
 type reshardFlags struct {
 	config, database string
 	to               []string
-	add, drain       string
+	add, drain       []string // one each, but who says two is told
 	auto             bool
 }
 
@@ -86,8 +86,8 @@ func (v reshardVerb) command() *cobra.Command {
 	set.StringVar(&flags.database, "database", "", "the sharded database; may be left out where there is one")
 	if v.goal {
 		set.StringSliceVar(&flags.to, "to", nil, "spread the buckets evenly over these shards, and over no others")
-		set.StringVar(&flags.add, "add", "", "give this shard its share")
-		set.StringVar(&flags.drain, "drain", "", "give the buckets of this shard to the others")
+		set.StringArrayVar(&flags.add, "add", nil, "give this shard its share")
+		set.StringArrayVar(&flags.drain, "drain", nil, "give the buckets of this shard to the others")
 	}
 	if v.auto {
 		set.BoolVar(&flags.auto, "auto", false, "cut over without being asked, once all is copied and both sides are equal")
@@ -130,14 +130,17 @@ func (r *reshardRun) goal() (goal resharder.Goal, err error) {
 	for _, name := range r.flags.to {
 		goal.To = append(goal.To, shard.Name(strings.TrimSpace(name)))
 	}
-	goal.Add, goal.Drain = shard.Name(r.flags.add), shard.Name(r.flags.drain)
-	set := 0
-	for _, is := range []bool{len(goal.To) > 0, goal.Add != "", goal.Drain != ""} {
-		if is {
-			set++
-		}
+	said := len(r.flags.add) + len(r.flags.drain)
+	for _, name := range r.flags.add {
+		goal.Add = shard.Name(name)
 	}
-	if set != 1 {
+	for _, name := range r.flags.drain {
+		goal.Drain = shard.Name(name)
+	}
+	switch {
+	case said > 1 && len(goal.To) == 0:
+		return goal, usageError{errors.New("one shard is added or drained at a time; --to names all that shall have buckets")}
+	case said > 1, (len(goal.To) > 0) == (goal.Add != "" || goal.Drain != ""):
 		return goal, usageError{errors.New("say where the buckets shall go: --to s0,s1 or --add s1 or --drain s1, one of them")}
 	}
 	return goal, nil
@@ -207,9 +210,12 @@ func (r *reshardRun) start(ctx context.Context) error {
 func (r *reshardRun) sayStarted(s *resharder.Status) {
 	switch {
 	case s.Step == resharder.StepDone:
-	case s.Auto && cutOver(s):
+	case cutOver(s):
 		fmt.Fprintln(r.out, saidCutOver)
 		r.printHeld(s)
+		return
+	case s.Progress.GroupsDone > 0:
+		fmt.Fprintf(r.out, "the new owners serve %d of %d groups of buckets; pgtier reshard cutover goes on with the others, rollback goes back\n", s.Progress.GroupsDone, s.Progress.Groups)
 		return
 	default:
 		fmt.Fprintln(r.out, "copied and following; pgtier reshard cutover lets the new owners serve")

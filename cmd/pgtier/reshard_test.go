@@ -100,8 +100,10 @@ func TestReshardCommandsCarryAJobThemselvesWhereNobodyServes(t *testing.T) {
 	s.end(t)
 	r.widen()
 	says(t, r.run(0, "status"), "has never had a job")
-	says(t, r.run(1, "cutover"), "there is no job")
-	says(t, r.run(2, "plan"), "say where the buckets shall go")
+	says(t, r.run(1, "cutover"), "there is no job", "start begins one")
+	says(t, r.run(2, "plan"), "say where the buckets shall go", "'pgtier reshard plan --help'")
+	says(t, r.run(2, "plan", "--add", "s1", "--add", "s2"), "one shard is added or drained at a time")
+	says(t, r.run(2, "start", "--to", "s0,s1", "--drain", "s1"), "one of them")
 	says(t, r.run(1, "plan", "--to", "s0,s9"), `"s9" is not in the configuration`)
 	r.untilPossible()
 	says(t, r.run(0, "plan", "--to", "s0,s1,s2"), "42 of 64 buckets", "s0 to s1", "none is running")
@@ -110,8 +112,12 @@ func TestReshardCommandsCarryAJobThemselvesWhereNobodyServes(t *testing.T) {
 	says(t, r.run(1, "start", "--to", "s0,s1"), "another one is under way")
 	says(t, r.run(0, "start", "--to", "s0,s1,s2"), "copied and following") // said again
 	says(t, r.run(0, "verify"), "both sides are equal")
+	if status := r.run(0, "status"); strings.Contains(status, " left") || strings.Contains(status, "does: ") {
+		t.Errorf("all is copied and compared, and something is left:\n%s", status)
+	}
 	says(t, r.run(0, "cutover"), "the new owners serve", "4 cuts held statements for")
 	says(t, r.run(0, "cutover"), "the new owners serve")
+	says(t, r.run(0, "start", "--to", "s0,s1,s2"), "the new owners serve", "finish gives the way back up") // what was done before is done still
 	says(t, r.run(1, "cancel"), "run pgtier reshard rollback first")
 	says(t, r.run(0, "rollback"), "the old owners serve")
 	says(t, r.run(0, "cutover"), "the new owners serve")
