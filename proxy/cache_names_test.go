@@ -432,7 +432,7 @@ func TestNamesThatComeInPieces(t *testing.T) {
 		bind := m.portal(portal, fmt.Sprintf("pgtier_%d", i), param)
 		c.write(t, bind[:8500])
 		eventually(t, "its head is there", func() bool { return p.Lent() == 1 })
-		c.write(t, msgs(bind[8500:]).execute(portal).sync())
+		c.write(t, bind[8500:].execute(portal).sync())
 		if got, err := c.told(limit); err != nil || !strings.HasPrefix(got, "E:26000:") {
 			t.Errorf("pgtier_%d: heard %q, %v; want that there is no such statement", i, got, err)
 		}

@@ -303,7 +303,7 @@ func (x *wide) needsBlock(st *parser.Statement) *wire.Error {
 	if x.explicit || len(st.Commands) != 1 {
 		return nil
 	}
-	what := ""
+	var what string
 	switch st.Commands[0].Kind {
 	case parser.Lock:
 		what = "LOCK TABLE"
