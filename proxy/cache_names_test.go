@@ -249,14 +249,15 @@ func (c *rawClient) send(t testing.TB, m msgs) {
 	t.Helper()
 	if ahead := m.ahead(); len(ahead) > 0 {
 		c.write(t, ahead)
-		for kind, body := byte(0), []byte(nil); kind != wire.MsgCommandComplete && kind != wire.MsgErrorResponse; {
-			var err error
-			if kind, body, err = c.message(); err != nil {
+		for answered := false; !answered; {
+			kind, body, err := c.message()
+			if err != nil {
 				t.Fatal(err)
 			}
 			if kind == wire.MsgErrorResponse {
 				t.Logf("refused: %v", wire.ParseError(body))
 			}
+			answered = kind == wire.MsgCommandComplete || kind == wire.MsgErrorResponse
 		}
 		m = m[len(ahead):]
 	}
