@@ -47,7 +47,7 @@ func demoCommand() *cobra.Command {
 		Long: "Start real local PostgreSQL servers from the installed binaries, load a sample application, serve it and print the\n" +
 			"DATABASE_URL. With several shards the users are spread over them, with all that belongs to each, and one more server is\n" +
 			"there to be added while the demo runs. Each manager has as many streaming replicas as asked for, which serve reads.\n" +
-			"Ctrl-C stops and removes everything.",
+			"Ctrl-C stops and removes everything; --keep leaves the data.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
@@ -115,7 +115,11 @@ func runDemo(ctx context.Context, flags demoFlags, out, logs io.Writer, signals 
 		}
 		fmt.Fprintf(out, "# inside: pools, clients, pins; metrics and a page with the servers and pools\npsql '%s' -c 'SHOW POOLS' -c 'SHOW PINS'\nhttp://%s/\n\n",
 			admin, d.proxy.HTTPAddr())
-		fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
+		if flags.keep {
+			fmt.Fprintf(out, "Ctrl-C stops everything. The data stays in %s.\n\n", cluster.Dir)
+		} else {
+			fmt.Fprint(out, "Ctrl-C stops and removes everything.\n\n")
+		}
 		wg.Go(func() { showTraffic(ctx, url, config.sharded, out, d.proxy) }) // ends by cancel
 		return nil
 	})

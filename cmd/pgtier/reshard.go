@@ -193,6 +193,9 @@ func (r *reshardRun) start(ctx context.Context) error {
 		p, err := resharder.Start(ctx, r.config, goal, r.flags.auto)
 		if p != nil {
 			r.printPlan(p)
+			if !p.Possible() { // which is all that err says
+				return silentError{}
+			}
 		}
 		if err != nil {
 			return err

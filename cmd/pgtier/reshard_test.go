@@ -107,6 +107,11 @@ func TestReshardCommandsCarryAJobThemselvesWhereNobodyServes(t *testing.T) {
 	says(t, r.run(1, "plan", "--to", "s0,s9"), `"s9" is not in the configuration`)
 	r.untilPossible()
 	says(t, r.run(0, "plan", "--to", "s0,s1,s2"), "42 of 64 buckets", "s0 to s1", "none is running")
+	pgtest.Exec(t, r.cluster.Shards[0].Manager, r.names[0], "ALTER TABLE users SET UNLOGGED")
+	if out := r.run(1, "start", "--to", "s0,s1,s2"); strings.Count(out, "FAIL") != 1 || strings.Count(out, "unlogged") != 1 {
+		t.Errorf("an obstacle is told:\n%s", out)
+	}
+	pgtest.Exec(t, r.cluster.Shards[0].Manager, r.names[0], "ALTER TABLE users SET LOGGED")
 	says(t, r.run(0, "start", "--to", "s0,s1,s2"), "this command does until it ends", "copied and following")
 	says(t, r.run(1, "finish"), "0 of 4 groups", "finish comes after")
 	says(t, r.run(1, "start", "--to", "s0,s1"), "another one is under way")
