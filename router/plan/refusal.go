@@ -8,7 +8,7 @@ const (
 	hintKey    = "Compare the sharding key with a value in WHERE, or send the statement to one shard with /* pgtier: shard=… */."
 	hintPin    = "If it concerns the rows of one shard only, say so with /* pgtier: shard=… */ or /* pgtier: sharding_key=… */."
 	hintSplit  = "Send the statements one by one."
-	hintCommit = "Commit the change of the schema first."
+	hintCommit = "Commit the change of the schema first. Where it is of a temporary table, send each of its statements to one shard with /* pgtier: shard=… */."
 	hintAlone  = "Return the aggregates by themselves, or group by the sharding key."
 )
 
