@@ -104,6 +104,8 @@ func (p *Proxy) follow(ctx context.Context, d *database, part *part, f *fleet.Fl
 		if v.Manager >= 0 && v.Epoch != epoch {
 			if manager >= 0 && manager != v.Manager {
 				p.leaveManager(d, part, v.Hosts[manager].Name, v.Hosts[v.Manager].Name)
+			} else if k := part.keeper.Load(); k != nil {
+				k.cache.Flush() // it may have crashed, without what it had acknowledged and not flushed
 			}
 			manager, epoch = v.Manager, v.Epoch
 		}
