@@ -29,11 +29,12 @@ func newPart(shared *session.Database, c *cluster) *part {
 	return p
 }
 
-// manager is the server that takes the shard's writes: the configured one, until another is seen to.
+// manager is the server that takes the shard's writes: the configured one, until another is seen to. That remains so while it is away: the configured one may be back
+// with what it had when it was lost, and does not know what has been decided since.
 func (p *part) manager() topology.Server {
 	if f := p.shared.Fleet.Load(); f != nil {
-		if v := f.View(); v.Manager >= 0 {
-			return *v.Hosts[v.Manager].Server
+		if v := f.View(); v.Last >= 0 {
+			return *v.Hosts[v.Last].Server
 		}
 	}
 	return p.servers.Load().Manager

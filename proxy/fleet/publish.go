@@ -28,7 +28,7 @@ func (f *Fleet) publish(now time.Time) {
 		f.settleState(i, verdict.reasons[i], now)
 	}
 	old := f.view.Load()
-	v := &View{At: now, Manager: f.roles.manager, Epoch: f.roles.epoch, Conflict: verdict.conflict, Hosts: make([]Host, len(f.hosts))}
+	v := &View{At: now, Manager: f.roles.manager, Last: f.roles.last, Epoch: f.roles.epoch, Conflict: verdict.conflict, Hosts: make([]Host, len(f.hosts))}
 	for i := range f.hosts {
 		v.Hosts[i] = f.describe(i, now)
 	}

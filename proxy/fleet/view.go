@@ -67,6 +67,8 @@ type View struct {
 	At time.Time
 	// Manager is an index into Hosts, -1 while there is none. Its Host is Up, unless it lets only us not in (Full, Down).
 	Manager int
+	// Last is the last manager, also while there is none; -1 before the first.
+	Last int
 	// Hosts has the configured manager first, then the replicas in their order, whatever they are now.
 	Hosts []Host
 	// Conflict says who else claims to be the manager, "" if nobody does.
