@@ -185,13 +185,14 @@ func (p *running) client(t testing.TB, params ...string) *pgx.Conn {
 	return c
 }
 
-// readsCatalog returns once the proxy has read the catalog as it is now. Sessions wait for that too, but not for long.
+// readsCatalog returns once the proxy has read the catalog as it is now, and goes by it. Sessions wait for that too, but not for long.
 func (p *running) readsCatalog(t testing.TB) {
 	t.Helper()
-	p.client(t) // the first has it read
+	c := p.client(t) // the first has it read
 	if err := p.SharedOf(p.database).Hazards.Wait(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
+	mustValue(t, c, "DO 'BEGIN END'") // what is judged by another catalog gives answers up, once
 }
 
 // bounded is a context for one step of a test.
