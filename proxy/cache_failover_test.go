@@ -74,8 +74,8 @@ func TestAnswersOfWritesThatAFailoverLosesAreGivenUp(t *testing.T) {
 func TestAnswersOfWritesThatACrashLosesAreGivenUp(t *testing.T) {
 	t.Parallel()
 	s, p, hits := newKeptCrew(t)
-	_, id := s.apart(t)
-	manager := s.cluster.Shards[1].Manager
+	id, _ := s.apart(t)
+	manager := s.cluster.Shards[0].Manager
 	set(t, manager, "wal_writer_delay", "10s")
 	for n := range 5 { // something else may flush it
 		writer, reader := p.client(t), p.client(t)
@@ -93,12 +93,13 @@ func TestAnswersOfWritesThatACrashLosesAreGivenUp(t *testing.T) {
 		if err := manager.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "the proxy sees that it is away", func() bool { return p.ViewOf(s.database).Manager < 0 })
 		if err := manager.Start(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
-		left := s.on(t, 1, balanceOf(id))
+		left := s.on(t, 0, balanceOf(id))
 		eventually(t, "what was lost is not shown", func() bool {
-			got, err := value(p.client(t), balanceOf(id))
+			got, err := value(reader, balanceOf(id))
 			return err == nil && got == left
 		})
 		if left != told {
