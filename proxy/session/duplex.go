@@ -525,12 +525,8 @@ func (s *Session) pumpHome() {
 
 // pumpUnknown ends a session whose pipeline comes to a name that may mean a change of the schema, while that is refused, or a lock of rows that move.
 func (s *Session) pumpUnknown(name []byte) {
-	cluster := s.db.Cluster.Load()
-	if cluster == nil || s.tx == wire.TxFailed {
-		return
-	}
-	l, err := cluster.Layout()
-	if err != nil {
+	l := s.layoutNow()
+	if l == nil || s.tx == wire.TxFailed {
 		return
 	}
 	if s.mayChangeSchema(name) {

@@ -169,14 +169,18 @@ func (s *Session) gather() (n int, next gathered) {
 		s.items = s.items[:wholeItems]
 		return whole, gatherServe
 	}
-	most := maxBatch
-	if s.server != nil && !s.raw && s.db.Cluster.Load() != nil { // what goes out ahead cannot be for another shard
-		most = limit.SessionMemory
-	}
-	if flush || off >= most {
+	if flush || off >= s.mostAhead() {
 		return 0, gatherDuplex
 	}
 	return 0, gatherMore
+}
+
+// mostAhead is how many bytes of a request wait for the rest of it before they are sent ahead.
+func (s *Session) mostAhead() int {
+	if s.server != nil && !s.raw && s.db.Cluster.Load() != nil { // what goes out ahead cannot be for another shard
+		return s.env.limit().SessionMemory
+	}
+	return maxBatch
 }
 
 // mayBeUndone reports whether what names mean behind a message is known only when its request is answered: a server on
