@@ -379,7 +379,7 @@ func (s *Session) notReady(err error, tries int) (ok, again bool) {
 		f.Lost(s.pool.Key().Server, err)
 	}
 	s.server.Spoil("could not be made ready")
-	s.dropServer()
+	s.returnUnused()
 	s.losesOwn()
 	if again {
 		s.db.Stats.Repeated.Add(1)

@@ -63,7 +63,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	killed, skip := s.killed, s.canceled && !atHand
 	s.mu.Unlock()
 	if killed != nil { // before it could reach the connection
-		s.dropServer()
+		s.returnUnused()
 		return nil, nil, killed
 	}
 	if replay, err = s.adopt(c); err != nil && gone(err) && !s.killedNow() {
@@ -82,7 +82,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 		}
 	}
 	if err != nil {
-		s.dropServer()
+		s.returnUnused()
 		return nil, nil, err
 	}
 	return c, replay, nil
@@ -221,6 +221,14 @@ func (s *Session) unlease(c *backend.Conn) {
 
 // cleanupTimeout bounds rolling back and resetting a connection whose client left.
 const cleanupTimeout = 10 * time.Second
+
+// returnUnused gives back a server connection on which nothing of the client's has run. What was noted of the turn, or of a
+// transaction that has branches elsewhere, still holds: it may run on another connection.
+func (s *Session) returnUnused() {
+	c := s.server
+	_ = c.SetDeadline(time.Time{}) // a kill may have set one
+	s.release(c)
+}
 
 // dropServer gives the server connection back when the client is gone or the
 // request cannot be served: rolled back and reset where that works.

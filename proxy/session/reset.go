@@ -127,14 +127,14 @@ func (s *Session) ownConnection() error {
 		return err
 	}
 	if err := s.replayNow(shared, &replay); err != nil {
-		s.dropServer()
+		s.returnUnused()
 		return err
 	}
 	ctx, stop := context.WithTimeout(context.Background(), s.db.Config().ConnectTimeout)
 	defer stop()
 	own, err := s.db.Redial(ctx, shared, s.startup.All())
 	if err != nil {
-		s.dropServer()
+		s.returnUnused()
 		return fmt.Errorf("open a connection with the login's settings: %w", err)
 	}
 	own.Own = true
@@ -146,12 +146,12 @@ func (s *Session) ownConnection() error {
 	killed := s.killed
 	s.mu.Unlock()
 	if killed != nil { // before it could reach this connection
-		s.dropServer()
+		s.returnUnused()
 		return killed
 	}
 	if msgs, needed := own.AppendAdopt(nil, s.settings); needed {
 		if err := own.Exec(msgs, adoptTimeout, nil); err != nil {
-			s.dropServer()
+			s.returnUnused()
 			return err
 		}
 		own.Adopted(s.settings)

@@ -131,6 +131,7 @@ func (s *Session) serveWide(x *wide, req []byte) bool {
 func (s *Session) endWide(x *wide) bool {
 	if !x.explicit && !x.open {
 		s.wide = nil
+		s.txn.clear() // of what has joined no shard
 	}
 	if s.wide != nil || !x.lastAnswer() {
 		x.gathers()
@@ -369,7 +370,7 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 	}
 	if err == nil {
 		if err = s.replayNow(c, &replay); err != nil {
-			s.dropServer()
+			s.returnUnused()
 		}
 	}
 	if err != nil {
