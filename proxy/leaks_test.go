@@ -401,3 +401,26 @@ func continuePostmaster(t testing.TB, pid int) {
 		t.Fatal(err)
 	}
 }
+
+// TestArgumentsOfExecutePin passes what changes the session's state to a prepared statement that does not.
+func TestArgumentsOfExecutePin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE FUNCTION locks() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_advisory_lock(4)';"+
+		"CREATE FUNCTION sets() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN set_config('work_mem', '9MB', false); END$$")
+	p := r.serve(t, withConsole)
+	p.readsCatalog(t)
+	boss := p.console(t, "boss")
+	for argument, pins := range map[string]bool{"locks()": true, "sets()": true, "pg_advisory_lock(4)": true, "upper('x')": false} {
+		c := p.client(t)
+		mustExec(t, c, "PREPARE s AS SELECT $1::text")
+		mustExec(t, c, "EXECUTE s("+argument+"::text)")
+		if got := pin(t, boss); (got != "") != pins {
+			t.Errorf("%s: pinned by %q", argument, got)
+		}
+		if err := c.Close(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the session is gone", func() bool { return pin(t, boss) == "" })
+	}
+}

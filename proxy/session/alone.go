@@ -135,7 +135,11 @@ func (s *Session) sqlExecute(req []byte, text *parser.Statement, cmd *parser.Com
 	inner := st.Runs
 	reading := s.db.Hazards.Reading(inner)
 	s.harmless = nil // of a turn before
-	if why := s.note(inner); why != "" {
+	why := s.note(inner)
+	if why == "" && len(cmd.Calls)+len(cmd.Functions) > 0 { // in what is passed
+		why = s.note(text)
+	}
+	if why != "" {
 		return true, s.pinnedTurn(req, why)
 	}
 	if e := s.aimExecute(text, st, reading); e != nil {
@@ -175,6 +179,7 @@ func (s *Session) tryExecute(req []byte, cmd *parser.Command, st *backend.Statem
 	query, _ := queryText(req)
 	out = append(append(append(out, query[:cmd.NameStart]...), st.Name...), query[cmd.NameEnd:]...)
 	out = wire.End(append(out, 0), at)
+	s.follows(c)
 	s.relay.begin(c, 1)
 	s.relay.rename = renamed(query, cmd.NameStart, cmd.NameEnd, st.Name)
 	s.effects, s.restores = s.items[0].st.Effects, s.items[0].st.Restores()

@@ -375,6 +375,10 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgDescribe, wire.MsgFlush:
 		d.open = true
 	}
+	if s.advances || s.notifies {
+		s.follows(d.c)
+		s.advances, s.notifies = false, false
+	}
 }
 
 // pumpQuery follows what a Query does.

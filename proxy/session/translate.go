@@ -489,6 +489,7 @@ func largeObjectCall(frame []byte) bool {
 // changed how texts are read. Then most of what else has to be asked of a turn needs no asking.
 func (s *Session) inspect(req []byte) (pin string, refusal *wire.Error) {
 	s.harmless, s.effects, s.restores = nil, 0, false
+	s.advances, s.notifies = false, false
 	s.txn.reads.begin()
 	s.reparsed = false
 	s.plain = !s.raw && !s.txn.reads.changed && !s.txn.code

@@ -256,11 +256,10 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 // follows notes on c what the requests may leave there.
 func (s *Session) follows(c *backend.Conn) {
 	if s.advances {
-		c.SeqWriter, c.Sequences, s.seqOn, s.advances = s.id, true, c.ID(), false
+		c.SeqWriter, c.Sequences, s.seqOn = s.id, true, c.ID()
 	}
 	if s.notifies {
 		s.at.notifier(c.PID(), s.key.PID)
-		s.notifies = false
 	}
 	if s.raw && s.rawListens && s.hasBind() {
 		s.txn.listening = true
