@@ -102,10 +102,16 @@ func (p *Proxy) follow(ctx context.Context, d *database, part *part, f *fleet.Fl
 	for ticks := 0; ; ticks++ {
 		v := f.View()
 		if v.Manager >= 0 && v.Epoch != epoch {
-			if manager >= 0 && manager != v.Manager {
+			switch manager {
+			case -1: // the first that this fleet sees
+				giveAnswersUp(part)
+			case v.Manager: // it may have come back without what it had acknowledged and not flushed
+				giveAnswersUp(part)
+				if part == d.home() {
+					d.catalog.Touch()
+				}
+			default:
 				p.leaveManager(d, part, v.Hosts[manager].Name, v.Hosts[v.Manager].Name)
-			} else if k := part.keeper.Load(); k != nil {
-				k.cache.Flush() // it may have crashed, without what it had acknowledged and not flushed
 			}
 			manager, epoch = v.Manager, v.Epoch
 		}
@@ -117,6 +123,13 @@ func (p *Proxy) follow(ctx context.Context, d *database, part *part, f *fleet.Fl
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// giveAnswersUp empties part's cache.
+func giveAnswersUp(part *part) {
+	if k := part.keeper.Load(); k != nil {
+		k.cache.Flush()
 	}
 }
 

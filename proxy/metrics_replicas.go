@@ -66,7 +66,7 @@ func (c *collector) shard(s *sink, d *database, part *part, f *fleet.Fleet, now 
 	if len(*d.parts.Load()) > 1 {
 		at = append(at, "shard", part.name())
 	}
-	s.counter("pgtier_failovers_total", "Times that a manager appeared after the first: another server, or the same after it was lost.",
+	s.counter("pgtier_failovers_total", "Times that a manager appeared after the first: another server, or the same after it was lost or may have crashed.",
 		float64(max(v.Epoch, 1)-1), at...)
 	s.gauge("pgtier_manager_conflict", "1 while more than one server claims to be the manager; SHOW REPLICAS says which.",
 		truth(v.Conflict != ""), at...)

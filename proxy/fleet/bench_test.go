@@ -10,9 +10,9 @@ import (
 // benchFleet is a fleet of three whose servers have answered and about which somebody asks.
 func benchFleet() *Fleet {
 	f := idle(2)
-	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: 100})
+	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: 100}, false)
 	for i := 1; i < 3; i++ {
-		f.heard(i, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 90})
+		f.heard(i, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 90}, false)
 	}
 	f.reads.mark()
 	return f

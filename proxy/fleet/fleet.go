@@ -159,13 +159,13 @@ func (f *Fleet) AwaitManager(ctx context.Context, notEpoch uint64) (*View, error
 	}
 }
 
-// heard takes a full answer of server i to question q, sent at sent.
-func (f *Fleet) heard(i int, q uint64, sent time.Time, s status) {
+// heard takes a full answer of server i to question q, sent at sent. broken: the connection before the one that it came by was broken.
+func (f *Fleet) heard(i int, q uint64, sent time.Time, s status, broken bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := &f.hosts[i]
-	if i == f.roles.manager && s.position < h.status.position {
-		// It crashed and lost the end of its log, too quickly for us to see it away. What follows is another log.
+	if i == f.roles.manager && (broken || s.position < h.status.position) {
+		// It may have crashed, or has for certain, and lost the end of its log, too quickly for us to see it away. What follows is another log.
 		f.roles.manager = -1
 	}
 	h.status, h.sent, h.told, h.answered, h.asked, h.failure = s, sent, sent, true, true, failure{}

@@ -72,7 +72,7 @@ func (m *monitor) flush(ctx context.Context) {
 	case err != nil:
 		m.flushes.next = now.Add(flushRetry)
 		m.disconnect()
-		m.lastAsk = time.Time{}
+		m.broken, m.lastAsk = !silent(err), time.Time{}
 		if ctx.Err() == nil {
 			m.fleet.log.Warn("the manager does not flush its log", zap.String("server", m.fleet.servers[m.index].Name), zap.Error(err))
 		}

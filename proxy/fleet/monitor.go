@@ -25,6 +25,7 @@ type monitor struct {
 	probe    *probe // nil: not connected
 	unkick   func() bool
 	role     Role
+	broken   bool // the connection before this one was broken, so the server may have crashed since
 	at       balance.LSN
 	lastAsk  time.Time // when the last question was sent, or the last attempt to connect began
 	lastFull time.Time
@@ -230,9 +231,11 @@ func (m *monitor) fail(ctx context.Context, err error) {
 }
 
 // lost ends a connection over which a question failed. One that broke proves nothing yet: the server may have been told to
-// end it. So the next attempt comes at once, and its failure counts. Silence counts by itself.
+// end it. So the next attempt comes at once, and its failure counts. Silence counts by itself. But it may have crashed, and be
+// back by then.
 func (m *monitor) lost(ctx context.Context, err error) {
 	m.disconnect()
+	m.broken = true
 	if silent(err) || m.pause > 0 {
 		m.fail(ctx, err)
 		return
@@ -271,7 +274,8 @@ func (m *monitor) full(ctx context.Context) {
 	m.at = s.position
 	// A tenth around the interval, so that the monitors of many shards do not march in step.
 	m.slow = f.cfg.Slow*9/10 + rand.N(f.cfg.Slow/5+1)
-	f.heard(m.index, q, sent, s)
+	f.heard(m.index, q, sent, s, m.broken)
+	m.broken = false
 	f.loads[m.index].settle(time.Since(sent))
 }
 

@@ -204,7 +204,7 @@ func TestWhatAProxyDoesNotBelieveSaysNothingOfItsServer(t *testing.T) {
 func TestManagerWhoseLogWentBackIsAnotherEpoch(t *testing.T) {
 	f := idle(1)
 	answer := func(at balance.LSN) *View {
-		f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: at})
+		f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: at}, false)
 		f.sampled(0, at, nil)
 		return f.View()
 	}
@@ -221,9 +221,9 @@ func TestManagerWhoseLogWentBackIsAnotherEpoch(t *testing.T) {
 
 func TestAWordOfAnotherEpochOrAStrangerIsWorthNothing(t *testing.T) {
 	f := idle(2)
-	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 2, system: 7, position: 100})
-	f.heard(1, 0, time.Now(), status{role: Replica, timeline: 2, system: 7, position: 100})
-	f.heard(2, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 100})
+	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 2, system: 7, position: 100}, false)
+	f.heard(1, 0, time.Now(), status{role: Replica, timeline: 2, system: 7, position: 100}, false)
+	f.heard(2, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 100}, false)
 	f.sampled(0, 100, []uint64{5})
 	f.denied(1, f.View().Epoch-1, 100, []uint64{5})
 	f.denied(2, f.View().Epoch, 100, []uint64{5})
@@ -239,8 +239,8 @@ func TestAWordOfAnotherEpochOrAStrangerIsWorthNothing(t *testing.T) {
 
 func TestHostsForTheBalancer(t *testing.T) {
 	f := idle(2)
-	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: 100})
-	f.heard(1, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 90})
+	f.heard(0, f.positions.ask(), time.Now(), status{role: Manager, timeline: 1, system: 7, position: 100}, false)
+	f.heard(1, 0, time.Now(), status{role: Replica, timeline: 1, system: 7, position: 90}, false)
 	f.Begin("r0")
 	f.Begin("r0")
 	f.End("r0")

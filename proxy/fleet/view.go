@@ -73,7 +73,8 @@ type View struct {
 	Hosts []Host
 	// Conflict says who else claims to be the manager, "" if nobody does.
 	Conflict string
-	// Epoch is raised whenever a manager appears: another server, or the same after it was lost. It is 0 before the first.
+	// Epoch is raised whenever a manager appears: another server, or the same after it was lost, or may have crashed. It is 0
+	// before the first.
 	Epoch uint64
 }
 
