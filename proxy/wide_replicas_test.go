@@ -56,6 +56,10 @@ func TestReadsOfEachShardGoToItsReplicas(t *testing.T) {
 			mustValue(t, c, "SELECT owner FROM accounts WHERE id = "+id)
 			return strings.Contains(mustValue(t, c, "SHOW pgtier.last_route"), fmt.Sprintf("replica s%d-r1", i))
 		})
+		mustValue(t, c, "/* pgtier: consistency=manager */ SELECT owner FROM accounts WHERE id = "+id)
+		if got, want := mustValue(t, c, "SHOW pgtier.last_route"), fmt.Sprintf("s%d: key accounts.id (one); manager s%d: consistency level manager", i, i); got != want {
+			t.Errorf("a read of the manager went by %q, want %q", got, want)
+		}
 	}
 	eventually(t, "a read of all shards goes to replicas", func() bool {
 		before := p.SharedOf(p.database).Stats.Routes[router.ToReplica].Load()

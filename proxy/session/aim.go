@@ -406,6 +406,8 @@ func (r route) String() string {
 		return fmt.Sprintf("cache: %s (%s)", r.reason, r.level)
 	case r.shards.first != "" && r.replica != "":
 		return r.shards.String() + "; replica " + r.replica + ": " + r.reason
+	case r.shards.first != "" && r.server != "" && len(r.shards.others) == 0:
+		return r.shards.String() + "; manager " + r.server + ": " + r.reason
 	case r.shards.first != "":
 		return r.shards.String()
 	case r.server == "":
