@@ -19,7 +19,9 @@ import (
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/fleet"
 	"pgtier/proxy/session"
+	"pgtier/proxy/wire"
 	"pgtier/router"
 )
 
@@ -468,4 +470,45 @@ func TestSilentReplica(t *testing.T) {
 		}
 	}
 	t.Logf("longest wait of a client %s; sent again %d", longest.Round(time.Millisecond), p.SharedOf(p.database).Stats.Repeated.Load())
+}
+
+// TestAReloadTakesNoManagerThatWasReplaced re-reads the configuration while the new manager is away and the one before is back, without what was written since.
+func TestAReloadTakesNoManagerThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
+	old, now := c.manager, c.shard.Replicas[0]
+	if err := old.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := now.Promote(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new manager is written to", func() bool {
+		_, err := value(p.client(t), "INSERT INTO t VALUES (1)")
+		return err == nil
+	})
+	if err := now.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Start(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload(c.config(t, func(d *proxy.Database) { d.Reads.MaxLag, d.Failover.Wait = time.Hour, 100*time.Millisecond })); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the one before answers", func() bool { return p.ViewOf(c.database).Hosts[0].Role == fleet.Manager })
+	if _, err := value(p.client(t), "INSERT INTO t VALUES (2)"); sqlstate(err) != wire.CodeCannotConnectNow {
+		t.Errorf("a write while the manager is away: %v", err)
+	}
+	if n := pgtest.Value(t, old, c.database, "SELECT count(*) FROM t"); n != "0" {
+		t.Errorf("%s rows were written to the manager before", n)
+	}
+	if err := now.Start(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new manager is written to again", func() bool {
+		_, err := value(p.client(t), "INSERT INTO t VALUES (3)")
+		return err == nil
+	})
+	wantValue(t, p.client(t), "/* pgtier: consistency=manager */ SELECT count(*) FROM t", "2")
 }

@@ -168,9 +168,10 @@ func TestLatencyIsAMovingAverageThatForgetsOldTrouble(t *testing.T) {
 
 // idle is a fleet that nobody runs, for what can be decided without servers.
 func idle(replicas int) *Fleet {
-	shard := topology.Shard{Name: "s0", Manager: topology.Server{Name: "m"}}
+	shard := topology.Shard{Name: "s0", Manager: topology.Server{Name: "m", Host: "m"}}
 	for i := range replicas {
-		shard.Replicas = append(shard.Replicas, topology.Server{Name: fmt.Sprintf("r%d", i), Zone: "z", Weight: 2})
+		name := fmt.Sprintf("r%d", i)
+		shard.Replicas = append(shard.Replicas, topology.Server{Name: name, Host: name, Zone: "z", Weight: 2})
 	}
 	return New(shard, DefaultConfig(), nil, zap.NewNop())
 }
@@ -234,6 +235,40 @@ func TestAWordOfAnotherEpochOrAStrangerIsWorthNothing(t *testing.T) {
 	f.denied(1, f.View().Epoch, 100, []uint64{5})
 	if got := f.Visible(); got != 100 {
 		t.Errorf("Visible() = %s after a replica's word, want 100", got)
+	}
+}
+
+// TestAFleetThatContinuesKnowsWhoWasReplaced has a new manager be away while a fleet takes the place of another: of two that name it, and of one that does not.
+func TestAFleetThatContinuesKnowsWhoWasReplaced(t *testing.T) {
+	old := idle(1)
+	answer := func(f *Fleet, i int, timeline uint32) *View {
+		f.heard(i, f.positions.ask(), time.Now(), status{role: Manager, timeline: timeline, system: 7, position: 100}, false)
+		return f.View()
+	}
+	answer(old, 0, 1)
+	if v := answer(old, 1, 2); v.Manager != 1 {
+		t.Fatalf("the promoted one is not the manager\n%s", show(v))
+	}
+	swapped := New(topology.Shard{Name: "s0", Manager: old.servers[1], Replicas: old.servers[:1]}, DefaultConfig(), nil, zap.NewNop())
+	for name, tc := range map[string]struct {
+		f       *Fleet
+		was, is int // places of who was replaced, and of who has
+	}{"the same servers": {idle(1), 0, 1}, "in another order": {swapped, 1, 0}} {
+		tc.f.Continue(old)
+		if v := tc.f.View(); v.Manager != -1 || v.Last != tc.is {
+			t.Errorf("%s: before any answer the manager is %d, the last was %d", name, v.Manager, v.Last)
+		}
+		if v := answer(tc.f, tc.was, 1); v.Manager != -1 {
+			t.Errorf("%s: one that was replaced is the manager\n%s", name, show(v))
+		}
+		if v := answer(tc.f, tc.is, 2); v.Manager != tc.is {
+			t.Errorf("%s: the manager is %d, want %d\n%s", name, v.Manager, tc.is, show(v))
+		}
+	}
+	alone := idle(0)
+	alone.Continue(old)
+	if v := answer(alone, 0, 1); v.Manager != 0 {
+		t.Errorf("the configuration names the last manager no more, and yet:\n%s", show(v))
 	}
 }
 

@@ -106,10 +106,6 @@ func (d *demand) mark() (fresh bool) {
 func (d *demand) tick()        { d.before.Store(d.marked.Swap(false)) }
 func (d *demand) active() bool { return d.before.Load() || d.marked.Load() }
 
-// Continue makes f, which must not run yet, take the tickets of old for its own: also those that old gives later, to who has
-// not seen yet that f has taken its place.
-func (f *Fleet) Continue(old *Fleet) { f.positions.continues(&old.positions) }
-
 // Committed returns the ticket of a write that the manager has just acknowledged; call it before the client hears. It
 // takes no lock. While nobody asks for positions it costs the manager nothing.
 func (f *Fleet) Committed() Ticket {

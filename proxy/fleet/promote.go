@@ -93,7 +93,7 @@ func (f *Fleet) quorum() (target int, ok bool) {
 		h := &f.hosts[i]
 		switch {
 		case i == f.roles.last:
-			if h.answered && h.status.role == Manager && !h.fenced || h.failure.closed {
+			if !h.asked || h.answered && h.status.role == Manager && !h.fenced || h.failure.closed {
 				return -1, false
 			}
 			votes++

@@ -27,8 +27,8 @@ func TestQuorum(t *testing.T) {
 	}
 	streaming := follower(9)
 	streaming.status.streaming = true
-	gone := known{status: status{role: Manager, timeline: 1, system: 7}}
-	present := known{answered: true, status: gone.status}
+	gone := known{asked: true, status: status{role: Manager, timeline: 1, system: 7}}
+	present := known{asked: true, answered: true, status: gone.status}
 	fenced := present
 	fenced.fenced = true
 	closed := gone
@@ -50,6 +50,7 @@ func TestQuorum(t *testing.T) {
 		"one of three replicas":                {[]known{gone, follower(10), silent, silent}, -1},
 		"two of four replicas":                 {[]known{gone, follower(10), follower(9), silent, silent}, 1},
 		"one still has a stream":               {[]known{gone, follower(10), streaming}, -1},
+		"nobody has asked the manager":         {[]known{{}, follower(10), follower(11)}, -1},
 		"the manager answers":                  {[]known{present, follower(10), follower(11)}, -1},
 		"the manager refuses us only":          {[]known{closed, follower(10), follower(11)}, -1},
 		"a fenced manager answers":             {[]known{fenced, follower(10), follower(11)}, 2},
@@ -219,7 +220,7 @@ func TestOrdersThatAreNotCarriedOut(t *testing.T) {
 	} {
 		f := New(topology.Shard{Manager: topology.Server{Name: "a"}, Replicas: []topology.Server{{Name: "b"}, {Name: "c"}}}, DefaultConfig(), nil, zap.NewNop())
 		f.roles = roles{manager: tc.manager, last: 0, system: 7, highest: 1}
-		f.hosts = []known{{fenced: true, fence: 1}, tc.host, tc.other}
+		f.hosts = []known{{asked: true, fenced: true, fence: 1}, tc.host, tc.other}
 		f.order = tc.order
 		if got := f.takeOrder(1, now); got != tc.want || f.hosts[0].fenced != tc.fenced {
 			t.Errorf("%s: taken %t, want %t; fenced %t, want %t", name, got, tc.want, f.hosts[0].fenced, tc.fenced)
@@ -249,6 +250,11 @@ func TestOrderToALostReplicaIsWithdrawn(t *testing.T) {
 	f.lostAt = now.Add(-cfg.PromoteAfter)
 	f.roles = roles{manager: -1, last: 0, system: 7, highest: 1}
 	f.hosts[1] = known{answered: true, status: status{role: Replica, timeline: 1, system: 7, received: 10}}
+	f.considerPromotion(now)
+	if !f.order.at.IsZero() {
+		t.Fatalf("a promotion was ordered before anybody has asked the old manager: %+v", f.order)
+	}
+	f.hosts[0].asked = true
 	f.considerPromotion(now)
 	if f.order.target != 1 || !f.hosts[0].fenced || !f.monitors[1].promote.Load() {
 		t.Fatalf("no promotion was ordered: %+v", f.order)
