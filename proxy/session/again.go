@@ -172,6 +172,7 @@ func (s *Session) repeats(c *backend.Conn, err error, sent int64, tries int) boo
 	}
 	s.db.Stats.Repeated.Add(1)
 	r.takeBack()
+	r.unheard()
 	if lost {
 		c.Spoil("lost")
 	}

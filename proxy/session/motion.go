@@ -296,6 +296,7 @@ func (s *Session) planAgain(req []byte, pin string) (done, ok bool) {
 	}
 	if s.server == nil {
 		s.story.clear() // what it tells is of these requests
+		s.keep.forget() // of the shard that they were sent to in vain
 	}
 	s.dropFill() // of the shard that they were planned for
 	s.keep.looked = false
@@ -325,6 +326,7 @@ func (s *Session) fenced(c *backend.Conn) *wire.Error {
 	r := &s.relay
 	s.db.Stats.Fenced.Add(1)
 	r.takeBack()
+	r.unheard()
 	if r.tx != wire.TxIdle {
 		if tx, err := c.ExecTx(wire.AppendQuery(nil, "ROLLBACK"), adoptTimeout, nil); err != nil || tx != wire.TxIdle {
 			c.Spoil("rollback of a transaction that the fence has refused failed")

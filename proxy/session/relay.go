@@ -60,7 +60,8 @@ type relay struct {
 	discarded    bool // DISCARD ALL was executed last
 	reset        bool // a RESET was executed
 	clientGone   bool
-	own          *wire.Error // the error of a message of ours
+	own          *wire.Error     // the error of a message of ours
+	told         *backend.Params // what the client knew of settings when the turn was sent
 	err          error
 	remain       int // bytes to come of a frame that is being streamed
 	need         int // size of a frame that must be whole before it is looked at
@@ -69,7 +70,7 @@ type relay struct {
 
 // begin readies the relay for owed answers of the client's.
 func (r *relay) begin(c *backend.Conn, owed int) {
-	r.c, r.ahead, r.owed = c, 0, owed
+	r.c, r.ahead, r.owed, r.told = c, 0, owed, r.s.params
 	r.drain, r.large, r.hold, r.unended, r.quiet = false, false, false, false, false
 	r.failed, r.fatal, r.copyIn, r.discarded, r.reset, r.clientGone = false, false, false, false, false, false
 	r.rename, r.shrunk = rename{}, 0
@@ -261,6 +262,9 @@ func (r *relay) finish(b []byte, pos int) bool {
 	r.forward(b, pos)
 	return false
 }
+
+// unheard takes back what the client was to be told of settings by a turn of which it has heard nothing.
+func (r *relay) unheard() { r.s.params = r.told }
 
 // Tail is what is still to be sent to the client after the loop ended.
 func (r *relay) Tail() []byte { return r.in.Bytes()[:min(r.out, r.in.Len())] }
@@ -478,7 +482,7 @@ func (r *relay) parameter(frame []byte) (keep bool) {
 	}
 	r.c.SetParam(p)
 	switch {
-	case r.ours() || r.quiet || r.adopts && r.s.dx == nil: // what the client does not know it is told at the end
+	case r.ours() || r.quiet || r.drain || r.adopts && r.s.dx == nil: // what the client does not know it is told at the end
 		return false
 	case !r.adopts:
 		r.s.params = r.c.Params()

@@ -273,6 +273,9 @@ func (s *Session) pinFailed(c *backend.Conn, err error) bool {
 		s.relay.begin(c, s.ends())
 		return s.lost(c, err)
 	}
+	if s.pinned() != "" { // it may have some of the session's names, or listen
+		c.Spoil("could not be made a session's own")
+	}
 	s.txn.clear()
 	s.release(c)
 	return s.refuseAll(refusal)
