@@ -271,10 +271,15 @@ func (s *Session) fate() string {
 	if s.relay.unsure {
 		return codeFateUnknown
 	}
+	bound := false
 	for i := range s.items {
-		st := s.items[i].facts()
+		it := &s.items[i]
+		st := it.facts()
+		bound = bound || it.typ == wire.MsgBind
 		switch {
-		case s.items[i].typ == wire.MsgFunction:
+		case it.typ == wire.MsgFunction, it.typ == wire.MsgExecute && !bound: // of a portal that was bound before
+			return codeFateUnknown
+		case st == nil && it.typ == wire.MsgBind && s.raw && !s.parsesBefore(i): // whose name may mean anything
 			return codeFateUnknown
 		case st == nil:
 		case st.Effects&parser.EndsTransaction != 0:

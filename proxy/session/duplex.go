@@ -42,6 +42,7 @@ type duplex struct {
 	locks    bool    // what was sent since the last Sync may lock rows that nobody was asked to have stay
 	portal   []byte  // the one bound last
 	portalBy *Layout // the layout in force before what it may lock was looked at; nil: none was
+	bound    bool    // there is one
 	ran      bool    // a statement was sent, or came before
 }
 
@@ -371,6 +372,7 @@ func (s *Session) pumpNote(d *duplex, it *item, frame []byte) {
 	case wire.MsgExecute:
 		s.claimsAhead()
 		s.pumpResumes(d, frame)
+		d.unsure = d.unsure || !d.bound || !executes(frame, d.portal) // it may have been bound before
 		d.open = true
 	case wire.MsgDescribe, wire.MsgFlush:
 		d.open = true
@@ -430,13 +432,14 @@ func (s *Session) pumpBind(d *duplex, it *item, frame []byte) {
 	if !ok {
 		return
 	}
-	d.portal, d.portalBy = append(d.portal[:0], portal...), s.layoutNow()
+	d.portal, d.portalBy, d.bound = append(d.portal[:0], portal...), s.layoutNow(), true
 	st := s.ownNamed(name)
 	if s.raw && s.keep.rawIn != s.at.Keeper.Load() { // code may have run there that no cache has seen
 		st = nil
 	}
 	if st == nil {
 		if s.raw {
+			d.unsure = d.unsure || len(name) > 0 || !s.rawNames.replaced // nobody knows what that runs
 			if len(name) > 0 {
 				s.rawBound(s.rawMeaning(name))
 			} else {
@@ -708,6 +711,7 @@ func (s *Session) joinDuplex() error {
 		return nil
 	}
 	s.tx = r.tx
+	r.unsure = d.unsure
 	if r.errors > 0 {
 		s.story.unsure()
 	}

@@ -258,8 +258,8 @@ func (s *Session) dropServer() {
 	if s.keep.write.Claimed() {
 		s.at.Wrote(nil, true) // what it wrote is known to those who choose replicas before it is let go
 	}
+	s.drops()
 	s.changedFor(c)
-	s.txn.clear()
 	s.release(c)
 }
 

@@ -207,6 +207,11 @@ func (t *transaction) empty() bool {
 	return len(t.capture) == 0 && !t.captureAll && !t.ddl && !t.listening && !t.notified && len(t.unlisten) == 0
 }
 
+// ofSession reports whether something may have been changed that stays with the session.
+func (t *transaction) ofSession() bool {
+	return len(t.capture) > 0 || t.captureAll || t.listening || len(t.unlisten) > 0
+}
+
 func (t *transaction) clear() {
 	*t = transaction{capture: t.capture[:0]}
 }

@@ -363,6 +363,7 @@ func (s *Session) finish(c *backend.Conn) error {
 	r := &s.relay
 	notified, wrote := s.txn.notified, s.txn.wrote
 	s.txn.wrote = written{} // what follows is another transaction's
+	s.seeing(&wrote)        // first: it is committed, whatever comes of the rest
 	if r.discarded {
 		if err := s.discarded(c); err != nil {
 			return err
@@ -374,7 +375,6 @@ func (s *Session) finish(c *backend.Conn) error {
 		}
 	}
 	s.txn.reads = reading{}
-	s.seeing(&wrote)
 	if s.lift != nil {
 		s.lifts()
 	} else if !s.raw && s.pin == "" {
@@ -417,17 +417,20 @@ func (s *Session) beforeReady(send func()) {
 // known not to have changed does it go on.
 func (s *Session) unfinished(c *backend.Conn, err error) bool {
 	kept := s.raw || s.pin != ""
+	e := asError(err)
+	if s.fate() == codeFateUnknown && !(errors.Is(err, errListen) && s.onlyListens()) { // the answer was that it is committed
+		e = fateUnknown()
+	}
 	c.Spoil("after a transaction: " + err.Error())
 	s.release(c)
 	s.ended(true, false)
 	s.logLost(err)
-	if e := s.checkKilled(); e != nil {
+	if s.checkKilled() != nil {
 		return false
 	}
 	if tail := s.relay.Tail(); len(tail) > readyBytes && !s.relay.hold && !s.send(tail[:len(tail)-readyBytes]) {
 		return false
 	}
-	e := asError(err)
 	if kept || !errors.Is(err, errListen) {
 		return s.fatal(e)
 	}
@@ -512,6 +515,56 @@ func fateUnknown() *wire.Error {
 	return &wire.Error{Code: codeFateUnknown, Message: lostMessage, Hint: "The statement may or may not have taken effect."}
 }
 
+// changesMore reports whether the turn may have changed the session, and more than that: a client that finds the rest done would believe in this too.
+func (s *Session) changesMore() bool {
+	if !s.txn.ofSession() || s.relay.unsure {
+		return s.txn.ofSession()
+	}
+	ran := 0
+	for i := range s.items {
+		st := s.items[i].facts()
+		if st == nil {
+			continue
+		}
+		if ran++; ran > 1 || len(st.Commands) != 1 {
+			return true
+		}
+		switch st.Commands[0].Kind {
+		case parser.Set, parser.Reset, parser.ResetAll, parser.Listen, parser.Unlisten, parser.UnlistenAll:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// onlyListens reports whether all that the turn does is to listen, or to stop that.
+func (s *Session) onlyListens() bool {
+	for i := range s.items {
+		st := s.items[i].facts()
+		if st == nil {
+			continue
+		}
+		for j := range st.Commands {
+			switch st.Commands[j].Kind {
+			case parser.Listen, parser.Unlisten, parser.UnlistenAll:
+			default:
+				return false
+			}
+		}
+	}
+	return !s.relay.unsure
+}
+
+// drops forgets what was noted of statements whose end nobody has heard: they may have changed the catalog.
+func (s *Session) drops() {
+	if s.txn.ddl || s.keep.defines {
+		s.db.Statements.Expire()
+		s.db.OnDDL()
+	}
+	s.txn.clear()
+}
+
 // lost ends what was running when the server connection failed. Outside a
 // transaction the session goes on: its state does not live on the connection.
 func (s *Session) lost(c *backend.Conn, err error) bool {
@@ -519,13 +572,14 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 	clean := r.remain == 0 && !r.clientGone
 	tail, owed := append(append([]byte(nil), r.Tail()...), r.goodbye...), r.owed
 	c.Spoil("lost")
-	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun && s.opening == nil // the client believes itself in a transaction
+	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun && s.opening == nil // else the client believes itself in a transaction
 	code := s.fate()
 	s.begun = false
 	r.takeBack()
 	s.seeing(&s.txn.wrote)
+	wasIdle = wasIdle && (code != codeFateUnknown || !s.changesMore())
+	s.drops()
 	s.doubts(c)
-	s.txn.clear()
 	s.mu.Lock()
 	s.server, s.left = nil, false
 	killed := s.killed

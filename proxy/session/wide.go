@@ -29,6 +29,7 @@ type wide struct {
 	told     bool   // the client has been sent a part of the statement's answer
 	sent     bool   // the client has been sent something
 	away     bool   // no server of a shard could be asked, which is not what a server has said
+	unread   bool   // nobody knows what a transaction that is committed has changed of the session
 	portals  map[string]*portal
 	held     int            // bytes of the messages in portals
 	waiting  *portal        // a Describe of it is to be answered; the Execute that comes next may do that
@@ -450,7 +451,7 @@ func (x *wide) join(b *branch) error {
 // the session goes on.
 func (x *wide) lost(err error) bool {
 	s := x.s
-	explicit := x.explicit
+	explicit, changes := x.explicit, s.txn.ofSession()
 	x.close()
 	s.wide = nil
 	s.logLost(err)
@@ -466,7 +467,7 @@ func (x *wide) lost(err error) bool {
 	}
 	plain := *stated
 	plain.Severity, plain.Sent = "", nil
-	if explicit && plain.Code != codeFateUnknown {
+	if explicit && plain.Code != codeFateUnknown || x.unread || changes && plain.Code == codeFateUnknown {
 		return s.send(x.out) && s.fatal(&plain)
 	}
 	s.tx, x.away = wire.TxIdle, x.away || away(&plain)
@@ -491,7 +492,7 @@ func (x *wide) lost(err error) bool {
 // close gives up all branches: rolled back and reused where that is certain, closed where it is not.
 func (x *wide) close() {
 	s := x.s
-	changed := !s.txn.empty()
+	changed, wrote := !s.txn.empty(), s.txn.wrote
 	for _, b := range slices.Clone(x.branches) {
 		if changed && b.tx == wire.TxIdle {
 			b.c.Spoil("committed settings that were not read back")
@@ -502,11 +503,17 @@ func (x *wide) close() {
 		}
 		b.in.Drop()
 		s.resume(b)
+		seen := written{}
+		if b.wrote { // and it may be committed
+			seen = wrote
+			seen.any = true
+		}
+		s.seeing(&seen)
 		s.dropServer()
 	}
 	x.branches = nil
 	s.tx = wire.TxIdle
-	s.txn.clear()
+	s.drops()
 	s.story.clear()
 }
 

@@ -358,13 +358,18 @@ func (x *wide) outside(j *job) (refusal *wire.Error, err error) {
 		}
 		x.changes(j, b)
 		b.claims() // it commits by itself
-		if err := b.send(wire.AppendQuery(nil, string(j.text))); err != nil {
-			return nil, err
+		err = b.send(wire.AppendQuery(nil, string(j.text)))
+		if err == nil {
+			err = x.pass(b, j, i == 0)
 		}
-		if err := x.pass(b, j, i == 0); err != nil {
+		switch {
+		case errors.Is(err, errClientGone):
 			return nil, err
-		}
-		if b.failed == nil {
+		case err != nil:
+			e := fateUnknown()
+			e.Detail, e.Cause = "It was lost on "+b.db.Shard()+"; the shards before it have carried it out.", err
+			return nil, e
+		case b.failed == nil:
 			continue
 		}
 		refusal := *b.failed

@@ -291,6 +291,7 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 		return refusal, x.rollback()
 	}
 	if err := x.release(); err != nil { // it is committed, and the client is not told so
+		x.unread = true
 		return nil, fateUnknown()
 	}
 	return nil, nil
@@ -607,8 +608,10 @@ func (x *wide) release() error {
 			b.c.SettingsAre(s.settings)
 		default: // the next one tells as well if this cannot
 			s.txn = left
-			err = x.settle(b)
-			settled = err == nil
+			told := x.settle(b)
+			if settled = told == nil; err == nil || !left.listening { // of which the first knows alone
+				err = told
+			}
 		}
 		if b.c.Spoiled() == "" && s.freesLocks(b.c) != nil {
 			b.c.Spoil("locks that moves of buckets wait for could not be let go")
