@@ -172,10 +172,14 @@ const (
 
 // TestLevelsHoldWhileReplicasLagAndCrash lets many sessions read and write the same keys while replicas stop replaying,
 // replay late and are killed, and checks what each read was promised.
-func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) { levelsHold(t, false) }
+func TestLevelsHoldWhileReplicasLagAndCrash(t *testing.T) {
+	t.Parallel()
+	levelsHold(t, false)
+}
 
 // The same with answers kept, which those at level session are served: the others ask for their level by a hint.
 func TestLevelsHoldWithAnswersKept(t *testing.T) {
+	t.Parallel()
 	p := levelsHold(t, true)
 	kept := p.cache(t)
 	t.Logf("%d reads were served, %d answers kept, %d passed by", kept.Hits.Load(), kept.Kept.Load(), kept.Passed.Load())
@@ -186,6 +190,7 @@ func TestLevelsHoldWithAnswersKept(t *testing.T) {
 
 // The same with every read that may share a pipeline doing so.
 func TestLevelsHoldInPipelines(t *testing.T) {
+	t.Parallel()
 	p := levelsHold(t, false, proxy.WithEagerPipelines())
 	st := p.Pipelines(p.database)
 	t.Logf("%d requests travelled in %d batches, %d sent again, %d evicted", st.Requests, st.Batches, st.SentAgain, st.Evicted)
@@ -196,6 +201,7 @@ func TestLevelsHoldInPipelines(t *testing.T) {
 
 // The same over shards that have a replica each.
 func TestLevelsHoldOverShardsWithAnswersKept(t *testing.T) {
+	t.Parallel()
 	options := spreadOptions
 	options.Shards, options.Replicas = 2, 1
 	s := newKeptShards(t, &options, time.Second, onDatabase(func(d *proxy.Database) {

@@ -94,6 +94,7 @@ func firstDifference(want, got string) string {
 // TestScriptsPrintTheSameThroughTheProxy runs psql scripts directly, and through the proxy by several clients at once
 // that share 1, 2 and 20 server connections: what they print must be equal byte for byte.
 func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	const actors = 4
 	scripts, err := filepath.Glob("testdata/differential/*.sql")
 	if err != nil || len(scripts) == 0 {
@@ -154,6 +155,7 @@ func TestScriptsPrintTheSameThroughTheProxy(t *testing.T) {
 
 // TestScriptsPrintTheSameOverReplicas does so where reads may go to replicas and BEGIN is held back.
 func TestScriptsPrintTheSameOverReplicas(t *testing.T) {
+	t.Parallel()
 	scripts, err := filepath.Glob("testdata/differential/*.sql")
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)

@@ -218,6 +218,7 @@ type failover struct {
 // be it. Nothing acknowledged may be lost where replication is synchronous, nothing may be written twice, and the errors are
 // those of transactions under way alone.
 func TestFailoverUnderLoad(t *testing.T) {
+	t.Parallel()
 	kill := func(s *localpg.Server) error { return s.Kill() }
 	start := func(s *localpg.Server) error { return s.Start(context.Background()) }
 	pause := func(s *localpg.Server) error { return s.Pause() }
@@ -387,6 +388,7 @@ func judge(t *testing.T, c *crew, manager *localpg.Server, clients []*client, ho
 
 // TestSilentReplicaIsLeftByWhatIsPrepared freezes a replica under a statement that has to be prepared there first.
 func TestSilentReplicaIsLeftByWhatIsPrepared(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE ledger (w int, n int)", nil)
 	silent, reader := c.shard.Replicas[0], p.client(t)
 	if err := silent.Pause(); err != nil {
@@ -417,6 +419,7 @@ func TestSilentReplicaIsLeftByWhatIsPrepared(t *testing.T) {
 
 // TestSilentReplica freezes a replica under readers: they hear nothing of it, and it comes back by itself.
 func TestSilentReplica(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 2, "CREATE TABLE ledger (w int, n int)", nil)
 	var clients []*client
 	for i := range 6 {

@@ -150,6 +150,7 @@ func TestHeldBeginGoesWhereItsStatementsGo(t *testing.T) {
 
 // TestHeldBeginOverReplicas is TestHeldBeginBehavesAsOne where the first statement decides between servers.
 func TestHeldBeginOverReplicas(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, heldSQL, nil)
 	heldTexts(t, c.manager, c.database, p)
 	t.Run("own setting in a failed transaction", func(t *testing.T) {
@@ -191,6 +192,7 @@ func TestHeldBeginOverReplicas(t *testing.T) {
 // TestHeldBeginWithoutAServer: the first statement finds no connection. The transaction has failed then, whatever protocol
 // the client goes on in, and nothing of it may be carried out.
 func TestHeldBeginWithoutAServer(t *testing.T) {
+	t.Parallel()
 	waits := func(limit time.Duration) func(*proxy.Database) {
 		return func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 1, limit }
 	}

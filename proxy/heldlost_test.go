@@ -36,6 +36,7 @@ func (c *crew) endBackend(t testing.TB, mark, condition string, servers ...*loca
 // leaves nothing behind can have run, and the client has heard nothing, it runs again; where more may have, the client is
 // told that its transaction is gone.
 func TestFirstTurnOfALostTransaction(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (1)")
 	p := c.serve(t, nil)
@@ -390,6 +391,7 @@ func TestSettingsBehindACopyAreTold(t *testing.T) {
 // TestReadsOutliveConnections cuts connections as they bring a read. It has changed nothing, so it goes to another, also where
 // the connection was only made ready for it, and where connections go on being lost for a moment.
 func TestReadsOutliveConnections(t *testing.T) {
+	t.Parallel()
 	forwarder := &tripwire{word: "/* cut here */"}
 	forwarder.tripped.Store(true)
 	_, p := settledCrew(t, 1, "", func(d *proxy.Database) {
@@ -441,6 +443,7 @@ func TestHeldBeginAndItsEndAhead(t *testing.T) {
 
 // TestBeginThatARecoveringServerRefuses: where a hot standby is all there is, it says itself what it does not begin.
 func TestBeginThatARecoveringServerRefuses(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	if err := c.shard.CatchUp(bounded(t)); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import "testing"
 
 // TestTextsInATransactionOnAReplica: each command of a text is judged by itself.
 func TestTextsInATransactionOnAReplica(t *testing.T) {
+	t.Parallel()
 	_, p := settledCrew(t, 1, "", nil)
 	for sql, state := range map[string]string{
 		"SHOW work_mem; SELECT pg_is_in_recovery()":                         "25006",

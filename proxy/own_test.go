@@ -54,6 +54,7 @@ func query(texts ...string) func(ctx context.Context, c *pgx.Conn) error {
 // TestOwnSettingsAreChecked: what means nothing is refused in every way to say it, with or without replicas, and nothing of
 // it stays.
 func TestOwnSettingsAreChecked(t *testing.T) {
+	t.Parallel()
 	const bad, none, one, fine = "22023 invalid value for setting \"pgtier.", "22023 unknown setting \"pgtier.nonsense\"", "0A000 setting \"pgtier.consistency\" cannot be set for one transaction", ""
 	cases := map[string]struct {
 		do    func(ctx context.Context, c *pgx.Conn) error
@@ -134,6 +135,7 @@ func TestOwnSettingsAreChecked(t *testing.T) {
 // TestComputedOwnSettings: a value that the server itself computes is known only when it is in force. If it means nothing,
 // the client is warned and the manager serves until there is another.
 func TestComputedOwnSettings(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	p := c.serve(t, nil)
 	c.settle(t, p)
@@ -188,6 +190,7 @@ func TestComputedOwnSettings(t *testing.T) {
 
 // TestOwnSettingsBehindFlush: where the answer must not wait for Sync, what means nothing ends the session.
 func TestOwnSettingsBehindFlush(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	p := c.serve(t, nil)
 	c.settle(t, p)
@@ -212,6 +215,7 @@ func TestOwnSettingsBehindFlush(t *testing.T) {
 
 // TestOwnSettingsOfASessionThatKeepsItsConnection: they are shown as they were set, and go with DISCARD ALL.
 func TestOwnSettingsOfASessionThatKeepsItsConnection(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	p := c.serve(t, nil)
 	c.settle(t, p)

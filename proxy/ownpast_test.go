@@ -80,6 +80,7 @@ func (c *crew) fallsBack(t *testing.T, p *running) {
 // TestAnEventualReadForgetsNothing: a session reads from one replica, then at level eventual from another that has not come as
 // far. What it read first still binds what it reads next.
 func TestAnEventualReadForgetsNothing(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 2, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) {
 		d.Reads.Consistency, d.Reads.MaxLag = "eventual", 0
 	}, proxy.WithEagerPipelines())
@@ -144,6 +145,7 @@ func TestAnEventualReadForgetsNothing(t *testing.T) {
 // TestAnEventualReadOfACrashedReplicaForgetsNothing: the replica that the session has read from crashes and comes back with
 // an older state. An eventual read of that does not make the session content with it.
 func TestAnEventualReadOfACrashedReplicaForgetsNothing(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) {
 		d.Reads.Consistency, d.Reads.MaxLag = "eventual", 0
 	})
@@ -206,6 +208,7 @@ func (k *keeper) back(in, out net.Conn, keeps *atomic.Bool) {
 // TestALateAnswerSaysNothingOfNow: a replica's answer comes to the proxy after the replica has crashed and come back with an
 // older state. A connection that was made in between is to the older state, and must not be taken for the one before.
 func TestALateAnswerSaysNothingOfNow(t *testing.T) {
+	t.Parallel()
 	for way, piped := range map[string]bool{"by itself": false, "in a pipeline": true} {
 		t.Run(way, func(t *testing.T) {
 			c := newCrew(t, 1, nil)
@@ -254,6 +257,7 @@ func TestALateAnswerSaysNothingOfNow(t *testing.T) {
 // TestReplicasThatAReloadBringsHaveTheirManagersPast: sessions have written and read while the database had no replica. One
 // that a reload brings, and that has not come as far, shows them nothing older.
 func TestReplicasThatAReloadBringsHaveTheirManagersPast(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
 	lags := func(d *proxy.Database) { d.Reads.MaxLag = 0 }
@@ -292,6 +296,7 @@ func TestReplicasThatAReloadBringsHaveTheirManagersPast(t *testing.T) {
 
 // TestATransactionThatAReloadFindsOpenIsNoted: it wrote while the database had no replica, and commits when it has one.
 func TestATransactionThatAReloadFindsOpenIsNoted(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)")
 	lags := func(d *proxy.Database) { d.Reads.MaxLag = 0 }
@@ -314,6 +319,7 @@ func TestATransactionThatAReloadFindsOpenIsNoted(t *testing.T) {
 // TestAnAnswerKeptFromAReplicaHasWhatNobodyTold: a write past the proxy while it does not follow the log is told by nobody. The
 // answer of a replica that does not have it is not kept for sessions that have seen it on the manager.
 func TestAnAnswerKeptFromAReplicaHasWhatNobodyTold(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)", func(d *proxy.Database) {
 		d.Cache.Enabled, d.Reads.MaxLag = true, 0
 	})

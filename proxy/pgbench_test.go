@@ -50,6 +50,7 @@ var (
 // replica nothing acknowledged is lost and nothing is there twice; what is there beyond it is at most one write of each
 // client that has left.
 func TestFailoverUnderPgbench(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"simple", "prepared"} {
 		t.Run(protocol, func(t *testing.T) { testPgbench(t, protocol) })
 	}

@@ -17,6 +17,7 @@ import (
 // A read that was under way when a reload brought other replicas raises what its session must see, as one over a connection
 // of its own does.
 func TestAReloadDuringAReadTakesNothingBack(t *testing.T) {
+	t.Parallel()
 	for name, before := range map[string]func(*crew, *proxy.Database){
 		"the first replica": func(_ *crew, d *proxy.Database) { d.Shards[0].Replicas = nil },
 		"another fleet":     func(_ *crew, d *proxy.Database) { d.Reads.Consistency, d.Reads.MaxLag = "manager", time.Hour },
@@ -82,6 +83,7 @@ func TestAReloadDuringAReadTakesNothingBack(t *testing.T) {
 
 // That a replica's pool is busy says nothing against the replica.
 func TestABusyPoolEjectsNoReplica(t *testing.T) {
+	t.Parallel()
 	for way, enabled := range map[string]bool{"by itself": false, "in pipelines": true} {
 		t.Run(way, func(t *testing.T) {
 			c, p := settledCrew(t, 2, "CREATE TABLE t AS SELECT 1 AS v", func(d *proxy.Database) {

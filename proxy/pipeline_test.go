@@ -251,6 +251,7 @@ func TestAClientThatDoesNotReadStopsNobody(t *testing.T) {
 
 // TestReadsOnReplicasSharePipelines has clients read over pipelines to two replicas, behind writes of their own.
 func TestReadsOnReplicasSharePipelines(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 2, "CREATE TABLE counters AS SELECT k, 0 AS n FROM generate_series(0, 7) k", func(d *proxy.Database) {
 		d.Pool.Pipeline.Slow = time.Minute // of a busy machine's
 	}, proxy.WithEagerPipelines())

@@ -259,6 +259,7 @@ func ownServer(t testing.TB) *rig {
 }
 
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	r := ownServer(t)
 	p := r.serve(t, pools(func(c *pool.Config) { c.Size = 3 }))
 	var clients []*pgx.Conn

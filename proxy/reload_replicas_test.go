@@ -14,6 +14,7 @@ import (
 // TestLostWriteAfterAReloadWithoutReplicas: that the session's last read was proved, when there were replicas, does not make
 // a write one that may be sent again.
 func TestLostWriteAfterAReloadWithoutReplicas(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
 	p := c.serve(t, nil)
@@ -46,6 +47,7 @@ func TestLostWriteAfterAReloadWithoutReplicas(t *testing.T) {
 // TestReloadWithoutReplicas: a reload takes the last replica away. Sessions with a token, with a held BEGIN and inside a
 // transaction there go on; one whose transaction has failed without a server stays in it.
 func TestReloadWithoutReplicas(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
 	edit := func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 2, 100*time.Millisecond }

@@ -19,6 +19,7 @@ import (
 // TestEachStatementLandsWhereItMust runs every kind of statement through a proxy with two replicas, finds the server that
 // ran it by that server's own log, and compares the answer with the manager's own.
 func TestEachStatementLandsWhereItMust(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 2, map[string]string{"log_statement": "all"})
 	pgtest.Exec(t, c.manager, c.database, `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 5) i;
 		CREATE SEQUENCE s; CREATE VIEW v AS SELECT id, v FROM t WHERE id < 4; CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t;
@@ -149,6 +150,7 @@ func TestEachStatementLandsWhereItMust(t *testing.T) {
 
 // TestLastRouteTellsOfPreparedText: PREPARE and EXECUTE in SQL are statements too, also right behind a SHOW of the proxy's own.
 func TestLastRouteTellsOfPreparedText(t *testing.T) {
+	t.Parallel()
 	_, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
 	conn := p.client(t)
 	mustValue(t, conn, "SELECT 1")
@@ -168,6 +170,7 @@ func TestLastRouteTellsOfPreparedText(t *testing.T) {
 
 // TestResetOfTheLevel: whatever takes the setting back leaves the configured level, and reads go to replicas again.
 func TestResetOfTheLevel(t *testing.T) {
+	t.Parallel()
 	_, p := settledCrew(t, 1, "", func(d *proxy.Database) { d.Reads.Consistency = "strong" })
 	for _, back := range []string{"RESET pgtier.consistency", "RESET ALL", "DISCARD ALL", "SET pgtier.consistency TO DEFAULT", "SET pgtier.consistency = strong"} {
 		conn := p.client(t)
@@ -188,6 +191,7 @@ func TestResetOfTheLevel(t *testing.T) {
 
 // TestReloadOfReads: what the configuration says of reads holds for present sessions at once, though no server moved.
 func TestReloadOfReads(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "", nil)
 	conn := p.client(t)
 	wantValue(t, conn, "SHOW pgtier.consistency", "session")
@@ -206,6 +210,7 @@ func TestReloadOfReads(t *testing.T) {
 
 // TestReloadOfReplicas adds and removes replicas under clients that read all the time: they notice nothing.
 func TestReloadOfReplicas(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 2, "CREATE TABLE kv (k int PRIMARY KEY, v bigint); INSERT INTO kv VALUES (1, 0)", nil)
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
@@ -264,6 +269,7 @@ func TestReloadOfReplicas(t *testing.T) {
 // TestConnectionThatIsGoneBeforeItIsOfUse: server processes end while they are at rest. Whoever borrows such a connection
 // and has to put its settings there first gets another one, for reads and for writes.
 func TestConnectionThatIsGoneBeforeItIsOfUse(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
 	with, without := p.client(t), p.client(t)
 	mustValue(t, with, "SET enable_seqscan = off") // needs a round trip of its own

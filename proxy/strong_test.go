@@ -57,6 +57,7 @@ func acknowledgedEarly(texts ...string) func(ctx context.Context, c *pgx.Conn) e
 // TestStrongReadsSeeEveryKindOfWrite: another session's strong read finds what was acknowledged, however it was written,
 // although a replica that has not replayed it is there and serves strong reads of what was not written.
 func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE beside (id int); INSERT INTO beside VALUES (1)", nil)
 	replica := c.shard.Replicas[0]
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)"
@@ -165,6 +166,7 @@ func TestStrongReadsSeeEveryKindOfWrite(t *testing.T) {
 
 // TestReadingIsNotWriting: a session that has written does not count as writing the same tables with all it does afterwards.
 func TestReadingIsNotWriting(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); CREATE TABLE u (v int)", nil)
 	writer := p.client(t)
 	mustValue(t, writer, "INSERT INTO t VALUES (1)")
@@ -190,6 +192,7 @@ func TestReadingIsNotWriting(t *testing.T) {
 // TestStrongTransactionsOnAReplica: what a transaction of level strong sees is settled by its first read. It is not older
 // than any write acknowledged before that, however it begins.
 func TestStrongTransactionsOnAReplica(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Reads.Consistency = "strong" })
 	writer := p.client(t)
 	const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -246,6 +249,7 @@ func TestStrongTransactionsOnAReplica(t *testing.T) {
 
 // TestPipelineBehindAReplicasTransaction: the statements behind its COMMIT go where they must.
 func TestPipelineBehindAReplicasTransaction(t *testing.T) {
+	t.Parallel()
 	_, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	conn := p.client(t)
 	p.insideReplica(t, conn, "BEGIN READ ONLY", "SELECT v FROM t")
@@ -264,6 +268,7 @@ func TestPipelineBehindAReplicasTransaction(t *testing.T) {
 
 // TestNotifiedSessionFindsWhatItWasToldOf: a notification tells of a commit, so the session's reads are not older than that.
 func TestNotifiedSessionFindsWhatItWasToldOf(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	reader, writer := p.client(t), p.client(t)
 	mustValue(t, reader, "LISTEN news")
@@ -291,6 +296,7 @@ func flushed(texts ...string) (out []byte) {
 // replica serves goes there too. What would be answered otherwise than on the manager is refused, and what a Sync parts from
 // the transaction goes where it must.
 func TestBehindTheEndOfAReplicasTransaction(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
 	p := c.serve(t, nil)

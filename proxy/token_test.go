@@ -16,6 +16,7 @@ import (
 // TestTokenThatIsNotKnown: the manager does not answer, so nobody knows what position the session's last read stands for.
 // SHOW pgtier.lsn must not tell a lower one.
 func TestTokenThatIsNotKnown(t *testing.T) {
+	t.Parallel()
 	c := newCrew(t, 1, nil)
 	serve := func(wait time.Duration) *running {
 		waits := func(wait time.Duration) func(*proxy.Database) {

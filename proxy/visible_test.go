@@ -40,6 +40,7 @@ func (c *crew) commitThatWaits(t *testing.T, p *running) (reader *pgx.Conn, comm
 // TestCommitThatWaitsForAStandby: the replica shows a commit that the manager does not show yet. Who has seen it there must
 // not be given an older answer by the manager.
 func TestCommitThatWaitsForAStandby(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = 3 * time.Second })
 	onManager := map[string]string{
 		"write transaction": "BEGIN; SELECT v FROM t; COMMIT",
@@ -123,6 +124,7 @@ func TestWaitForTheManagerOutlivesIt(t *testing.T) {
 // TestTokenIsCarriedToAnotherProxy: a session that is given another's position through pgtier.lsn sees what that one had
 // written, or had read from a replica ahead of the manager.
 func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", nil)
 	other := c.serve(t, nil)
 	c.settle(t, other)
@@ -160,6 +162,7 @@ func TestTokenIsCarriedToAnotherProxy(t *testing.T) {
 // TestOpenWriteHoldsUpNobody: what an open transaction has written is in the manager's log and, while nobody commits, not
 // flushed, so no replica gets it. Who has read from a replica and comes to the manager has not seen it, and need not wait.
 func TestOpenWriteHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Failover.Wait = limit })
 	c.awaitStandby(t, c.shard.Replicas[0].Name)
 	c.settle(t, p)

@@ -22,6 +22,7 @@ import (
 
 // TestWideCommitTalk is TestWideTalk for commits that fail.
 func TestWideCommitTalk(t *testing.T) {
+	t.Parallel()
 	s, p, whole := newTalk(t, nil)
 	before := []string{"Q BEGIN", "Q SET work_mem = '9MB'", "Q SELECT count(*) FROM accounts"}
 	missing := []string{"Q INSERT INTO cards VALUES ({a}, 1)", "Q INSERT INTO cards VALUES (1000, 1), (1001, 1), (1002, 1)"}

@@ -4,6 +4,7 @@ import "testing"
 
 // TestWideTalk holds conversations over several shards to what one server with all the rows says.
 func TestWideTalk(t *testing.T) {
+	t.Parallel()
 	s, p, whole := newTalk(t, nil)
 	s.same(t, p, whole, []talk{
 		{name: "pipelined writes", lines: []string{
@@ -89,6 +90,7 @@ func TestWideTalk(t *testing.T) {
 
 // TestWideCopyTalk is TestWideTalk for COPY.
 func TestWideCopyTalk(t *testing.T) {
+	t.Parallel()
 	s, p, whole := newTalk(t, nil)
 	s.same(t, p, whole, []talk{
 		{name: "all at once", lines: []string{"Q COPY accounts FROM STDIN ; d 40\\tx\\t1 ; d 41\\tx\\t2 ; d 42\\tx\\t3 ; d 43\\tx\\t4 ; c ; Q SELECT count(*), sum(balance) FROM accounts WHERE owner = 'x'"}},
@@ -109,6 +111,7 @@ func TestWideCopyTalk(t *testing.T) {
 
 // TestWideSettingsTalk is TestWideTalk for settings.
 func TestWideSettingsTalk(t *testing.T) {
+	t.Parallel()
 	s, p, whole := newTalk(t, nil)
 	show := "current_setting('work_mem') || ' ' || coalesce(nullif(current_setting('app.tenant', true), ''), '-') || ' ' || current_setting('TimeZone')"
 	look := func(id string) string { return "Q SELECT " + show + " FROM accounts WHERE id = {" + id + "}" }
