@@ -424,3 +424,57 @@ func TestArgumentsOfExecutePin(t *testing.T) {
 		eventually(t, "the session is gone", func() bool { return pin(t, boss) == "" })
 	}
 }
+
+// TestNamesOfSQLBehindAFlush prepares by SQL where messages come without their Sync: the name is the session's own, or the session ends.
+func TestNamesOfSQLBehindAFlush(t *testing.T) {
+	t.Parallel()
+	flush := []byte{wire.MsgFlush, 0, 0, 0, 4}
+	behind := func(msgs []byte) []byte { return append(msgs, flush...) }
+	copying := append(wire.AppendQuery(nil, "COPY kept FROM STDIN"), wire.MsgCopyData, 0, 0, 0, 6, '7', '\n', wire.MsgCopyDone, 0, 0, 0, 4)
+	prepare := slices.Clip(unsynced("", "PREPARE s AS SELECT 2"))
+	for _, tc := range []struct {
+		name    string
+		before  []byte // with its ReadyForQuery
+		open    []byte // without
+		said    int    // messages that answer open
+		msgs    []byte
+		syncs   int
+		want    string // "": the session ends
+		execute string // by the same session, then
+	}{
+		{name: "with the Flush", open: behind(prepare), said: 3, msgs: wire.AppendSync(nil), syncs: 1, want: "I", execute: "2 SELECT 1 I"},
+		{name: "of a name in use", before: wire.AppendQuery(nil, "PREPARE s AS SELECT 1"), open: behind(prepare), said: 3, msgs: wire.AppendSync(nil), syncs: 1, want: "I", execute: "1 SELECT 1 I"},
+		{name: "behind it", open: behind(unsynced("", "SELECT 1")), said: 4, msgs: wire.AppendSync(prepare)},
+		{name: "EXECUTE", before: wire.AppendQuery(nil, "PREPARE s AS SELECT 1"), open: behind(unsynced("", "SELECT 1")), said: 4, msgs: wire.AppendSync(unsynced("", "EXECUTE s"))},
+		{name: "DEALLOCATE", before: wire.AppendQuery(nil, "PREPARE s AS SELECT 1"), open: behind(unsynced("", "SELECT 1")), said: 4, msgs: wire.AppendSync(unsynced("", "DEALLOCATE s"))},
+		{name: "behind its Sync", open: behind(unsynced("", "SELECT 1")), said: 4, msgs: append(wire.AppendSync(nil), wire.AppendSync(prepare)...), syncs: 2, want: "I PREPARE I", execute: "2 SELECT 1 I"},
+		{name: "behind COPY", msgs: wire.AppendQuery(wire.AppendQuery(copying, "PREPARE s AS SELECT 2"), "EXECUTE s"), syncs: 3, want: "COPY 1 I PREPARE I 2 SELECT 1 I", execute: "2 SELECT 1 I"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			pgtest.Exec(t, r.manager, r.database, "CREATE TABLE kept (id int)")
+			p := r.serve(t, func(cfg *proxy.Config) { cfg.Pool.Size = 2 })
+			p.readsCatalog(t)
+			c, other := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
+			if tc.before != nil {
+				c.heard(t, tc.before, 1)
+			}
+			if tc.open != nil {
+				c.write(t, tc.open)
+				if got, err := c.hear(tc.said, limit); err != nil || len(got) < tc.said {
+					t.Fatalf("heard %q, %v", got, err)
+				}
+			}
+			if tc.want == "" {
+				c.write(t, tc.msgs)
+				c.wantFarewell(t, wire.CodeFeatureNotSupported)
+			} else {
+				c.wantHeard(t, tc.msgs, tc.syncs, tc.want)
+				c.wantQuery(t, "EXECUTE s", tc.execute)
+			}
+			other.wantQuery(t, "EXECUTE s", "!26000 I")
+			other.wantQuery(t, "SELECT count(*) FROM pg_prepared_statements WHERE name = 's'", "0 SELECT 1 I")
+		})
+	}
+}

@@ -91,6 +91,9 @@ func (s *Session) startDuplex() bool {
 	if err == nil {
 		err = s.beginHeld(c, &replay)
 	}
+	if err == nil && s.usesSQLNames() {
+		err = s.pinTo(c, pinSQLNames, &replay)
+	}
 	if err == nil {
 		err = s.prepareBefore(c, s.in.Bytes(), &replay)
 	}
@@ -270,6 +273,9 @@ func (s *Session) pumpSome() (n int, t *translator, next gathered) {
 		}
 		it.off = off
 		have := min(it.size, len(b)-off)
+		if d.waits = s.pumpSQLNames(d, &it, b[off:off+have]); d.waits {
+			break // it is a request's, or the session is ended
+		}
 		if s.pumpHolds(d, &it, b[off:off+have]) != nil {
 			next = gatherHeld // what comes before it goes first
 			break
@@ -645,6 +651,54 @@ func (s *Session) pumpReading(st *parser.Statement) {
 			Message: "literals cannot be prepared in a pipeline that changes how they are read",
 			Hint:    "Send Sync after SET, before the statement."})
 	}
+}
+
+// usesSQLNames reports whether one of the messages at the head of the input is PREPARE, EXECUTE or DEALLOCATE, whose names are the server's in a duplex.
+func (s *Session) usesSQLNames() bool {
+	if s.raw || s.db.Cluster.Load() != nil { // which refuses them
+		return false
+	}
+	for b := s.in.Bytes(); len(b) > 0; {
+		size, ok := wire.FrameSize(b)
+		if !ok || size == 0 || size > len(b) {
+			return false
+		}
+		if s.sqlNamesIn(b[0], b[:size]) {
+			return true
+		}
+		b = b[size:]
+	}
+	return false
+}
+
+// sqlNamesIn reports whether a message is PREPARE, EXECUTE or DEALLOCATE of a name of the client's, or prepares it.
+func (s *Session) sqlNamesIn(typ byte, frame []byte) bool {
+	var text []byte
+	switch typ {
+	case wire.MsgQuery:
+		text, _ = queryText(frame)
+	case wire.MsgParse:
+		p, _ := splitParse(frame)
+		text = p.text
+	default:
+		return false
+	}
+	return slices.ContainsFunc(s.facts(text).Commands, func(c parser.Command) bool {
+		return c.Effects&(parser.SQLPrepare|parser.SQLExecute) != 0 || c.Kind == parser.Deallocate && !isShared(c.Name)
+	})
+}
+
+// pumpSQLNames reports whether a message must not go out because the names of SQL are not the session's on this connection. Where nothing is open it waits until
+// all is answered; within a pipeline the connection cannot be given the names, and the session is ended. mu is held.
+func (s *Session) pumpSQLNames(d *duplex, it *item, frame []byte) (stays bool) {
+	if s.raw || d.copying || d.skipping || s.tx == wire.TxFailed && !d.unsure || !s.sqlNamesIn(it.typ, frame) {
+		return false
+	}
+	if d.open {
+		s.pumpOwn(&wire.Error{Code: wire.CodeFeatureNotSupported, Message: "PREPARE, EXECUTE and DEALLOCATE cannot come behind messages that are still without their Sync",
+			Hint: "Send Sync before."})
+	}
+	return true
 }
 
 // pumpDeallocate follows a DEALLOCATE ALL, or of a shared statement, into a pipeline: the shared statements

@@ -529,6 +529,9 @@ func (s *Session) asRead(st *backend.Statement) bool {
 // sqlNames are the effects of PREPARE, EXECUTE and DEALLOCATE.
 const sqlNames = parser.SQLPrepare | parser.SQLExecute | parser.SQLDeallocate
 
+// pinSQLNames is the pin of these where their answer is not that of a Query by itself.
+const pinSQLNames = "PREPARE or EXECUTE through the extended protocol"
+
 // statement is what a name means before the turn; nil if nothing, or if the turn itself has made it.
 func (s *Session) statement(name []byte) *backend.Statement {
 	if len(name) == 0 && s.reparsed {
@@ -596,7 +599,7 @@ func (s *Session) inspectItem(it *item, frame []byte) (pin string) {
 		switch pin = s.noteTurn(it.st); {
 		case pin != "":
 		case it.st.Effects&sqlNames != 0:
-			pin = "PREPARE or EXECUTE through the extended protocol"
+			pin = pinSQLNames
 		case len(p.name) > 0 && readsClock(p.text):
 			pin = "prepared statement with a literal like 'now'"
 		case late:
