@@ -42,6 +42,9 @@ var cacheRaces = []struct {
 	{"another setting", cache.GuardFace, raceFace("SET datestyle = 'SQL, DMY'", "SELECT at FROM dated")},
 	{"another setting of the application's own", cache.GuardFace, raceFace("SET my.tenant = '2'", "SELECT n FROM tenanted")},
 	{"another format", cache.GuardFormat, raceFormat},
+	{"the clock", cache.GuardClock, raceClock},
+	{"a write past the proxy", cache.GuardPast, racePast},
+	{"a write past the proxy that nobody tells of", cache.GuardSilent, raceSilent},
 	{"one's own write", cache.GuardOwn, raceOwn},
 	{"a trigger made while an INSERT waits for it", cache.GuardGrace, raceGrace},
 	{"a trigger made in the middle of a transaction", cache.GuardOrder, raceOrder(false)},
@@ -315,6 +318,61 @@ func raceSides(write string) func(t *testing.T) string {
 		}
 		return differs(got, want, "a read of what was written beside")
 	}
+}
+
+// raceClock asks for what changes though nobody writes.
+func raceClock(t *testing.T) string {
+	r := newRace(t, nil)
+	c := r.p.client(t)
+	const sql = "SELECT extract(epoch FROM now())::text FROM watched WHERE id = 1"
+	for range 3 {
+		first := mustValue(t, c, sql)
+		eventually(t, "time goes by", func() bool { return mustValue(t, r.to, sql) > first })
+		if mustValue(t, c, sql) == first {
+			return "time stands still"
+		}
+	}
+	return ""
+}
+
+// racePast writes past the proxy.
+func racePast(t *testing.T) string {
+	const bound = 2 * time.Second
+	r := newRace(t, nil)
+	cfg := r.config(t, nil)
+	d := cfg.Databases[r.database]
+	d.Cache.Enabled, d.Cache.MaxDelay = true, bound
+	cfg.Databases[r.database] = d
+	if err := r.p.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	c := r.p.client(t)
+	r.primed(c, readWatched)
+	mustExec(t, r.to, "UPDATE watched SET n = 1 WHERE id = 1")
+	written, got := time.Now(), ""
+	for got != "1" && time.Since(written) < 3*bound {
+		got = mustValue(t, c, readWatched)
+	}
+	return differs(got, "1", "a read long behind a write past the proxy")
+}
+
+// raceSilent writes past the proxy while the log is not heard of.
+func raceSilent(t *testing.T) string {
+	const bound = 300 * time.Millisecond
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, raceSQL)
+	over := newLines(t, r.manager.Address())
+	p := r.start(t, r.config(t, r.keepsOver(t, over, bound)))
+	p.readsCatalog(t)
+	race := &race{rig: r, t: t, p: p, kept: p.cache(t), to: r.direct(t)}
+	c := p.client(t)
+	race.primed(c, readWatched)
+	letGo := over.hold(1, following)
+	defer letGo()
+	mustExec(t, race.to, "UPDATE watched SET n = 1 WHERE id = 1")
+	written := time.Now()
+	eventually(t, "the bound has gone by", func() bool { return time.Since(written) > bound })
+	return differs(mustValue(t, c, readWatched), "1", "a read behind the bound")
 }
 
 // raceFace asks the same in two sessions that differ by what set does.

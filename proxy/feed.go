@@ -89,8 +89,10 @@ func (f *feed) Changing(c *follow.Commit) {
 	}
 	slices.Sort(f.tags)
 	f.tags = slices.Compact(f.tags)
-	f.k.cache.Note(w, f.tags, order)
-	f.k.cache.Claim(w)
+	if !cache.GuardPast.Off() {
+		f.k.cache.Note(w, f.tags, order)
+		f.k.cache.Claim(w)
+	}
 	f.open[c] = w
 }
 

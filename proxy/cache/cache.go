@@ -193,7 +193,9 @@ func (c *Cache) Silent(now int64) bool {
 }
 
 // knows reports whether what is kept may be served.
-func (c *Cache) knows(now int64) bool { return c.away.Load() == 0 && !c.Silent(now) }
+func (c *Cache) knows(now int64) bool {
+	return c.away.Load() == 0 && (!c.Silent(now) || GuardSilent.Off())
+}
 
 // Size is about how many answers are kept, and the bytes that they take.
 func (c *Cache) Size() (answers int, bytes int64) { return c.store.Size() }

@@ -23,5 +23,8 @@ const (
 	GuardBranch                     // a transaction over several shards claims nothing
 	GuardLayout                     // answers are given whatever layout they were asked for by
 	GuardBeside                     // answers of several shards hold by what one of them knows
+	GuardClock                      // answers are kept that change as time goes by
+	GuardPast                       // what is written past the proxy ends nothing
+	GuardSilent                     // answers are given though nobody tells what is written past the proxy
 	GuardApart                      // schemas of shards are taken for alike after DDL for one of them
 )

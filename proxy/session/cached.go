@@ -113,7 +113,7 @@ func (s *Session) search(k *Keeper, st *parser.Statement, over []int, req []byte
 	}
 	judge := k.Judge()
 	kept := judge.Snapshot.Keeping(st)
-	if !kept.Kept {
+	if !kept.Kept && !cache.GuardClock.Off() {
 		rec.Refuse(&kept.Reason)
 		return false, true
 	}
