@@ -177,8 +177,43 @@ func TestAnswersAreGivenUpByCommand(t *testing.T) {
 	wantError(t, err, "42601", "a database, a table and a key at most")
 	_, err = value(console, "RESET CACHE "+p.database+" public.items price = 1")
 	wantError(t, err, "22023", "not tied to values of price")
+	for _, name := range []string{"items", "public.nothing", "items id = 1"} {
+		_, err = value(console, "RESET CACHE "+p.database+" "+name)
+		wantError(t, err, "22023", "there is no table")
+	}
 	out, err := asks(console, pgx.QueryExecModeSimpleProtocol, "SHOW CACHE")
 	for _, want := range []string{"serving", "SELECT name FROM items WHERE id = ", "kept"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("SHOW CACHE lacks %q: %s, %v", want, out, err)
+		}
+	}
+}
+
+// TestAnswersThatAreTooLongAreTold asks for more than is kept, always and now and then.
+func TestAnswersThatAreTooLongAreTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p, _ := r.keeps(t, func(cfg *proxy.Config) {
+		cfg.Auth.Admins = []string{"postgres"}
+		for name, d := range cfg.Databases {
+			d.Cache.MaxEntry = 1 << 10
+			cfg.Databases[name] = d
+		}
+	})
+	console, err := p.dial(t, strings.Replace(p.dsn("postgres", ""), "dbname="+p.database, "dbname=pgtier", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.client(t)
+	mustValue(t, c, "SELECT count(*) FROM items") // finds a catalog that nobody has judged by
+	for _, sql := range []string{"SELECT name FROM items WHERE id < 90", "SELECT price FROM items WHERE id < 3", "SELECT price FROM items WHERE id < 90"} {
+		for range 5 { // the first few by themselves, and more in a pipeline
+			mustValue(t, c, sql)
+		}
+	}
+	out, err := asks(console, pgx.QueryExecModeSimpleProtocol, "SHOW CACHE")
+	for _, want := range []string{"SELECT name FROM items WHERE id < $n not kept 5 0 0 0 answers are longer than cache.max_entry",
+		"SELECT price FROM items WHERE id < $n kept 10 4 40 1 5 answers were longer than cache.max_entry"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("SHOW CACHE lacks %q: %s, %v", want, out, err)
 		}

@@ -406,6 +406,9 @@ func (c Cache) validate(p *problems, path string) {
 	if c.Memory < 1<<20 {
 		p.add(path+".memory", "%s is below 1MiB; raise it, or set enabled to false", c.Memory)
 	}
+	if c.MaxEntry == 0 {
+		p.add(path+".max_entry", "0 keeps nothing; raise it, or set enabled to false")
+	}
 	if c.MaxEntry > c.Memory {
 		p.add(path+".max_entry", "%s is above memory (%s); lower it", c.MaxEntry, c.Memory)
 	}

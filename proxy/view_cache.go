@@ -10,6 +10,7 @@ import (
 	"pgtier/proxy/admin"
 	"pgtier/proxy/cache"
 	"pgtier/proxy/wire"
+	"pgtier/router/catalog"
 )
 
 // viewCaches tells of the databases that keep answers.
@@ -50,6 +51,10 @@ func viewCache(database string, keepers []*keeper, now int64) admin.Cache {
 			s.State = "not kept"
 		case r.Rests(now):
 			s.State, s.Reason = "resting", "too few hits"
+		case r.Long.Load() > 0 && s.Kept == 0:
+			s.State, s.Reason = "not kept", "answers are longer than cache.max_entry"
+		case r.Long.Load() > 0:
+			s.Reason = fmt.Sprintf("%d answers were longer than cache.max_entry", r.Long.Load())
 		}
 		out.Statements = append(out.Statements, s)
 	})
@@ -114,7 +119,11 @@ func (k *keeper) reset(of admin.Answers) (int, error) {
 		k.cache.StandAside(cache.Apart, false)
 		return n, nil
 	}
-	index := k.judged(k.d.catalog.Snapshot()).Tags
+	judge := k.judged(k.d.catalog.Snapshot())
+	if !slices.ContainsFunc(judge.Snapshot.Relations(), func(r *catalog.Relation) bool { return r.String() == of.Table }) {
+		return 0, wire.NewError(wire.CodeInvalidParameter, "there is no table "+of.Table, "Name it with its schema, as public.items.")
+	}
+	index := judge.Tags
 	if of.Column == "" {
 		return k.cache.PurgeOf(index.Whole(nil, of.Table), of.Table), nil
 	}

@@ -122,7 +122,7 @@ func (f *Fill) Keep(answer []byte, shown Shown) {
 			stamps[i].ended = c.ledger.slots[stamps[i].slot].Load()
 		}
 	}
-	if int64(len(answer)) <= c.Config().MaxEntry && c.away.Load() == 0 && c.ledger.hold(stamps) && held(f.beside, f.began) {
+	if !f.TooLong(len(answer)) && c.away.Load() == 0 && c.ledger.hold(stamps) && held(f.beside, f.began) {
 		beside := f.beside
 		if hasRows(answer) && !GuardKeep.Off() {
 			stamps, beside = f.found, make([]stamped, len(f.beside)) // others look at those of the question
@@ -139,6 +139,17 @@ func (f *Fill) Keep(answer []byte, shown Shown) {
 		}
 	}
 	f.leave()
+}
+
+// TooLong reports whether an answer of so many bytes is not kept because of that, and notes it if so.
+func (f *Fill) TooLong(size int) bool {
+	if int64(size) <= f.c.Config().MaxEntry {
+		return false
+	}
+	if f.Record != nil {
+		f.Record.Long.Add(1)
+	}
+	return true
 }
 
 // hasRows reports whether there is a row among the messages.

@@ -11,8 +11,8 @@ import (
 // Record is what keeping the answers of one statement has brought. Safe for concurrent use.
 type Record struct {
 	Text string // the template
-	// Asked are the executions that could have been served, Hits those that were, Kept the answers that were kept.
-	Asked, Hits, Kept counter
+	// Asked are the executions that could have been served, Hits those that were, Kept the answers that were kept, Long those that were longer than any that is.
+	Asked, Hits, Kept, Long counter
 
 	refused atomic.Pointer[string] // why its answers are not kept
 	window  atomic.Uint64          // asked in the high half and hits in the low half since it was judged last

@@ -512,7 +512,7 @@ func (s *Session) savesAnswer() {
 // saveAnswer adds to it.
 func (s *Session) saveAnswer(part []byte) {
 	answer := &s.kept.answer
-	if len(*answer)+len(part) > int(s.keep.faceOf.Config().MaxEntry) {
+	if s.keep.fill == nil || s.keep.fill.TooLong(len(*answer)+len(part)) {
 		s.dropFill()
 		return
 	}
