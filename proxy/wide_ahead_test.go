@@ -160,3 +160,32 @@ func TestSavepointsNeedABlockOverShards(t *testing.T) {
 	}
 	c.wantQuery(t, "SELECT count(*) FROM accounts WHERE balance = 7", "0 SELECT 1 I")
 }
+
+// TestAFailedTransactionStaysFailedAhead has a transaction fail that no shard has seen. What comes without its Sync does nothing there, and does not end it.
+func TestAFailedTransactionStaysFailedAhead(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c := p.rawDial(t, wire.Protocol30)
+	var m msgs
+	for name, sql := range map[string]string{"rows": "UPDATE accounts SET balance = 7", "a setting": "SET work_mem = '7MB'", "a row": "SELECT balance FROM accounts WHERE id = 1"} {
+		c.wantQuery(t, "BEGIN", "BEGIN T")
+		c.wantQuery(t, "CREATE TEMP TABLE mine ()", "!0A000 E")
+		c.write(t, m.parse("", sql).run("").flush())
+		kind, body, err := c.message()
+		for ; err == nil && kind != wire.MsgErrorResponse && kind != wire.MsgCommandComplete; kind, body, err = c.message() {
+		}
+		if err != nil || kind != wire.MsgErrorResponse || wire.ParseError(body).Code != "25P02" {
+			t.Errorf("%s: got %q %q, %v", name, kind, body, err)
+		}
+		c.wantHeard(t, m.sync(), 1, "E")
+		c.wantQuery(t, "COMMIT", "ROLLBACK I")
+		c.wantQuery(t, "SELECT count(*) FROM accounts WHERE balance = 7", "0 SELECT 1 I")
+	}
+	c.wantQuery(t, "BEGIN", "BEGIN T")
+	c.wantQuery(t, "CREATE TEMP TABLE mine ()", "!0A000 E")
+	c.send(t, m.parse("", "ROLLBACK AND CHAIN").run("").flush())
+	c.wantHeard(t, m.sync(), 1, "T")
+	c.wantQuery(t, "UPDATE accounts SET balance = 7 WHERE id = 1", "UPDATE 1 T")
+	c.wantQuery(t, "ROLLBACK", "ROLLBACK I")
+	c.wantQuery(t, "SELECT count(*) FROM accounts WHERE balance = 7", "0 SELECT 1 I")
+}

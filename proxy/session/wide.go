@@ -63,6 +63,9 @@ func (s *Session) goWide(cluster *Cluster, l *Layout) *wide {
 		text, _ := queryText(s.opening)
 		x.explicit, x.begin = true, string(text)
 		s.opening = nil
+	case s.openingFailed:
+		x.explicit, x.begin, x.failed = true, beginText(&s.openingAs), true
+		s.openingFailed = false
 	case s.server != nil:
 		if s.story.begin == "" { // by a text that nobody has noted
 			s.story.wrote, s.story.untold = true, "It began before the database was sharded."
