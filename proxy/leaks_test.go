@@ -478,3 +478,28 @@ func TestNamesOfSQLBehindAFlush(t *testing.T) {
 		})
 	}
 }
+
+// TestAStatementThatCannotBePreparedFailsItsTransaction runs a statement in a transaction that has to be prepared anew as it was read first, and that its server refuses by now.
+func TestAStatementThatCannotBePreparedFailsItsTransaction(t *testing.T) {
+	r := newRig(t)
+	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE t (v int); CREATE TABLE gone (v int)")
+	p := r.serve(t, func(cfg *proxy.Config) { cfg.Pool.Size = 2 })
+	c, other := p.rawDial(t, wire.Protocol30), p.client(t)
+	var m msgs
+	c.wantQuery(t, "SET TimeZone = 'UTC'", "SET I")
+	if err := c.round(m.parse("q", "SELECT (timestamptz '2024-01-01 12:00')::text FROM gone").sync()); err != nil {
+		t.Fatal(err)
+	}
+	c.wantQuery(t, "SET TimeZone = 'Asia/Tokyo'", "SET I")
+	pgtest.Exec(t, r.manager, r.database, "DROP TABLE gone")
+	end := hold(t, other) // the connection where it is prepared
+	c.wantQuery(t, "BEGIN", "BEGIN T")
+	c.wantQuery(t, "INSERT INTO t VALUES (1)", "INSERT 0 1 T")
+	c.wantHeard(t, m.run("q").sync(), 1, "!42P01 E")
+	c.wantQuery(t, "SELECT 1", "!25P02 E")
+	c.wantQuery(t, "COMMIT", "ROLLBACK I")
+	end()
+	if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM t"); n != "0" {
+		t.Errorf("%s rows of a failed transaction are committed", n)
+	}
+}

@@ -344,3 +344,19 @@ func TestLostInACommitOfSeveralShards(t *testing.T) {
 		wantValue(t, c, read, s.on(t, 0, read))
 	})
 }
+
+// TestEveryRequestHearsOfALoss loses the connection that brings two requests: neither is answered as if there had been nothing to do.
+func TestEveryRequestHearsOfALoss(t *testing.T) {
+	_, p, s := cutRig(t, "CREATE TABLE t (v int)", nil)
+	c := p.rawDial(t, wire.Protocol30)
+	for _, requests := range [][]byte{
+		append(wire.AppendQuery(nil, "INSERT INTO t VALUES (1)"), wire.AppendQuery(nil, "INSERT INTO t VALUES (2)")...),
+		append(inOneTurn("INSERT INTO t VALUES (1)"), inOneTurn("INSERT INTO t VALUES (2)")...),
+	} {
+		s.next("VALUES (1)", false)
+		if got := c.kinds(t, requests, len("EZIEZI"), "08007"); got != "EZIEZI" {
+			t.Errorf("got %q", got)
+		}
+		s.cut(t)
+	}
+}

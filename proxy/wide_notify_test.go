@@ -64,3 +64,25 @@ func TestWhoIsNotifiedFindsItOnEveryShard(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlistenOverShards stops listening in a transaction of several shards, if that commits and does not come back from it.
+func TestUnlistenOverShards(t *testing.T) {
+	t.Parallel()
+	_, p := newSpread(t)
+	c, other := p.client(t), p.client(t)
+	for _, channel := range []string{"ended", "undone", "rolled_back", "last"} {
+		mustExec(t, c, "LISTEN "+channel)
+	}
+	for _, sql := range []string{"BEGIN", "UPDATE accounts SET balance = 1", "UNLISTEN ended", "COMMIT", "BEGIN", "UPDATE accounts SET balance = 2", "SAVEPOINT a", "UNLISTEN undone", "ROLLBACK TO a", "COMMIT",
+		"BEGIN", "UPDATE accounts SET balance = 3", "UNLISTEN rolled_back", "ROLLBACK"} {
+		mustExec(t, c, sql)
+	}
+	for _, channel := range []string{"ended", "undone", "rolled_back", "last"} {
+		mustExec(t, other, "NOTIFY "+channel)
+	}
+	for _, want := range []string{"undone", "rolled_back", "last"} {
+		if n, err := c.WaitForNotification(bounded(t)); err != nil || n.Channel != want {
+			t.Errorf("heard %+v, %v, want %s", n, err, want)
+		}
+	}
+}

@@ -211,9 +211,7 @@ func (s *Session) notPrepared(c *backend.Conn, err error, tries int) (ok, again 
 		s.release(c)
 		return s.refuseAll(refusal), false
 	}
-	s.tx = wire.TxFailed
-	s.rest()
-	return s.send(wire.AppendReady(refusal.Append(nil), s.tx)), false
+	return s.failsWith(c, refusal), false
 }
 
 // unused reports whether nothing of the client's has been sent on the session's connection: it is outside a transaction, and

@@ -171,7 +171,13 @@ func (s *Session) refuseHere(e *wire.Error) bool {
 	}
 	s.rowless = true
 	s.server.Bind(nil)
-	tx, _ := s.server.ExecTx(wire.AppendQuery(nil, "this statement fails its transaction"), readBackTimeout, nil)
+	return s.failsWith(s.server, e)
+}
+
+// failsWith answers the turn with e, and has the transaction under way on c fail, if it has not yet.
+func (s *Session) failsWith(c *backend.Conn, e *wire.Error) bool {
+	c.SetUnnamed(nil)
+	tx, _ := c.ExecTx(wire.AppendQuery(nil, "this statement fails its transaction"), readBackTimeout, nil)
 	if tx != wire.TxFailed {
 		return s.fatal(e)
 	}

@@ -632,9 +632,8 @@ func (s *Session) lost(c *backend.Conn, err error) bool {
 		}
 		return s.fatal(e)
 	}
-	tail = e.Append(tail)
-	for range max(owed, 1) {
-		tail = wire.AppendReady(tail, wire.TxIdle)
+	for range max(owed, 1) { // each request that has no answer is told
+		tail = wire.AppendReady(e.Append(tail), wire.TxIdle)
 	}
 	s.rest()
 	return s.send(tail)

@@ -254,6 +254,9 @@ func (x *wide) carryOut(j *job) (refusal *wire.Error, err error) {
 				return nil, err
 			}
 		default:
+			if refusal == nil && err == nil && j.st.Effects&parser.Unlistens != 0 {
+				x.s.txn.unlistened = true
+			}
 			return refusal, err
 		}
 		x.s.db.Stats.Repeated.Add(1)

@@ -184,7 +184,7 @@ func (x *wide) everyBranch(j *job, cmd *parser.Command) (refusal *wire.Error, er
 	}
 	x.s.story.add(j.st, j.text)
 	if cmd.Kind == parser.RollbackTo {
-		x.failed = false
+		x.failed, x.s.txn.unlistened = false, false // a notification too many harms less than one missed
 	}
 	if refusal, err = x.changedLevel(j.text); refusal != nil || err != nil {
 		return refusal, err
@@ -289,6 +289,9 @@ func (x *wide) commit() (refusal *wire.Error, err error) {
 	if refusal != nil {
 		x.spoilChanged(readers)
 		return refusal, x.rollback()
+	}
+	if t := &x.s.txn; t.unlistened {
+		t.unlistened, t.silenced = false, true
 	}
 	if err := x.release(); err != nil { // it is committed, and the client is not told so
 		x.unread = true
