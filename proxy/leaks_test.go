@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -501,5 +502,54 @@ func TestAStatementThatCannotBePreparedFailsItsTransaction(t *testing.T) {
 	end()
 	if n := pgtest.Value(t, r.manager, r.database, "SELECT count(*) FROM t"); n != "0" {
 		t.Errorf("%s rows of a failed transaction are committed", n)
+	}
+}
+
+// TestTheUnnamedStatementOutlivesAListen binds it again on a connection that is the session's own, where LISTEN has been prepared.
+func TestTheUnnamedStatementOutlivesAListen(t *testing.T) {
+	t.Parallel()
+	p := newRig(t).serve(t, one)
+	p.readsCatalog(t)
+	c := p.rawDial(t, wire.Protocol30)
+	c.wantQuery(t, "SELECT 1 FROM pg_advisory_lock(4)", "1 SELECT 1 I")
+	c.wantHeard(t, named("heard", "LISTEN heard"), 1, "LISTEN I")
+	c.wantHeard(t, named("", "SELECT 7"), 1, "7 SELECT 1 I")
+	c.wantHeard(t, wire.AppendSync(wire.AppendExecute(wire.AppendBindText(nil, "", nil))), 1, "7 SELECT 1 I")
+	c.wantQuery(t, "SELECT pg_listening_channels()", "heard SELECT 1 I")
+}
+
+// TestTheUnnamedStatementOfALaterRequest sends requests of which an earlier one fails, and binds what the last has parsed.
+func TestTheUnnamedStatementOfALaterRequest(t *testing.T) {
+	t.Parallel()
+	p := newRig(t).serve(t, one)
+	p.readsCatalog(t)
+	bind := wire.AppendSync(wire.AppendExecute(wire.AppendBindText(nil, "", nil)))
+	fails, skips := named("", "SELECT nothing"), wire.AppendSync(append(unsynced("x", "SELECT nothing"), unsynced("", "SELECT 6")...))
+	for _, tc := range []struct {
+		name    string
+		request [][]byte
+		syncs   int
+		want    string
+		bound   string
+	}{
+		{"behind one that fails", [][]byte{fails, named("", "SELECT 7")}, 2, "!42703 I 7 SELECT 1 I", "7 SELECT 1 I"},
+		{"behind one that is skipped", [][]byte{skips, named("", "SELECT 7")}, 2, "!42703 I 7 SELECT 1 I", "7 SELECT 1 I"},
+		{"the same behind one that fails", [][]byte{fails, fails, named("", "SELECT 7")}, 3, "!42703 I !42703 I 7 SELECT 1 I", "7 SELECT 1 I"},
+		{"that fails too", [][]byte{named("", "SELECT 7"), fails, fails}, 3, "7 SELECT 1 I !42703 I !42703 I", "!26000 I"},
+		{"that is skipped too", [][]byte{named("", "SELECT 7"), skips, skips}, 3, "7 SELECT 1 I !42703 I !42703 I", "7 SELECT 1 I"},
+		{"that is skipped behind one that fails", [][]byte{named("", "SELECT 7"), fails, skips}, 3, "7 SELECT 1 I !42703 I !42703 I", "!26000 I"},
+		{"that a Query replaces", [][]byte{named("", "SELECT 7"), skips, wire.AppendQuery(nil, "SELECT 8")}, 3, "7 SELECT 1 I !42703 I 8 SELECT 1 I", "!26000 I"},
+	} {
+		for range 2 { // it is prepared anew, and known
+			c := p.rawDial(t, wire.Protocol30)
+			if got := c.heard(t, bytes.Join(tc.request, nil), tc.syncs); got != tc.want {
+				t.Errorf("%s: heard %q, want %q", tc.name, got, tc.want)
+			}
+			if got := c.heard(t, bind, 1); got != tc.bound {
+				t.Errorf("%s: bound, heard %q, want %q", tc.name, got, tc.bound)
+			}
+			c.wantHeard(t, named("", "SELECT 9"), 1, "9 SELECT 1 I")
+			c.wantHeard(t, bind, 1, "9 SELECT 1 I")
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"pgtier/proxy/backend"
 	"pgtier/proxy/wire"
 )
@@ -99,7 +101,7 @@ func (e *expectations) synced(r *relay) {
 		end++
 	}
 	for i := end - 1; i >= e.head; i-- {
-		r.undo(&e.list[i])
+		r.undo(&e.list[i], e.list[end:])
 	}
 	if end < len(e.list) {
 		r.s.forget(e.list[end].old)
@@ -118,7 +120,7 @@ func (e *expectations) synced(r *relay) {
 func (r *relay) takeBack() {
 	e := &r.expect
 	for i := len(e.list) - 1; i >= e.head; i-- {
-		r.undo(&e.list[i])
+		r.undo(&e.list[i], nil)
 	}
 	e.clear()
 }
@@ -142,7 +144,7 @@ func (e *expectations) failed(r *relay) (skipped int, toSync bool) {
 		end++
 	}
 	for i := end - 1; i >= e.head; i-- {
-		r.undo(&e.list[i])
+		r.undo(&e.list[i], e.list[end:])
 	}
 	e.head = end
 	return skipped, end == len(e.list)
@@ -175,7 +177,8 @@ func (e *expectations) copyStarts() (extended, ended bool, dropped int) {
 	return extended, ended, dropped
 }
 
-func (r *relay) undo(x *expectation) {
+// undo takes x back. later is what was sent behind the end of its request, and is still to come.
+func (r *relay) undo(x *expectation, later []expectation) {
 	s := r.s
 	switch x.kind {
 	case expectParse, expectParseKnown:
@@ -194,7 +197,7 @@ func (r *relay) undo(x *expectation) {
 			r.c.AddPrepared(x.st) // it is still there
 		}
 	case expectUnnamed:
-		r.undoUnnamed(x)
+		r.undoUnnamed(x, later)
 	case expectQueryEnd:
 		if x.old != nil {
 			r.c.SetUnnamed(x.held)
@@ -209,9 +212,14 @@ func (r *relay) undo(x *expectation) {
 
 // undoUnnamed takes back a Parse of the unnamed statement. One that was skipped left things as they were; one that
 // failed has dropped the statement before it (PostgreSQL's exec_parse_message does so first).
-func (r *relay) undoUnnamed(x *expectation) {
+func (r *relay) undoUnnamed(x *expectation, later []expectation) {
 	s := r.s
-	if x.place == r.failedAt || !r.counts {
+	failed := x.place == r.failedAt || !r.counts
+	if i := slices.IndexFunc(later, func(y expectation) bool { return y.kind == expectUnnamed || y.kind == expectQueryEnd }); i >= 0 {
+		s.undoBehind(x, &later[i], failed)
+		return
+	}
+	if failed {
 		s.forget(x.old)
 		r.c.SetUnnamed(nil)
 		s.setUnnamed(nil)
@@ -222,5 +230,23 @@ func (r *relay) undoUnnamed(x *expectation) {
 		s.setUnnamed(x.old)
 	} else if x.st == nil {
 		s.setUnnamed(nil) // there was none
+	}
+}
+
+// undoBehind is undoUnnamed where a later request has replaced the unnamed statement again: what it will have replaced changes, and not what the session has by now.
+func (s *Session) undoBehind(x, later *expectation, failed bool) {
+	switch {
+	case later.kind == expectQueryEnd && later.place == 0: // which nothing takes back
+		s.forget(x.old)
+	case failed:
+		s.forget(x.old)
+		s.forget(later.old)
+		later.old, later.st, later.held = nil, nil, nil
+	default:
+		later.held = x.held
+		if x.old != nil || x.st == nil {
+			s.forget(later.old)
+			later.old, later.st = x.old, x.st
+		}
 	}
 }

@@ -38,7 +38,7 @@ func (s *Session) readBackListens(c *backend.Conn) error {
 // moveListens moves what the finished transaction listens to from the pooled
 // connection to the shared listener, before the client hears of it.
 func (s *Session) moveListens(c *backend.Conn) (channels []string, err error) {
-	err = c.Exec(wire.AppendQuery(nil, "SELECT pg_catalog.pg_listening_channels()"), readBackTimeout, func(f wire.Frame) {
+	err = c.Exec(askListens(), readBackTimeout, func(f wire.Frame) {
 		if f.Type == wire.MsgDataRow {
 			if fields, err := wire.RowFields(f.Body()); err == nil && len(fields) == 1 {
 				channels = append(channels, string(fields[0]))
@@ -59,6 +59,13 @@ func (s *Session) moveListens(c *backend.Conn) (channels []string, err error) {
 		return channels, nil // a connection of the session's own goes on listening, unheard
 	}
 	return channels, c.Exec(wire.AppendQuery(nil, "UNLISTEN *"), readBackTimeout, nil)
+}
+
+// askListens asks what a connection listens to. On one that is the session's own a Query would take its unnamed statement away.
+func askListens() []byte {
+	const name = sharedPrefix + "listens"
+	msgs := wire.AppendParse(wire.AppendCloseStatement(nil, name), name, []byte("SELECT pg_catalog.pg_listening_channels()"), nil)
+	return wire.AppendSync(wire.AppendCloseStatement(wire.AppendExecute(wire.AppendBindText(msgs, name, nil)), name))
 }
 
 func (s *Session) listen(ctx context.Context, channel string) error {
