@@ -360,3 +360,31 @@ func TestEveryRequestHearsOfALoss(t *testing.T) {
 		s.cut(t)
 	}
 }
+
+// TestNobodyIsGivenAnotherRole loses one of three shards while they prepare: those that have prepared undo it as the role of their login, which whoever is given their connections
+// next must not be.
+func TestNobodyIsGivenAnotherRole(t *testing.T) {
+	t.Parallel()
+	s := &shears{}
+	b, p := newSpreadOf(t, spreadOptions, onDatabase(func(d *proxy.Database) {
+		d.Pool.Size = 1
+		d.Shards[2].Manager.Port = s.port(t, fmt.Sprintf("127.0.0.1:%d", d.Shards[2].Manager.Port))
+	}))
+	for i, m := range managers(b.cluster) {
+		pgtest.Exec(t, m, "postgres", "CREATE ROLE clerk")
+		pgtest.Exec(t, m, b.database, "GRANT ALL ON accounts TO clerk")
+		if ids := b.on(t, i, "SELECT count(*) FROM accounts"); ids == "0" {
+			t.Fatal("a shard has no row")
+		}
+	}
+	c := p.client(t)
+	mustExec(t, c, "SET ROLE clerk")
+	s.next("PREPARE TRANSACTION", false)
+	if _, err := value(c, "UPDATE accounts SET balance = 7"); sqlstate(err) != "08006" {
+		t.Error(err)
+	}
+	s.cut(t)
+	for i := range managers(b.cluster) {
+		wantValue(t, c, "SELECT current_user FROM accounts WHERE id = "+b.on(t, i, "SELECT min(id) FROM accounts"), "clerk")
+	}
+}

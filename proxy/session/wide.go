@@ -500,6 +500,9 @@ func (x *wide) close() {
 		if changed && b.tx == wire.TxIdle {
 			b.c.Spoil("committed settings that were not read back")
 		}
+		if b.alone {
+			b.c.Spoil("has left the session's role")
+		}
 		if b.busy {
 			b.c.Spoil("left in the middle of a statement")
 			x.stop(b)
