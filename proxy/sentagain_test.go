@@ -66,3 +66,25 @@ func TestNothingStaysOnAConnectionThatCouldNotBeKept(t *testing.T) {
 		t.Errorf("heard %+v, %v", n, err)
 	}
 }
+
+// TestAListenThatFailsLeavesTheOneBefore: the connection that listens for all sessions refuses a channel that it listens to already.
+func TestAListenThatFailsLeavesTheOneBefore(t *testing.T) {
+	r := newRig(t)
+	forwarder := &tripwire{to: r.manager.Address(), word: `LISTEN "news"`, instead: `LASTEN "news"`}
+	forwarder.tripped.Store(true)
+	port := forwarder.port(t)
+	p := r.serve(t, func(cfg *proxy.Config) {
+		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
+		behind.Port = port
+		r.setURL(cfg, behind)
+	})
+	c, other := p.client(t), p.client(t)
+	mustExec(t, c, "LISTEN news")
+	forwarder.tripped.Store(false)
+	_, err := value(c, "LISTEN news")
+	wantError(t, err, "42601", "LASTEN")
+	mustExec(t, other, "NOTIFY news")
+	if n, err := c.WaitForNotification(bounded(t)); err != nil || n.Channel != "news" {
+		t.Errorf("heard %+v, %v", n, err)
+	}
+}

@@ -63,22 +63,23 @@ func (l *SharedListener) Listen(ctx context.Context, s *Session, channel string)
 		l.mu.Unlock()
 		return errors.New("the proxy is shutting down")
 	}
+	before := l.sessions[s][channel]
 	l.add(s, channel)
 	// A channel that is being listened to may still be on its way: the request
 	// goes through the queue all the same, so that it is confirmed in order.
 	req := &listenRequest{sql: "LISTEN " + quoteIdent(channel), done: make(chan error, 1)}
 	l.submit(req)
 	l.mu.Unlock()
+	var err error
 	select {
-	case err := <-req.done:
-		if err != nil {
-			l.Unlisten(s, channel)
-		}
-		return err
+	case err = <-req.done:
 	case <-ctx.Done():
-		l.Unlisten(s, channel)
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	if err != nil && !before { // else it goes on as it was
+		l.Unlisten(s, channel)
+	}
+	return err
 }
 
 // Barrier returns when every notification of transactions that have ended
