@@ -23,6 +23,7 @@ type shears struct {
 	mu       sync.Mutex
 	word     string
 	answered bool
+	stalls   bool // the connection stays, and nothing more is heard over it
 	cuts     int
 }
 
@@ -74,6 +75,9 @@ func (s *shears) port(t testing.TB, to string) uint16 {
 				mu.Lock()
 				lost := deaf
 				mu.Unlock()
+				if lost && s.stalls && err == nil {
+					continue
+				}
 				if err != nil || lost {
 					return
 				}
@@ -317,6 +321,27 @@ func TestLostInACommitOfSeveralShards(t *testing.T) {
 			t.Errorf("%v, and the first shard has %q", err, s.on(t, 0, "SELECT to_regclass('by_owner')"))
 		}
 		cuts[1].cut(t)
+	})
+	t.Run("where the session is ended while it is decided", func(t *testing.T) {
+		stall := &shears{stalls: true}
+		cfg := s.config(t)
+		d := cfg.Databases[s.database]
+		d.Shards[0].Manager.Port = stall.port(t, cluster.Shards[0].Manager.Address())
+		cfg.Databases[s.database] = d
+		c := s.start(t, cfg).client(t)
+		mustExec(t, c, "LISTEN ends")
+		begins(t, c)
+		stall.next("; COMMIT", true)
+		done := later(c, "COMMIT")
+		eventually(t, "it is decided", func() bool {
+			stall.mu.Lock()
+			defer stall.mu.Unlock()
+			return stall.cuts > 0
+		})
+		s.on(t, 0, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN "ends"' AND datname = current_database()`)
+		if err := <-done; sqlstate(err) != "08007" {
+			t.Error(err)
+		}
 	})
 	t.Run("where it is decided, with settings", func(t *testing.T) {
 		c := p.client(t)

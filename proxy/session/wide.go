@@ -459,13 +459,19 @@ func (x *wide) lost(err error) bool {
 	s.wide = nil
 	s.logLost(err)
 	var stated *wire.Error
+	errors.As(err, &stated)
+	s.mu.Lock()
+	if stated != nil && stated.Code == codeFateUnknown && s.killed != nil && s.killed.Code == wire.CodeConnectionFailure {
+		s.killed = stated // nobody knows whether it was committed
+	}
+	s.mu.Unlock()
 	switch {
 	case errors.Is(err, errClientGone):
 		s.leaving = true
 		return false
 	case s.checkKilled() != nil:
 		return false
-	case !errors.As(err, &stated):
+	case stated == nil:
 		stated = &wire.Error{Code: wire.CodeConnectionFailure, Message: lostMessage, Cause: err}
 	}
 	plain := *stated
