@@ -181,7 +181,11 @@ func (k *keeper) judged(snapshot *catalog.Snapshot) *session.Judge {
 			f.follower.Refresh() // there may be tables that it does not know; first: nobody is judged by next until it is asked to look
 		}
 		if k.judge.CompareAndSwap(now, next) {
-			k.cache.Flush()
+			if now != nil && now.Snapshot != snapshot {
+				k.cache.Redefine()
+			} else {
+				k.cache.Flush()
+			}
 			return next
 		}
 	}

@@ -34,7 +34,8 @@ type Cache struct {
 	store   Store
 	flights flights
 	claims  claims
-	order   counter // of changes of the catalog
+	order   counter // of changes of the catalog, and of all else that ends everything
+	defined counter // of changes of the catalog alone
 	faces   *faces
 	records *records
 	away    atomic.Uint32 // Aways: while there is one, nothing is served or kept
@@ -87,7 +88,9 @@ type Answer struct {
 	kept   int64 // clock when the server was asked
 	until  int64 // clock up to which it is served
 	stamps []stamp
-	beside []stamped // what it depends on in the Caches of other shards
+	// defined is Cache.defined when the server was asked.
+	defined uint64
+	beside  []stamped // what it depends on in the Caches of other shards
 }
 
 // stamped are the stamps of one Cache.
@@ -148,10 +151,10 @@ func held(list []stamped, now int64) bool {
 }
 
 // Last returns the last answer to key, which may have become another since, if it is young enough to be given where no
-// server can be asked.
+// server can be asked. One from before a change of the catalog is none: who asks may have lost the right to it.
 func (c *Cache) Last(key []byte, now int64) *Answer {
 	a := c.store.Find(key)
-	if a == nil || a.Age(now) > c.Config().StaleOnError {
+	if a == nil || a.Age(now) > c.Config().StaleOnError || a.defined != c.defined.Load() {
 		return nil
 	}
 	return a

@@ -521,6 +521,37 @@ func TestStandingAside(t *testing.T) {
 	}
 }
 
+// TestTheLastAnswerIsNotOfAnotherCatalog: what is given while no server is there may be outdated, and is not what nobody may see any more.
+func TestTheLastAnswerIsNotOfAnotherCatalog(t *testing.T) {
+	defines := func(c *Cache, changed bool) {
+		w := &Write{}
+		c.NoteAll(w)
+		c.Claim(w)
+		c.End(w, changed)
+	}
+	for name, tc := range map[string]struct {
+		change func(c *Cache)
+		given  bool
+	}{
+		"a write":                          {func(c *Cache) { c.End(claimed(c, 1), true) }, true},
+		"another server":                   {func(c *Cache) { c.Flush() }, true},
+		"a change of the catalog":          {func(c *Cache) { defines(c, true) }, false},
+		"one that failed":                  {func(c *Cache) { defines(c, false) }, true},
+		"another catalog that is found":    {func(c *Cache) { c.Redefine() }, false},
+		"a change, and an answer after it": {func(c *Cache) { defines(c, true); fill(t, c, "one", 1) }, true},
+	} {
+		c := newCache()
+		config := *c.Config()
+		config.StaleOnError = time.Hour
+		c.Configure(config)
+		fill(t, c, "one", 1)
+		tc.change(c)
+		if given := c.Last([]byte("one"), 2*second) != nil; given != tc.given {
+			t.Errorf("%s: given %v", name, given)
+		}
+	}
+}
+
 func TestFaces(t *testing.T) {
 	c := newCache()
 	a, b := c.Face([]byte("a")), c.Face([]byte("b"))

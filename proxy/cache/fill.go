@@ -19,6 +19,8 @@ type Fill struct {
 	found  []stamp // those that matter if it has rows
 	beside []stamped
 	began  int64
+	// defined is Cache.defined when it began.
+	defined uint64
 	// Tables are those that the statement may look at, Record what is known of it, Shards is what the shards have shown that have made the
 	// answer together. All may be set before Keep.
 	Tables []string
@@ -69,7 +71,7 @@ func (c *Cache) Ask(key []byte, of Depends, order Order, now int64) (f *Fill, wa
 	if c.away.Load() != 0 || c.Order() != order {
 		return nil, false
 	}
-	f = &Fill{c: c, began: now}
+	f = &Fill{c: c, began: now, defined: c.defined.Load()}
 	var quiet, beside bool
 	f.stamps, quiet = c.ledger.stamps(make([]stamp, 0, len(of.On)), of.On)
 	if f.beside, beside = stampedOf(of.Beside); !quiet || !beside {
@@ -131,7 +133,7 @@ func (f *Fill) Keep(answer []byte, shown Shown) {
 			}
 		}
 		f.answer = &Answer{Bytes: append(make([]byte, 0, len(answer)), answer...), Shown: shown, Shards: f.Shards, Tables: f.Tables,
-			kept: f.began, until: c.until(f.began), stamps: stamps, beside: beside}
+			kept: f.began, until: c.until(f.began), stamps: stamps, beside: beside, defined: f.defined}
 		c.store.Keep(f.key, f.answer)
 		c.Kept.Add(1)
 		if f.Record != nil {

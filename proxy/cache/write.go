@@ -113,6 +113,7 @@ func (c *Cache) letGo(w *Write, changed bool) {
 	defined := w.defines && changed && slices.Contains(claimed, everything)
 	if defined {
 		c.order.Add(1) // before leave: who claims from now on sees it
+		c.defined.Add(1)
 	}
 	for _, slot := range claimed {
 		if slot != everything || !defined {
@@ -147,6 +148,12 @@ func (c *Cache) Flush() {
 	c.ledger.begin(slot)
 	c.ledger.end(slot, true)
 	c.Flushes.Add(1)
+}
+
+// Redefine is Flush because the catalog has been found to be another.
+func (c *Cache) Redefine() {
+	c.defined.Add(1)
+	c.Flush()
 }
 
 // claims orders the transactions whose end is on its way. What changes the catalog may change what the others write, which
