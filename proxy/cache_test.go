@@ -310,6 +310,17 @@ func TestAnswersWhileNoServerIsThere(t *testing.T) {
 			for range 2 {
 				wantValue(t, c, sql, "item 1")
 			}
+			const revoked = "SELECT price FROM items WHERE id = 1"
+			if tc.given {
+				mustValue(t, c, revoked)
+				mustExec(t, c, "REVOKE SELECT ON items FROM PUBLIC")
+				p.readsCatalog(t)
+				eventually(t, "the last answer is one from behind the change", func() bool {
+					before := kept.Kept.Load()
+					wantValue(t, c, sql, "item 1")
+					return kept.Kept.Load() > before
+				})
+			}
 			kept.Flush() // it may have become another: the answer is the last one
 			_ = line.listener.Close()
 			line.cut(1)
@@ -330,6 +341,12 @@ func TestAnswersWhileNoServerIsThere(t *testing.T) {
 			}
 			if _, err := value(c, "SELECT name FROM items WHERE id = 2"); err == nil {
 				t.Error("what nobody has asked for before is answered")
+			}
+			if !tc.given {
+				return
+			}
+			if _, err := value(c, revoked); err == nil {
+				t.Error("what was answered before rights changed is answered still")
 			}
 		})
 	}

@@ -57,7 +57,7 @@ func (s *Session) turn(req []byte) bool {
 			return ok
 		}
 	}
-	s.keep.looked = false
+	s.keep.looked = s.keep.looked && s.piped.only // before it was lost in a pipeline
 	if refusal == nil && pin == "" && s.effects == 0 && s.at.Keeper.Load() != nil {
 		if done, ok := s.fromCache(req); done {
 			return ok
