@@ -57,3 +57,33 @@ func TestLastvalIsTheSessionsOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestLastvalIsNobodyElses asks for it on the connection on which another session has advanced a sequence.
+func TestLastvalIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string][]string{
+		"at once":                              nil,
+		"in a transaction":                     {"BEGIN", "SELECT 1"},
+		"pinned":                               {"CREATE TEMP TABLE mine (v int)"},
+		"pinned behind a write of no sequence": {"INSERT INTO plain VALUES (1)", "CREATE TEMP TABLE mine (v int)"},
+	} {
+		r := newRig(t)
+		pgtest.Exec(t, r.manager, r.database, "CREATE TABLE numbered (id serial, v int); CREATE TABLE plain (v int)")
+		p := r.serve(t, one)
+		p.readsCatalog(t)
+		mustExec(t, p.client(t), "INSERT INTO numbered (v) VALUES (1)")
+		c := p.client(t)
+		for _, sql := range before {
+			mustExec(t, c, sql)
+		}
+		if got, err := value(c, "SELECT lastval()"); sqlstate(err) != "55000" {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		if err := c.Close(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		c = p.client(t)
+		mustExec(t, c, "INSERT INTO numbered (v) VALUES (1)")
+		wantValue(t, c, "SELECT lastval()", "2")
+	}
+}

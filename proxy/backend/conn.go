@@ -39,15 +39,15 @@ type Conn struct {
 	breaks    int64      // of bond, when it was bound
 	dirty     string     // why it must be closed rather than reused; "" if clean
 	retired   string
-	SeqWriter uint64 // session that last may have advanced a sequence here; 0 none
+	seqWriter uint64 // session that last may have advanced a sequence here; 0: none has
+	seqMixed  bool   // another may have too
 	// Replayed is what its server, a replica, has said over it that it has replayed, a WAL position; 0: it was not asked. While
 	// the connection lives the server has at least that.
 	Replayed uint64
 	// Own: its defaults are one client's login settings, so it is closed rather than lent again.
 	Own bool
 	// Heard gets the notifications that come behind an answer; nil drops them.
-	Heard     func(wire.Frame)
-	Sequences bool // somebody's sequence state is on it
+	Heard func(wire.Frame)
 	// Holds are locks of shardmap.GuardClass, by their second numbers, that its server session may have; with any it is closed rather than lent again.
 	Holds []int
 	// Isolation is its default isolation level, where no session has another; "" is not known.
@@ -122,8 +122,26 @@ func (c *Conn) Reset() {
 	c.Adopted(nil)
 	c.prepared.clear()
 	c.preparedCount.Store(0)
-	c.Sequences, c.SeqWriter = false, 0
+	c.ForgetSequences()
 }
+
+// AdvancedBy records that a session may have advanced a sequence here, so that currval and lastval may tell its values.
+func (c *Conn) AdvancedBy(session uint64) {
+	c.seqMixed = c.seqMixed || c.seqWriter != 0 && c.seqWriter != session
+	c.seqWriter = session
+}
+
+// HasSequences reports whether currval or lastval may tell somebody's values.
+func (c *Conn) HasSequences() bool { return c.seqWriter != 0 }
+
+// AdvancedLastBy reports whether a session may have advanced a sequence here, and none has since.
+func (c *Conn) AdvancedLastBy(session uint64) bool { return c.seqWriter == session }
+
+// SequencesOf reports whether they tell a session's values, and nobody else's.
+func (c *Conn) SequencesOf(session uint64) bool { return c.seqWriter == session && !c.seqMixed }
+
+// ForgetSequences records that the server has executed DISCARD SEQUENCES.
+func (c *Conn) ForgetSequences() { c.seqWriter, c.seqMixed = 0, false }
 
 // Bond tells whether what a server has said until now may be believed, by how often it was broken when something was planned. Its methods are safe for concurrent use.
 type Bond interface {

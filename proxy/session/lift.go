@@ -221,7 +221,7 @@ func (s *Session) lifts() {
 	c.ForgetPrepared()
 	c.SetUnnamed(nil)
 	if l.advances {
-		c.SeqWriter, c.Sequences, s.seqOn = s.id, true, c.ID()
+		s.advanced(c)
 	}
 	s.raw, s.outlives, s.rawNames, s.rawChanges, s.lift = false, l.outlives, rawNames{}, false, nil
 	s.mu.Lock()

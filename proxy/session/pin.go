@@ -27,10 +27,8 @@ func (s *Session) pinTo(c *backend.Conn, why string, replay *[]byte) error {
 	if err := s.replayNow(c, replay); err != nil {
 		return err
 	}
-	if why == router.PinSequences {
-		if err := s.keepSequences(c); err != nil {
-			return err
-		}
+	if err := s.keepSequences(c, why); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	before := s.pin
@@ -178,22 +176,29 @@ func (s *Session) attempt(c *backend.Conn, msgs []byte) (taken bool, err error) 
 	return taken, plain("RELEASE SAVEPOINT pgtier_names")
 }
 
-// keepSequences makes sure that currval and lastval answer from this session's
-// own past: the connection where it advanced a sequence last, or none at all.
-func (s *Session) keepSequences(c *backend.Conn) error {
+// keepSequences makes sure that currval and lastval, which nobody judges any more on a connection that is the session's own,
+// answer from this session's own past: the connection where it advanced a sequence last, or none at all. That a write has
+// advanced one is believed where it is asked at once, though another session may have before it.
+func (s *Session) keepSequences(c *backend.Conn, why string) error {
 	switch {
-	case c.SeqWriter == s.id:
+	case c.SequencesOf(s.id) || why == router.PinSequences && c.AdvancedLastBy(s.id) || s.tx == wire.TxFailed:
 		return nil
-	case s.seqOn != 0:
-		return &wire.Error{Code: wire.CodeNotInState, Message: "currval() or lastval() asked on another server connection than the one that advanced the sequence",
+	case s.seqOn != 0 && why == router.PinSequences:
+		return &wire.Error{Code: wire.CodeNotInState, Message: "currval() or lastval() asked where another session's sequences may answer",
 			Hint: "Use INSERT … RETURNING. Sessions of this database keep their connection after a write from now on."}
-	case c.Sequences && s.tx == wire.TxIdle:
+	case c.HasSequences():
 		if err := c.Exec(wire.AppendQuery(nil, "DISCARD SEQUENCES"), adoptTimeout, nil); err != nil {
 			return err
 		}
-		c.Sequences, c.SeqWriter = false, 0
+		c.ForgetSequences()
 	}
 	return nil
+}
+
+// advanced notes that the session may have advanced a sequence on c.
+func (s *Session) advanced(c *backend.Conn) {
+	c.AdvancedBy(s.id)
+	s.seqOn = c.ID()
 }
 
 // discarded runs after a successful DISCARD ALL: nothing of the session is left.

@@ -256,7 +256,7 @@ func (s *Session) readyFor(c *backend.Conn, req []byte, pin string, replay *[]by
 // follows notes on c what the requests may leave there.
 func (s *Session) follows(c *backend.Conn) {
 	if s.advances {
-		c.SeqWriter, c.Sequences, s.seqOn = s.id, true, c.ID()
+		s.advanced(c)
 	}
 	if s.notifies {
 		s.at.notifier(c.PID(), s.key.PID)

@@ -500,7 +500,7 @@ func (x *wide) follows(taking []*branch) {
 	s := x.s
 	for _, b := range taking {
 		if s.advances {
-			b.c.SeqWriter, b.c.Sequences, s.seqOn = s.id, true, b.c.ID()
+			s.advanced(b.c)
 		}
 		if s.notifies {
 			b.db.notifier(b.c.PID(), s.key.PID)
