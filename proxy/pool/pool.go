@@ -132,39 +132,46 @@ func (p *Pool[S]) acquireSlowly(w *Waiter[S], want Want[S]) (S, error) {
 	if closed := w.closed.Load(); closed != nil { // after the Store, so that Close sees the one or we the other
 		w.err = *closed
 	}
-	for {
-		sl, err := p.turn(w)
-		if err != nil {
-			var none S
-			return none, err
+	err := p.enqueue(w)
+	p.mu.Unlock()
+	for err == nil {
+		var sl *slot[S]
+		if sl, err = p.await(w); err != nil {
+			break
 		}
-		if sl.state == Leased || p.verify(w, sl) {
+		if sl.state == Leased {
 			return sl.server, nil
 		}
-		p.mu.Lock()
+		var good bool
+		if good, err = p.verify(w, sl); good {
+			return sl.server, nil
+		}
 	}
+	var none S
+	return none, err
 }
 
-// turn queues w and returns the slot it was handed, in state Leased or Checking. It is called with p.mu held and gives
-// it back.
-func (p *Pool[S]) turn(w *Waiter[S]) (*slot[S], error) {
+// enqueue queues w and starts its clock, unless it is refused. p.mu is held.
+func (p *Pool[S]) enqueue(w *Waiter[S]) error {
 	if err := p.refuses(w); err != nil {
 		w.pool.Store(nil)
-		p.mu.Unlock()
-		return nil, err
+		return err
 	}
 	limit := p.cfg.Load().WaitTimeout
 	if own := w.want.Limit; own > 0 && (limit == 0 || own < limit) {
 		limit = own
 	}
-	timeout := w.arm(limit, limit-time.Duration(p.reg.clock.now()-w.since))
+	w.arm(limit, limit-time.Duration(p.reg.clock.now()-w.since))
 	p.queue.insert(w)
 	p.serve()
-	p.mu.Unlock()
+	return nil
+}
 
+// await returns the slot that w, which was queued, is handed, in state Leased or Checking.
+func (p *Pool[S]) await(w *Waiter[S]) (*slot[S], error) {
 	select {
 	case <-w.ready:
-	case <-timeout:
+	case <-w.timeout:
 		p.mu.Lock()
 		if w.queued {
 			p.fail(w, p.timeoutError(w))
@@ -173,7 +180,7 @@ func (p *Pool[S]) turn(w *Waiter[S]) (*slot[S], error) {
 		p.mu.Unlock()
 		<-w.ready
 	}
-	if timeout != nil {
+	if w.timeout != nil {
 		w.timer.Stop()
 	}
 	if sl := w.slot; sl != nil {
@@ -236,9 +243,9 @@ func (p *Pool[S]) assigned(w *Waiter[S]) {
 	w.pool.Store(nil)
 }
 
-// verify looks at a connection that is not fresh, outside the lock, and reports whether w may have it. When not,
-// w.err is set or w may queue again, ahead of those who came after it.
-func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) bool {
+// verify looks at a connection that is not fresh, outside the lock, and reports whether w may have it. When not, w is
+// queued again, ahead of those who came after it, unless it is refused.
+func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) (good bool, err error) {
 	cfg := p.cfg.Load()
 	var reason Reason
 	if sl.server.Stale() {
@@ -258,7 +265,7 @@ func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) bool {
 		p.move(sl, Leased)
 		p.assigned(w)
 		p.mu.Unlock()
-		return true
+		return true, nil
 	}
 	var doomed []*slot[S]
 	if reason == reasonNone {
@@ -271,9 +278,10 @@ func (p *Pool[S]) verify(w *Waiter[S], sl *slot[S]) bool {
 		// The host is likely gone: its other rested connections would each cost a waiter check_timeout.
 		doomed = p.condemnRested(cfg.CheckDelay, doomed)
 	}
+	err = p.enqueue(w) // before the place of what is closed is given to those who came after it
 	p.mu.Unlock()
 	p.close(doomed)
-	return false
+	return false, err
 }
 
 // Release takes a connection back. The session must have left it outside a transaction and must not touch it again.

@@ -10,6 +10,8 @@ import (
 type Waiter[S Server] struct {
 	ready chan struct{} // capacity 1; made at the first wait
 	timer *time.Timer   // made at the first wait with a limit
+	// timeout is the timer's channel while a wait has a limit. The waiting goroutine's.
+	timeout <-chan time.Time
 
 	closed atomic.Pointer[error]   // set by Close for good
 	pool   atomic.Pointer[Pool[S]] // where Cancel can end an Acquire; changed only under that pool's mu
@@ -70,20 +72,21 @@ func (p *Pool[S]) fail(w *Waiter[S], err error) {
 // wake lets the waiting goroutine go on. It is called once a wait, by whoever took w out of the queue.
 func (w *Waiter[S]) wake() { w.ready <- struct{}{} }
 
-// arm prepares the channel and the timer for a wait that may last until limit has passed; 0 is no limit.
-func (w *Waiter[S]) arm(limit time.Duration, left time.Duration) <-chan time.Time {
+// arm prepares the channel and the timer for a wait of which left is left; limit 0 is none.
+func (w *Waiter[S]) arm(limit, left time.Duration) {
 	if w.ready == nil {
 		w.ready = make(chan struct{}, 1)
 	}
-	if limit == 0 {
-		return nil
-	}
-	if w.timer == nil {
+	switch {
+	case limit == 0:
+		w.timeout = nil
+		return
+	case w.timer == nil:
 		w.timer = time.NewTimer(left)
-	} else {
+	default:
 		w.timer.Reset(left)
 	}
-	return w.timer.C
+	w.timeout = w.timer.C
 }
 
 // queue holds waiters in the order of their tickets.
