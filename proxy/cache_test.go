@@ -292,7 +292,7 @@ func TestAnswersWhileNoServerIsThere(t *testing.T) {
 				_, port, _ := net.SplitHostPort(line.listener.Addr().String())
 				at, _ := strconv.Atoi(port)
 				d.Shards[0].Manager.Port = uint16(at)
-				d.Cache.StaleOnError, d.Failover.Wait = tc.bound, 100*time.Millisecond
+				d.Cache.StaleOnError, d.Failover.Wait, d.Pool.ServerDownWait = tc.bound, 100*time.Millisecond, time.Second
 				cfg.Databases[r.database] = d
 			})
 			config, err := pgx.ParseConfig(p.dsn("postgres", ""))

@@ -218,7 +218,6 @@ type failover struct {
 // be it. Nothing acknowledged may be lost where replication is synchronous, nothing may be written twice, and the errors are
 // those of transactions under way alone.
 func TestFailoverUnderLoad(t *testing.T) {
-	t.Parallel()
 	kill := func(s *localpg.Server) error { return s.Kill() }
 	start := func(s *localpg.Server) error { return s.Start(context.Background()) }
 	pause := func(s *localpg.Server) error { return s.Pause() }
@@ -264,16 +263,19 @@ func testFailover(t *testing.T, how failover) {
 		eventually(t, "the load goes on", func() bool { return stats.Transactions.Load() > before+300 })
 	}
 	working()
-	listener := p.client(t)
+	listener, late := p.client(t), p.client(t)
 	mustValue(t, listener, "LISTEN news")
 	lostAt := time.Now()
 	must(how.lose(c.manager))
-	p.someWait(t) // who finds no manager
+	eventually(t, "the loss is noticed", func() bool { return p.ViewOf(p.database).Manager < 0 })
+	served := later(late, "/* pgtier: consistency=manager */ SELECT 1") // the others may all have been at the manager
+	p.someWait(t)                                                       // who finds no manager
 	ctx, end := context.WithTimeout(context.Background(), 2*limit)
 	defer end()
 	must(first.Promote(ctx))
 	eventually(t, "the promoted replica is the manager", func() bool { v := p.ViewOf(p.database); return v.Manager == 1 })
 	t.Logf("another manager %s after the old one was lost", time.Since(lostAt).Round(time.Millisecond))
+	must(<-served)
 	if _, err := listener.WaitForNotification(bounded(t)); err != nil {
 		wantError(t, err, "08006", "") // notifications may have been missed, so it must hear of it
 	} else {
@@ -479,7 +481,7 @@ func TestSilentReplica(t *testing.T) {
 func TestAReloadTakesNoManagerThatWasReplaced(t *testing.T) {
 	t.Parallel()
 	c, p := settledCrew(t, 1, "CREATE TABLE t (v int)", nil)
-	old, now := c.manager, c.shard.Replicas[0]
+	old, now, client := c.manager, c.shard.Replicas[0], p.client(t)
 	if err := old.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -487,7 +489,7 @@ func TestAReloadTakesNoManagerThatWasReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the new manager is written to", func() bool {
-		_, err := value(p.client(t), "INSERT INTO t VALUES (1)")
+		_, err := value(client, "INSERT INTO t VALUES (1)")
 		return err == nil
 	})
 	if err := now.Kill(); err != nil {
@@ -500,7 +502,7 @@ func TestAReloadTakesNoManagerThatWasReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the one before answers", func() bool { return p.ViewOf(c.database).Hosts[0].Role == fleet.Manager })
-	if _, err := value(p.client(t), "INSERT INTO t VALUES (2)"); sqlstate(err) != wire.CodeCannotConnectNow {
+	if _, err := value(client, "INSERT INTO t VALUES (2)"); sqlstate(err) != wire.CodeCannotConnectNow {
 		t.Errorf("a write while the manager is away: %v", err)
 	}
 	if n := pgtest.Value(t, old, c.database, "SELECT count(*) FROM t"); n != "0" {
@@ -510,8 +512,8 @@ func TestAReloadTakesNoManagerThatWasReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the new manager is written to again", func() bool {
-		_, err := value(p.client(t), "INSERT INTO t VALUES (3)")
+		_, err := value(client, "INSERT INTO t VALUES (3)")
 		return err == nil
 	})
-	wantValue(t, p.client(t), "/* pgtier: consistency=manager */ SELECT count(*) FROM t", "2")
+	wantValue(t, client, "/* pgtier: consistency=manager */ SELECT count(*) FROM t", "2")
 }
