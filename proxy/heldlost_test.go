@@ -208,9 +208,7 @@ func TestHeldBeginThatItsServerRefuses(t *testing.T) {
 	forwarder := &tripwire{to: fmt.Sprintf("127.0.0.1:%d", r.manager.Port), word: "BEGIN ISOLATION LEVEL REPEATABLE READ", instead: "BEGIN ISOLATION LEVEL UNHEARD OF     "}
 	port := forwarder.port(t)
 	p := r.serve(t, func(cfg *proxy.Config) {
-		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
-		behind.Port = port
-		r.setURL(cfg, behind)
+		r.standsBehind(t, cfg, port)
 	})
 	for name, tc := range map[string]struct {
 		before   []byte
@@ -303,9 +301,8 @@ func TestSettingsThatAServerRefuses(t *testing.T) {
 	forwarder.tripped.Store(true)
 	port := forwarder.port(t)
 	p := r.serve(t, func(cfg *proxy.Config) {
-		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
-		behind.Port, cfg.Pool.Size = port, 1
-		r.setURL(cfg, behind)
+		cfg.Pool.Size = 1
+		r.standsBehind(t, cfg, port)
 	})
 	const insert = "INSERT INTO t VALUES (1)"
 	for name, tc := range map[string]struct {

@@ -116,9 +116,7 @@ func cutRig(t testing.TB, sql string, edit func(*proxy.Config)) (*rig, *running,
 	pgtest.Exec(t, r.manager, r.database, sql)
 	port := s.port(t, r.manager.Address())
 	p := r.serve(t, func(cfg *proxy.Config) {
-		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
-		behind.Port = port
-		r.setURL(cfg, behind)
+		r.standsBehind(t, cfg, port)
 		if edit != nil {
 			edit(cfg)
 		}

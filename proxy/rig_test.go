@@ -110,6 +110,14 @@ func (r *rig) setURL(cfg *proxy.Config, server topology.Server) {
 	cfg.Databases[r.database] = d
 }
 
+// standsBehind has the proxy reach r's database by another port of this machine, a forwarder's.
+func (r *rig) standsBehind(t testing.TB, cfg *proxy.Config, port uint16) {
+	t.Helper()
+	server := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
+	server.Port = port
+	r.setURL(cfg, server)
+}
+
 // running is a proxy under test.
 type running struct {
 	*proxy.Proxy

@@ -47,9 +47,8 @@ func TestNothingStaysOnAConnectionThatCouldNotBeKept(t *testing.T) {
 	forwarder.tripped.Store(true)
 	port := forwarder.port(t)
 	p := r.serve(t, func(cfg *proxy.Config) {
-		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
-		behind.Port, cfg.Pool.Size = port, 1
-		r.setURL(cfg, behind)
+		cfg.Pool.Size = 1
+		r.standsBehind(t, cfg, port)
 	})
 	c, other := p.client(t), p.client(t)
 	for _, channel := range "abcdefghijkl" { // in whichever order they are listened to
@@ -74,9 +73,7 @@ func TestAListenThatFailsLeavesTheOneBefore(t *testing.T) {
 	forwarder.tripped.Store(true)
 	port := forwarder.port(t)
 	p := r.serve(t, func(cfg *proxy.Config) {
-		behind := r.url(t, "postgres", r.cluster.Password, "sslmode=disable")
-		behind.Port = port
-		r.setURL(cfg, behind)
+		r.standsBehind(t, cfg, port)
 	})
 	c, other := p.client(t), p.client(t)
 	mustExec(t, c, "LISTEN news")
