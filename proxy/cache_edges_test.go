@@ -132,7 +132,7 @@ func TestACancelWhileAnothersQuestionIsWaitedFor(t *testing.T) {
 		if !strings.Contains(got, "57014") {
 			t.Errorf("a cancelled read: %s", got)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(limit):
 		t.Error("a cancel was lost")
 	}
 	mustValue(t, r.to, "ROLLBACK")

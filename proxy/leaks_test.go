@@ -316,7 +316,7 @@ func TestKilledSessionLeavesNothingOnItsConnection(t *testing.T) {
 					return
 				default:
 				}
-				_ = c.nc.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.nc.SetDeadline(time.Now().Add(limit))
 				if err := c.round(wire.AppendQuery(nil, "SELECT 1")); err != nil {
 					failed <- err
 					return

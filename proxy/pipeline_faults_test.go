@@ -87,7 +87,7 @@ func (c *rawClient) pipes(t testing.TB, p *running, msgs []byte) {
 	t.Helper()
 	before := p.piped()
 	c.write(t, msgs)
-	for deadline := time.Now().Add(3 * time.Second); p.piped() == before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(limit); p.piped() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the request does not travel in a pipeline")
 		}
@@ -130,7 +130,7 @@ func TestARepeatBesideThePartOfAnotherRequest(t *testing.T) {
 			}
 			c.wantTold(t, "1 2 E:22012:division by zero Z")
 			c.write(t, next[cut:])
-			if got, err := c.told(5 * time.Second); !strings.Contains(got, "D:next") || strings.Contains(got, "E:") {
+			if got, err := c.told(limit); !strings.Contains(got, "D:next") || strings.Contains(got, "E:") {
 				t.Errorf("the next request: heard %q, %v", got, err)
 			}
 		})
@@ -147,7 +147,7 @@ func TestARepeatBesideAnotherWholeRequest(t *testing.T) {
 	c.pipes(t, p, wire.AppendQuery(nil, "SELECT 1/n FROM zero"))
 	c.write(t, wire.AppendQuery(nil, "PREPARE mine AS SELECT 'a statement that is longer than the first'"))
 	c.wantTold(t, "T E:22012:division by zero Z")
-	if got, err := c.told(5 * time.Second); got != "C Z" {
+	if got, err := c.told(limit); got != "C Z" {
 		t.Errorf("the PREPARE: heard %q, %v", got, err)
 	}
 	if err := c.round(wire.AppendQuery(nil, "EXECUTE mine")); err != nil {
@@ -230,7 +230,7 @@ func TestATerminateBehindAReadInAPipeline(t *testing.T) {
 		} else {
 			c.write(t, wire.AppendTerminate(wire.AppendQuery(nil, "SELECT n, pg_sleep(0.02) FROM free")))
 		}
-		if got, err := c.told(5 * time.Second); !strings.HasPrefix(got, "T D:7") {
+		if got, err := c.told(limit); !strings.HasPrefix(got, "T D:7") {
 			lost++
 			t.Logf("heard %q, %v", got, err)
 		}
@@ -355,7 +355,7 @@ func TestAKillOfAClientThatAskedAhead(t *testing.T) {
 			}
 		}
 	}
-	if got, err := c.told(5 * time.Second); !strings.HasPrefix(got, "E:57P01") && !strings.HasPrefix(got, "E:08") {
+	if got, err := c.told(limit); !strings.HasPrefix(got, "E:57P01") && !strings.HasPrefix(got, "E:08") {
 		t.Errorf("a killed client hears %q, %v", got, err)
 	}
 }
@@ -374,7 +374,7 @@ func TestAKillOfAClientInAPipeline(t *testing.T) {
 			}
 		}
 	}
-	if got, err := c.told(5 * time.Second); !strings.HasPrefix(got, "E:") {
+	if got, err := c.told(limit); !strings.HasPrefix(got, "E:") {
 		t.Errorf("a killed client hears %q, %v", got, err)
 	}
 }
@@ -466,7 +466,7 @@ func TestANotificationWhileAReadTravels(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock()
-	got, err := c.told(5 * time.Second)
+	got, err := c.told(limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +508,7 @@ func TestAPipelineTellsWhatItsServerReports(t *testing.T) {
 				other.travels(t, p) // over a connection that c has not been told of
 			}
 			c.write(t, wire.AppendQuery(nil, "SELECT date '2024-05-06'"))
-			got, err := c.told(5 * time.Second)
+			got, err := c.told(limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -559,7 +559,7 @@ func TestPipelinesTakeAQuarterOfThePool(t *testing.T) {
 		}
 	}()
 	stuck := false
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		most.Store(max(most.Load(), int64(p.Pipelines(r.database).Open)))
 		select {
 		case <-done:
@@ -573,8 +573,8 @@ func TestPipelinesTakeAQuarterOfThePool(t *testing.T) {
 	close(ended)
 	readers.Wait()
 	<-done
-	if stuck || slowest > 2*time.Second {
-		t.Errorf("a write waits %s beside reads in pipelines (not within 10 s: %v)", slowest, stuck)
+	if stuck || slowest > limit/4 {
+		t.Errorf("a write waits %s beside reads in pipelines (not within %s: %v)", slowest, limit, stuck)
 	}
 	if most.Load() > 1 {
 		t.Errorf("%d pipelines in a pool of 4", most.Load())
@@ -610,7 +610,7 @@ func TestAReadThatWaitedForTheCatalogIsNotLate(t *testing.T) {
 		mustValue(t, ddl, fmt.Sprintf("CREATE TABLE made%d (n int)", i))
 		began := time.Now()
 		c.write(t, wire.AppendQuery(nil, "SELECT f(n), pg_sleep(0.4) FROM t"))
-		got, err := c.told(5 * time.Second)
+		got, err := c.told(limit)
 		if strings.Contains(got, "E:") || err != nil {
 			t.Errorf("after %s of %s: %q, %v", time.Since(began), time.Second+time.Second/2, got, err)
 			break
@@ -725,7 +725,7 @@ func TestAChangedResultTypeInAPipeline(t *testing.T) {
 	for range 3 {
 		c.travels(t, p)
 		c.write(t, requestOf("mine", ""))
-		got, err := c.told(5 * time.Second)
+		got, err := c.told(limit)
 		if want := "2 D:7\x00\x00\x00\x018 C Z"; got != want { // both columns: it is prepared again
 			t.Errorf("heard %q, %v; want %q", got, err, want)
 		}
@@ -861,7 +861,7 @@ func TestAnAnswerDoesNotWaitForTheOneBehindIt(t *testing.T) {
 		return r.connections(t, "wait_event_type = 'Lock' AND state_change < clock_timestamp() - interval '100 ms'") == "1"
 	})
 	unlock[1]()
-	if got, err := c[1].told(3 * time.Second); got != "T D:locked C Z" {
+	if got, err := c[1].told(limit); got != "T D:locked C Z" {
 		t.Errorf("while the third is locked, the second hears %q, %v", got, err)
 	}
 	unlock[2]()

@@ -72,7 +72,7 @@ func TestAReloadDuringAReadTakesNothingBack(t *testing.T) {
 				replicaReads("SELECT count(*) FROM t") // once the catalog is known again
 				for i := range 5 {
 					reader.write(t, wire.AppendQuery(nil, "SELECT count(*) FROM t"))
-					if got, err := reader.told(5 * time.Second); got != "T D:1 C Z" {
+					if got, err := reader.told(limit); got != "T D:1 C Z" {
 						t.Fatalf("read %d after the one that saw a row: %q, %v", i, got, err)
 					}
 				}

@@ -201,7 +201,7 @@ func (c *rawClient) told(within time.Duration) (string, error) {
 // wantTold fails the test unless the client hears want up to the next ReadyForQuery.
 func (c *rawClient) wantTold(t testing.TB, want string) {
 	t.Helper()
-	if got, err := c.told(5 * time.Second); got != want {
+	if got, err := c.told(limit); got != want {
 		t.Errorf("heard %q, %v; want %q", got, err, want)
 	}
 }

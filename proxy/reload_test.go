@@ -236,7 +236,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 	eventually(t, "the server has no connection of it left", func() bool { return r.connections(t, "true") == "0" })
 	leaked := func() bool { return runtime.NumGoroutine() > before }
-	for end := time.Now().Add(5 * time.Second); leaked() && time.Now().Before(end); {
+	for end := time.Now().Add(limit); leaked() && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond) // between two looks
 	}
 	if leaked() {

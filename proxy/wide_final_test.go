@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -84,7 +83,7 @@ func TestFinalServerIsLostOrCancelled(t *testing.T) {
 		t.Errorf("got %s, %v; want %s", a.value, a.err, want)
 	}
 	got = ask()
-	ctx, stop := context.WithTimeout(bounded(t), 5*time.Second)
+	ctx, stop := context.WithTimeout(bounded(t), limit)
 	defer stop()
 	if err := c.PgConn().CancelRequest(ctx); err != nil {
 		t.Fatal(err)

@@ -194,7 +194,7 @@ func (s *spread) same(t *testing.T, p, whole *running, conversations []talk) {
 				got, err := other.hear(len(want), 10*time.Second)
 				for err == nil && len(plain(got)) < len(plain(want)) { // more ParseComplete and BindComplete than the whole says
 					var more []string
-					if more, err = other.hear(1, 5*time.Second); len(more) == 0 {
+					if more, err = other.hear(1, limit); len(more) == 0 {
 						break
 					}
 					got = append(got, more...)

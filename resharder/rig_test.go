@@ -454,7 +454,7 @@ func (l *load) once(w *shardmap.Watcher, conns map[shard.Name]*link, account int
 		if conns[name] == nil {
 			conns[name] = l.r.link(name)
 		}
-		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 		err := conns[name].run(ctx, writeSQL(account, id))
 		stop()
 		l.mu.Lock()
@@ -536,7 +536,7 @@ func (l *load) goAstray(who string, m *shard.Map, random *rand.Rand) {
 		if conns[name] == nil {
 			conns[name] = l.r.link(name)
 		}
-		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 		err := conns[name].run(ctx, writeSQL(account, id))
 		stop()
 		l.mu.Lock()

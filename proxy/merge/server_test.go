@@ -32,7 +32,7 @@ func dial(t testing.TB) *pgconn.PgConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		conn.Close(ctx)
 	})

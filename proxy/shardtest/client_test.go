@@ -14,7 +14,7 @@ import (
 )
 
 // stepLimit bounds one statement; the machine may be busy.
-const stepLimit = 30 * time.Second
+const stepLimit = 60 * time.Second
 
 // outcome is all that a client is told about one statement.
 type outcome struct {

@@ -158,4 +158,4 @@ func (c *conversation) rewrite(t transcript) error {
 }
 
 // stepLimit bounds one step; the machine may be busy with other packages' tests.
-const stepLimit = 6 * time.Second
+const stepLimit = 30 * time.Second
