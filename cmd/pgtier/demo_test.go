@@ -169,7 +169,7 @@ func runsAsPrinted(t *testing.T, lines string) {
 // awaitReads reads over conn until SHOW ROUTES counts a read of database by a replica.
 func awaitReads(t *testing.T, console, conn *pgx.Conn, database, table string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		var rowCount, count int
 		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rowCount); err != nil || rowCount == 0 {
 			t.Fatalf("%s: got %d rows, %v", table, rowCount, err)
@@ -238,7 +238,7 @@ func serveDemo(t *testing.T, flags demoFlags, table string, look func(url string
 		if err != nil {
 			t.Errorf("demo: %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("the demo goes on:\n%s", out.String())
 	}
 	if conn, err := pgx.Connect(t.Context(), url+"?sslmode=disable"); err == nil {

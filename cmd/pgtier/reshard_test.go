@@ -67,7 +67,7 @@ func (r *reshardRig) run(want int, args ...string) string {
 // untilPossible waits until no proxy that runs, or has a moment ago, lacks the new shards.
 func (r *reshardRig) untilPossible() {
 	r.t.Helper()
-	for end := time.Now().Add(40 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		status, stdout, _ := command(r.t, "reshard", "plan", "--to", "s0,s1,s2", "--config", r.file)
 		if status == 0 {
 			return

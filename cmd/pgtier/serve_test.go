@@ -38,7 +38,7 @@ func (b *logBuffer) String() string {
 // await waits until the log says want.
 func (b *logBuffer) await(t *testing.T, want string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(b.String(), want); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !strings.Contains(b.String(), want); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no %q in the log:\n%s", want, b)
 		}
@@ -87,7 +87,7 @@ func (s *served) end(t *testing.T) {
 		if err != nil {
 			t.Errorf("serve: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("serve goes on:\n%s", s.log)
 	}
 }

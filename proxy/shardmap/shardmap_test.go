@@ -23,7 +23,7 @@ var servers = pgtest.Share(localpg.Options{Shards: 2})
 func TestMain(m *testing.M) { os.Exit(servers.Run(m)) }
 
 // deadline bounds what a test waits for.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // connQuerier is a Querier over one connection. It refuses while it is shut.
 type connQuerier struct {

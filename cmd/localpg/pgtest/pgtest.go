@@ -30,7 +30,7 @@ import (
 const startLimit = 2 * time.Minute
 
 // queryLimit bounds the statements of this package.
-const queryLimit = 30 * time.Second
+const queryLimit = time.Minute
 
 // logLines is how much of each server's log a failed test shows.
 const logLines = 30
