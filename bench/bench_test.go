@@ -275,6 +275,10 @@ func startPgpool(ctx context.Context, t *testing.T, p *proxies) *target {
 func checkWorkloads(ctx context.Context, t *testing.T, s *series) {
 	for _, w := range chosen(workloads([]int{2}), "select-prepared,tls,row-1kB", false) {
 		runs, problems := s.measure(ctx, w)
+		idle := func(t *target) bool { return t.unable(w) == "" && problems[t.name] == "" && len(runs[t.name]) == 0 }
+		for tries := 1; tries < 5 && slices.ContainsFunc(s.targets, idle); tries++ { // on a busy machine no transaction may end within a round
+			runs, problems = s.measure(ctx, w)
+		}
 		for _, target := range s.targets {
 			if reason := target.unable(w); reason != "" {
 				if problems[target.name] != reason || len(runs[target.name]) != 0 {

@@ -150,6 +150,7 @@ func (p *Pool[S]) dialFailed(sl *slot[S], err error) {
 		for b.refusal != nil && p.queue.first != nil {
 			p.fail(p.queue.first, b.refusal)
 		}
+		p.failHasty()
 	}
 	if b.warnedAt == 0 || now >= b.warnedAt+warnEvery {
 		b.warnedAt = now

@@ -94,6 +94,66 @@ func TestAServerThatStaysAwayEndsTheWaitEarlyWithTheLastError(t *testing.T) {
 	})
 }
 
+func TestWhoIsHastyDoesNotWaitForAServerThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.err = errors.New("connection refused")
+		cfg := quiet(5)
+		cfg.ServerDownWait, cfg.LoginRetry = time.Hour, time.Second
+		p := r.Attach(keyA, cfg)
+		patient, hasty := make(chan result, 1), NewWaiter[*line]()
+		asks := func() error {
+			began := time.Now()
+			l, err := p.Acquire(hasty, Want[*line]{Hasty: true})
+			if took := time.Since(began); took > 50*time.Millisecond {
+				t.Errorf("waited %s", took)
+			}
+			if err == nil {
+				hold(l)
+				giveBack(p, l)
+			}
+			return err
+		}
+		refused := func() {
+			t.Helper()
+			var e *Error
+			if err := asks(); !errors.As(err, &e) || !e.Away() {
+				t.Fatalf("error %v, want that the server is away", err)
+			}
+		}
+		for range 3 { // by the failed dial, and while the next one is not due
+			refused()
+		}
+		go ask(p, NewWaiter[*line](), 0, patient)
+		synctest.Wait()
+		refused() // behind one who waits
+		r.set(func() { r.host.err = nil })
+		res := <-patient
+		if res.err != nil {
+			t.Fatalf("who waits got %v", res.err)
+		}
+		r.Reconnect(Scope{})
+		giveBack(p, res.line)
+		r.set(func() { r.host.err = errors.New("connection refused") })
+		refused()
+		time.Sleep(time.Minute)
+		dials := p.Stats().Dials
+		refused()
+		synctest.Wait()
+		if p.Stats().Dials == dials {
+			t.Error("nothing is dialled for who does not wait")
+		}
+		r.set(func() { r.host.err = nil })
+		time.Sleep(time.Minute)
+		refused() // nobody knows yet that it is back
+		synctest.Wait()
+		if err := asks(); err != nil {
+			t.Errorf("the server is back: %v", err)
+		}
+	})
+}
+
 func TestARefusedLoginFailsEverybodyAtOnceButFullServersDoNot(t *testing.T) {
 	for state, atOnce := range map[string]bool{"28P01": true, "28000": true, "3D000": true, "53300": false, "57P03": false} {
 		t.Run(state, func(t *testing.T) {

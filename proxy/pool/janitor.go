@@ -114,10 +114,25 @@ func (p *Pool[S]) condemnOld(now int64, cfg *Config) (doomed []*slot[S]) {
 	return doomed
 }
 
+// failHasty ends the waits of those who do not wait for a server that is away. p.mu is held and the pool is down.
+func (p *Pool[S]) failHasty() {
+	for w := p.queue.first; w != nil; {
+		next := w.next
+		if w.want.Hasty {
+			p.fail(w, errDown(p.key, p.backoff.lastErr))
+		}
+		w = next
+	}
+}
+
 // failHopeless ends the waits that outlasted server_down_wait and returns when the next one will.
 func (p *Pool[S]) failHopeless(now int64, cfg *Config) int64 {
 	never := now + int64(time.Hour)
-	if p.phase != serving || !p.down() || cfg.ServerDownWait == 0 {
+	if p.phase != serving || !p.down() {
+		return never
+	}
+	p.failHasty()
+	if cfg.ServerDownWait == 0 {
 		return never
 	}
 	if p.backoff.downSince == 0 {

@@ -164,6 +164,9 @@ func (p *Pool[S]) enqueue(w *Waiter[S]) error {
 	w.arm(limit, limit-time.Duration(p.reg.clock.now()-w.since))
 	p.queue.insert(w)
 	p.serve()
+	if w.want.Hasty && w.queued && p.phase == serving && p.down() { // its dial goes on
+		p.fail(w, errDown(p.key, p.backoff.lastErr))
+	}
 	return nil
 }
 

@@ -58,4 +58,6 @@ type Want[S Server] struct {
 	Fingerprint uint64
 	// Limit bounds the wait if it is shorter than the pool's wait_timeout; 0 does not.
 	Limit time.Duration
+	// Hasty does not wait for a server that is away: it is for whoever has something else to give meanwhile.
+	Hasty bool
 }

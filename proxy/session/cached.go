@@ -406,18 +406,28 @@ func (s *Session) giveStale(req []byte) (done, ok bool) {
 
 // staleAnswer is the last answer that there was to what was looked for, with a notice that says so; nil if none is wanted.
 func (s *Session) staleAnswer() (a *cache.Answer, notice []byte) {
-	k := s.keep.keeper
-	if !s.keep.looked || k.Cache.Config().StaleOnError == 0 {
+	if a = s.lastKept(); a == nil {
 		return nil, nil
 	}
-	now := s.env.now()
-	if a = k.Cache.Last(s.kept.key, now); a == nil || !s.mayShow(a) {
-		return nil, nil
-	}
-	k.Cache.Stale.Add(1)
-	told := &wire.Error{Severity: "NOTICE", Code: codeWarning, Message: fmt.Sprintf("no server can be asked: this is what one answered %s ago", a.Age(now).Round(time.Millisecond)),
+	s.keep.keeper.Cache.Stale.Add(1)
+	told := &wire.Error{Severity: "NOTICE", Code: codeWarning, Message: fmt.Sprintf("no server can be asked: this is what one answered %s ago", a.Age(s.env.now()).Round(time.Millisecond)),
 		Hint: "The configuration's cache.stale_on_error allows that."}
 	return a, told.AppendNotice(nil)
+}
+
+// lastKept is the last answer that there was to what was looked for, if it may be given where no server can be asked.
+func (s *Session) lastKept() *cache.Answer {
+	if !s.keep.looked {
+		return nil
+	}
+	c := s.keep.keeper.Cache
+	if c.Config().StaleOnError == 0 {
+		return nil
+	}
+	if a := c.Last(s.kept.key, s.env.now()); a != nil && s.mayShow(a) {
+		return a
+	}
+	return nil
 }
 
 // codeWarning is warning, the class of what is no error.

@@ -39,7 +39,7 @@ func gone(err error) bool {
 
 // leaseOnce borrows one connection.
 func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
-	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint()}
+	want := pool.Want[*backend.Conn]{Fingerprint: s.settings.Fingerprint(), Hasty: s.lastKept() != nil}
 	if s.seqOn != 0 {
 		want.Prefer = s.last // currval and lastval may be asked there
 	}
@@ -49,7 +49,12 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 		c, atHand = s.home.TryAcquire(s.waiter, want)
 	}
 	if !atHand {
-		if c, err = s.wait(want); err != nil {
+		c, err = s.wait(want)
+		if err != nil && want.Hasty && away(asError(err)) && s.lastKept() == nil { // it was evicted, or has become too old
+			want.Hasty = false
+			c, err = s.wait(want)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}

@@ -289,7 +289,7 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		v := f.View()
 		if v.Manager < 0 || v.Epoch == lost {
 			if until.IsZero() {
-				until = time.Now().Add(s.db.Reads().Failover)
+				until = s.waitsForManager(want)
 			}
 			var err error
 			if v, err = s.awaitManager(f, lost, until); err != nil {
@@ -317,11 +317,19 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 			return nil, err
 		}
 		if until.IsZero() {
-			until = time.Now().Add(s.db.Reads().Failover)
+			until = s.waitsForManager(want)
 		}
 		f.Lost(v.Hosts[v.Manager].Name, err)
 		lost = v.Epoch
 	}
+}
+
+// waitsForManager is until when a turn waits for a manager, from now on.
+func (s *Session) waitsForManager(want pool.Want[*backend.Conn]) time.Time {
+	if want.Hasty {
+		return time.Now()
+	}
+	return time.Now().Add(s.db.Reads().Failover)
 }
 
 // awaitManager waits for a manager other than that of epoch lost, or for the same to answer again.
