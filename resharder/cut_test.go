@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"pgtier/router/shard"
 )
@@ -39,20 +41,22 @@ func TestNothingIsGrantedBeforeTheTargetHasEveryWrite(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	held, granted := false, false
+	granted := false
 	seen := ""
-	var again atomic.Bool         // an attempt behind the one that held; others can miss before they hold
+	core, logs := observer.New(zap.InfoLevel)
+	r.config.Log = zap.New(core)
+	misses := func() int { return logs.FilterMessage("a group of buckets could not be cut over yet").Len() }
+	var held atomic.Int64         // misses when an attempt has held for the first time, and 1
 	looked := make(chan struct{}) // at what that one has left; the next one waits for that
 	r.setPoint(func(ctx context.Context, name string) error {
 		switch {
-		case name == "held" && held:
-			again.Store(true)
+		case name == "held" && held.Load() > 0:
 			select {
 			case <-looked:
 			case <-ctx.Done():
 			}
 		case name == "held":
-			held = true
+			held.Store(int64(misses()) + 1)
 			exec(holder, fmt.Sprintf("BEGIN; SELECT FROM accounts WHERE id = %d FOR UPDATE", account))
 			exec(writer, fmt.Sprintf("UPDATE accounts SET note = 'the last' WHERE id = %d", account))
 		case name == "granted" && !granted:
@@ -69,7 +73,10 @@ func TestNothingIsGrantedBeforeTheTargetHasEveryWrite(t *testing.T) {
 	r.carry()
 	r.untilFollowing()
 	r.ask(WishCutover)
-	r.until("an attempt has come too late, or all is cut over", func(j *Job) bool { return again.Load() || j.Progress.GroupsDone > 0 })
+	r.until("an attempt has come too late, or all is cut over", func(j *Job) bool {
+		before := int(held.Load())
+		return before > 0 && misses() >= before || j.Progress.GroupsDone > 0
+	})
 	if got := r.value("s1", "SELECT last_value & 3 FROM pgtier.register_1"); r.job().Progress.GroupsDone == 0 && got != fmt.Sprint(stateOwned) {
 		t.Errorf("the register of the source is %s after an attempt that was given up", got)
 	}
