@@ -172,6 +172,10 @@ func (r *relay) step() bool {
 			pos += size
 			continue
 		}
+		if b[pos] == wire.MsgNoticeResponse && pos+size == len(b) && parting(b[pos:]) {
+			r.need = size + 1 // what comes behind it tells
+			break
+		}
 		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
 				r.need = size
@@ -212,6 +216,30 @@ func (r *relay) step() bool {
 	}
 	return r.forward(b, pos)
 }
+
+// parting reports whether a notice may be the last that a server says: the WARNING before it ends all its sessions at once, because one of its processes has crashed
+// or it is shut down immediately. Who has heard nothing else has heard nothing.
+func parting(notice []byte) bool {
+	if !bytes.Contains(notice, partingStop) && !bytes.Contains(notice, partingCrash) {
+		return false
+	}
+	return wire.ParseError(notice[wire.HeaderBytes:]).Severity == "WARNING"
+}
+
+// parted is a notice that was held back as the last that the server may say.
+func (r *relay) parted() []byte {
+	b := r.in.Bytes()
+	if size, ok := wire.FrameSize(b); r.out > 0 || r.ours() || !ok || size != len(b) || b[0] != wire.MsgNoticeResponse || !parting(b) {
+		return nil
+	}
+	return b
+}
+
+// The fields of its SQLSTATE.
+var (
+	partingStop  = []byte("C" + wire.CodeAdminShutdown + "\x00")
+	partingCrash = []byte("C" + wire.CodeCrashShutdown + "\x00")
+)
 
 // ours reports whether what comes answers what the proxy put in front of the requests.
 func (r *relay) ours() bool { return r.ahead > 0 }

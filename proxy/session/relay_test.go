@@ -51,6 +51,9 @@ func answer() []byte {
 	row = wire.End(append(row, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c'), at)
 	b := wire.AppendEmpty(nil, wire.MsgParseComplete)
 	b = wire.AppendEmpty(b, wire.MsgBindComplete)
+	for _, code := range []string{wire.CodeAdminShutdown, wire.CodeCrashShutdown} { // as a function may say
+		b = (&wire.Error{Severity: "WARNING", Code: code, Message: "terminating connection"}).AppendNotice(b)
+	}
 	b = append(append(b, row...), row...)
 	b = wire.AppendCommandComplete(b, "SELECT 2")
 	b = (&wire.Error{Code: "22012", Message: "division by zero"}).Append(b)

@@ -570,7 +570,7 @@ func (s *Session) drops() {
 func (s *Session) lost(c *backend.Conn, err error) bool {
 	r := &s.relay
 	clean := r.remain == 0 && !r.clientGone
-	tail, owed := append(append([]byte(nil), r.Tail()...), r.goodbye...), r.owed
+	tail, owed := slices.Concat(r.Tail(), r.parted(), r.goodbye), r.owed
 	c.Spoil("lost")
 	wasIdle := s.tx == wire.TxIdle && s.pin == "" && !s.raw && !s.begun && s.opening == nil // else the client believes itself in a transaction
 	code := s.fate()

@@ -26,6 +26,7 @@ const (
 	CodeNotInState          = "55000"
 	CodeQueryCanceled       = "57014"
 	CodeAdminShutdown       = "57P01"
+	CodeCrashShutdown       = "57P02"
 	CodeCannotConnectNow    = "57P03"
 	CodeIdleSession         = "57P05"
 	CodeInternal            = "XX000"
