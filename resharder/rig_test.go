@@ -431,6 +431,7 @@ func (l *load) obey(who string, random *rand.Rand) {
 		l.mu.Lock()
 		l.longest = max(l.longest, time.Since(began))
 		l.mu.Unlock()
+		time.Sleep(time.Duration(random.IntN(10)) * time.Millisecond) // at full speed two cores do nothing else, and each move has more to copy
 	}
 }
 

@@ -39,6 +39,8 @@ type Options struct {
 	Superuser string
 	// Password is the superuser's; empty means random.
 	Password string
+	// Iterations is the work factor of the superuser's SCRAM-SHA-256 verifier; 0 means PostgreSQL's own, 4096. The password must be ASCII then.
+	Iterations int
 	// Logf hears what is being done. May be nil; called from several goroutines.
 	Logf func(format string, args ...any)
 }

@@ -2,6 +2,11 @@ package localpg
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -75,6 +80,24 @@ func (s *Shard) CatchUp(ctx context.Context) error {
 	return nil
 }
 
+// verifier is what PostgreSQL keeps of a password for SCRAM-SHA-256 (RFC 5803), as it takes it in the password's place.
+func verifier(password string, iterations int) (string, error) {
+	var salt [16]byte
+	rand.Read(salt[:])
+	salted, err := pbkdf2.Key(sha256.New, password, salt[:], iterations, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	key := func(name string) []byte {
+		mac := hmac.New(sha256.New, salted)
+		mac.Write([]byte(name))
+		return mac.Sum(nil)
+	}
+	stored := sha256.Sum256(key("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt[:]), encode(stored[:]), encode(key("Server Key"))), nil
+}
+
 // initialise makes an empty database cluster in the server's directory.
 func (s *Server) initialise(ctx context.Context) error {
 	c := s.cluster
@@ -83,7 +106,14 @@ func (s *Server) initialise(ctx context.Context) error {
 		return fmt.Errorf("make shard directory: %w", err)
 	}
 	passwordFile := s.DataDir + ".password"
-	if err := c.account.writeFile(passwordFile, c.Password+"\n"); err != nil {
+	password := c.Password
+	if n := c.options.Iterations; n > 0 && c.options.Auth != "md5" {
+		var err error
+		if password, err = verifier(password, n); err != nil {
+			return fmt.Errorf("make the superuser's verifier: %w", err)
+		}
+	}
+	if err := c.account.writeFile(passwordFile, password+"\n"); err != nil {
 		return fmt.Errorf("write password file: %w", err)
 	}
 	defer os.Remove(passwordFile)

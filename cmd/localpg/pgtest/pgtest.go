@@ -35,12 +35,20 @@ const queryLimit = time.Minute
 // logLines is how much of each server's log a failed test shows.
 const logLines = 30
 
+// quick has logins of the superuser cost little: under the race detector each of the 4096 rounds that a password takes else is dear.
+func quick(options localpg.Options) localpg.Options {
+	if options.Iterations == 0 && options.Password == "" {
+		options.Iterations = 1
+	}
+	return options
+}
+
 // Start starts a cluster for one test and stops it when the test ends. A test that fails shows the servers' logs.
 func Start(t testing.TB, options localpg.Options) *localpg.Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
-	cluster, err := localpg.Start(ctx, options)
+	cluster, err := localpg.Start(ctx, quick(options))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +98,7 @@ func (s *Shared) Cluster(t testing.TB) *localpg.Cluster {
 	s.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 		defer cancel()
-		s.cluster, s.err = localpg.Start(ctx, s.options)
+		s.cluster, s.err = localpg.Start(ctx, quick(s.options))
 	})
 	if s.err != nil {
 		t.Fatal(s.err)
