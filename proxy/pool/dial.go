@@ -87,6 +87,7 @@ func (p *Pool[S]) startDial() {
 	sl := &slot[S]{state: Dialling, generation: p.generation, changedAt: p.reg.clock.coarse.Load(), jitter: rand.Float64() / 10}
 	p.count[Dialling]++
 	p.counters.dials++
+	p.dialledAt = p.reg.clock.now()
 	// Ends with the dial, which ConnectTimeout and p.stop limit; Registry.Close waits for it.
 	p.reg.running.Go(func() { p.dialOne(sl) })
 }

@@ -100,14 +100,15 @@ func TestWhoIsHastyDoesNotWaitForAServerThatIsAway(t *testing.T) {
 		defer r.end()
 		r.host.err = errors.New("connection refused")
 		cfg := quiet(5)
-		cfg.ServerDownWait, cfg.LoginRetry = time.Hour, time.Second
+		cfg.ServerDownWait, cfg.ConnectTimeout, cfg.LoginRetry = time.Hour, 10*time.Second, time.Second
 		p := r.Attach(keyA, cfg)
 		patient, hasty := make(chan result, 1), NewWaiter[*line]()
-		asks := func() error {
+		asks := func(within time.Duration) error {
+			t.Helper()
 			began := time.Now()
 			l, err := p.Acquire(hasty, Want[*line]{Hasty: true})
-			if took := time.Since(began); took > 50*time.Millisecond {
-				t.Errorf("waited %s", took)
+			if took := time.Since(began); took > within {
+				t.Errorf("waited %s, want %s at most", took, within)
 			}
 			if err == nil {
 				hold(l)
@@ -115,19 +116,19 @@ func TestWhoIsHastyDoesNotWaitForAServerThatIsAway(t *testing.T) {
 			}
 			return err
 		}
-		refused := func() {
+		refused := func(within time.Duration) {
 			t.Helper()
 			var e *Error
-			if err := asks(); !errors.As(err, &e) || !e.Away() {
+			if err := asks(within); !errors.As(err, &e) || !e.Away() {
 				t.Fatalf("error %v, want that the server is away", err)
 			}
 		}
 		for range 3 { // by the failed dial, and while the next one is not due
-			refused()
+			refused(0)
 		}
 		go ask(p, NewWaiter[*line](), 0, patient)
 		synctest.Wait()
-		refused() // behind one who waits
+		refused(0) // behind one who waits
 		r.set(func() { r.host.err = nil })
 		res := <-patient
 		if res.err != nil {
@@ -135,21 +136,38 @@ func TestWhoIsHastyDoesNotWaitForAServerThatIsAway(t *testing.T) {
 		}
 		r.Reconnect(Scope{})
 		giveBack(p, res.line)
+		synctest.Wait()
+
 		r.set(func() { r.host.err = errors.New("connection refused") })
-		refused()
+		refused(0)
 		time.Sleep(time.Minute)
-		dials := p.Stats().Dials
-		refused()
-		synctest.Wait()
-		if p.Stats().Dials == dials {
-			t.Error("nothing is dialled for who does not wait")
-		}
-		r.set(func() { r.host.err = nil })
-		time.Sleep(time.Minute)
-		refused() // nobody knows yet that it is back
-		synctest.Wait()
-		if err := asks(); err != nil {
+		r.set(func() { r.host.err, r.host.delay = nil, 500*time.Millisecond })
+		if err := asks(time.Second); err != nil { // the failure is an old one
 			t.Errorf("the server is back: %v", err)
+		}
+		r.Reconnect(Scope{})
+		synctest.Wait()
+
+		r.set(func() { r.host.err, r.host.delay = errors.New("connection refused"), 0 })
+		refused(0)
+		time.Sleep(time.Minute)
+		r.set(func() { r.host.delay = time.Hour }) // nobody refuses any more, nobody answers
+		refused(3 * time.Second)                   // until the janitor looks
+		refused(0)
+	})
+}
+
+func TestWhoIsHastyHearsThatALoginIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.end()
+		r.host.err = refusedLogin{"28P01"}
+		p := r.Attach(keyA, quiet(5))
+		for range 3 {
+			_, err := p.Acquire(NewWaiter[*line](), Want[*line]{Hasty: true})
+			if state := stateOf(t, err); state != "28P01" {
+				t.Errorf("got SQLSTATE %s: %v", state, err)
+			}
 		}
 	})
 }

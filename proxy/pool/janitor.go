@@ -114,8 +114,14 @@ func (p *Pool[S]) condemnOld(now int64, cfg *Config) (doomed []*slot[S]) {
 	return doomed
 }
 
-// failHasty ends the waits of those who do not wait for a server that is away. p.mu is held and the pool is down.
+// hastyWait is how long a dial may take until it counts as failed for who does not wait for a server that is away.
+const hastyWait = int64(time.Second)
+
+// failHasty ends the waits of those who do not wait for a server that is away, if it is: no attempt is under way that may tell soon. p.mu is held.
 func (p *Pool[S]) failHasty() {
+	if p.phase != serving || !p.down() || p.backoff.refusal != nil || p.count[Dialling] > 0 && p.reg.clock.now() < p.dialledAt+hastyWait {
+		return
+	}
 	for w := p.queue.first; w != nil; {
 		next := w.next
 		if w.want.Hasty {
@@ -128,11 +134,8 @@ func (p *Pool[S]) failHasty() {
 // failHopeless ends the waits that outlasted server_down_wait and returns when the next one will.
 func (p *Pool[S]) failHopeless(now int64, cfg *Config) int64 {
 	never := now + int64(time.Hour)
-	if p.phase != serving || !p.down() {
-		return never
-	}
 	p.failHasty()
-	if cfg.ServerDownWait == 0 {
+	if p.phase != serving || !p.down() || cfg.ServerDownWait == 0 {
 		return never
 	}
 	if p.backoff.downSince == 0 {

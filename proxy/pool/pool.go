@@ -49,6 +49,7 @@ type Pool[S Server] struct {
 	kept       bool           // min_idle holds without clients, and the pool stays
 	usedAt     int64          // clock time of the last sign of use
 	generation uint64         // raised by Reconnect
+	dialledAt  int64          // clock time when the last dial began
 	distrust   int64          // clock time of the last suspect; 0 = never
 	surrender  bool           // the next connection that comes back is closed for another pool
 	emptied    chan struct{}  // closed when no slot is left; nil when nobody waits for that
@@ -164,8 +165,8 @@ func (p *Pool[S]) enqueue(w *Waiter[S]) error {
 	w.arm(limit, limit-time.Duration(p.reg.clock.now()-w.since))
 	p.queue.insert(w)
 	p.serve()
-	if w.want.Hasty && w.queued && p.phase == serving && p.down() { // its dial goes on
-		p.fail(w, errDown(p.key, p.backoff.lastErr))
+	if w.want.Hasty && w.queued {
+		p.failHasty()
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 	}
 	if !atHand {
 		c, err = s.wait(want)
-		if err != nil && want.Hasty && away(asError(err)) && s.lastKept() == nil { // it was evicted, or has become too old
+		if want.Hasty && tooHasty(err) && s.lastKept() == nil && s.stopped() == nil { // it was evicted, or has become too old
 			want.Hasty = false
 			c, err = s.wait(want)
 		}
@@ -91,6 +91,15 @@ func (s *Session) leaseOnce() (c *backend.Conn, replay []byte, err error) {
 		return nil, nil, err
 	}
 	return c, replay, nil
+}
+
+// tooHasty reports whether err ended a wait that would have gone on for who has nothing else to give.
+func tooHasty(err error) bool {
+	var refusal *pool.Error
+	if errors.As(err, &refusal) {
+		return refusal.Away()
+	}
+	return err != nil && asError(err).Code == wire.CodeCannotConnectNow
 }
 
 // leaseLive is lease for what cannot be sent again when the connection has ended while it rested: it looks first.

@@ -387,7 +387,7 @@ func (p *Pipelines) remove(l *pipeline) {
 // borrow leases a connection and brings it into the settings of those who share it.
 func (l *pipeline) borrow() (*backend.Conn, error) {
 	w := pool.NewWaiter[*backend.Conn]()
-	c, err := l.key.pool.Acquire(w, pool.Want[*backend.Conn]{Fingerprint: l.key.settings, Limit: replicaWait, Hasty: true})
+	c, err := l.key.pool.Acquire(w, pool.Want[*backend.Conn]{Fingerprint: l.key.settings, Limit: replicaWait})
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ type relay struct {
 	err          error
 	remain       int // bytes to come of a frame that is being streamed
 	need         int // size of a frame that must be whole before it is looked at
+	withheld     int // where the walk goes on, behind what is kept and not forwarded yet
 	out          int // end of what is kept of the buffer's unread part, after drops
 }
 
@@ -79,7 +80,7 @@ func (r *relay) begin(c *backend.Conn, owed int) {
 	r.unbegun, r.unready, r.adopts = false, false, false
 	r.wrote, r.heard, r.farewell, r.again, r.fenced, r.acknowledged, r.unsure, r.goodbye = false, false, false, false, false, false, false, nil
 	c.Resume(&r.in)
-	r.own, r.err, r.remain, r.need, r.out = nil, nil, 0, 0, 0
+	r.own, r.err, r.remain, r.need, r.out, r.withheld = nil, nil, 0, 0, 0, 0
 }
 
 // What to do with a frame.
@@ -139,8 +140,10 @@ func (r *relay) Readable() bool {
 func (r *relay) step() bool {
 	b := r.in.Bytes()
 	longest := r.s.env.limit().MaxMessage
-	pos := 0
-	r.out = 0
+	pos := r.withheld
+	if r.withheld = 0; pos == 0 {
+		r.out = 0
+	}
 	for pos < len(b) {
 		if r.remain > 0 {
 			n := min(r.remain, len(b)-pos)
@@ -172,8 +175,15 @@ func (r *relay) step() bool {
 			pos += size
 			continue
 		}
-		if b[pos] == wire.MsgNoticeResponse && pos+size == len(b) && parting(b[pos:]) {
-			r.need = size + 1 // what comes behind it tells
+		if b[pos] == wire.MsgNoticeResponse && size <= maxInspect && (!whole || pos+size == len(b) && parting(b[pos:])) {
+			if r.need = size; !whole {
+				break
+			}
+			r.need++ // what comes behind it tells
+			if !r.wrote {
+				r.withheld = pos
+				return true
+			}
 			break
 		}
 		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
@@ -228,8 +238,8 @@ func parting(notice []byte) bool {
 
 // parted is a notice that was held back as the last that the server may say.
 func (r *relay) parted() []byte {
-	b := r.in.Bytes()
-	if size, ok := wire.FrameSize(b); r.out > 0 || r.ours() || !ok || size != len(b) || b[0] != wire.MsgNoticeResponse || !parting(b) {
+	b := r.in.Bytes()[r.withheld:]
+	if size, ok := wire.FrameSize(b); r.ours() || !ok || size != len(b) || b[0] != wire.MsgNoticeResponse || !parting(b) {
 		return nil
 	}
 	return b
@@ -299,7 +309,7 @@ func (r *relay) Tail() []byte { return r.in.Bytes()[:min(r.out, r.in.Len())] }
 
 // free drops the buffer, or keeps it for the transaction's next answer.
 func (r *relay) free() {
-	r.out = 0
+	r.out, r.withheld = 0, 0
 	if r.s.tx == wire.TxIdle || r.s.server == nil {
 		r.in.Drop()
 		return

@@ -70,6 +70,26 @@ func TestRelayForwardsTheSameHoweverItIsCut(t *testing.T) {
 	}
 }
 
+// TestRelayHoldsAPartingWordHoweverItIsCut ends the answer behind each message of it.
+func TestRelayHoldsAPartingWordHoweverItIsCut(t *testing.T) {
+	all := answer()
+	for end := 0; end < len(all); {
+		last := end
+		size, _ := wire.FrameSize(all[end:])
+		end += size
+		want := all[:end]
+		if all[last] == wire.MsgNoticeResponse {
+			want = all[:last]
+		}
+		for step := 1; step <= end; step++ {
+			got, err := relayAll(all[:end], step)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes in pieces of %d: got %q, %v; want %q", end, step, got, err, want)
+			}
+		}
+	}
+}
+
 // ahead is what a server answers to the n messages of a settings replay, a value reported and notices among it.
 func ahead() (b []byte, n int) {
 	row, at := wire.Begin(nil, wire.MsgDataRow)

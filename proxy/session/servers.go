@@ -94,7 +94,7 @@ const replicaWait = 500 * time.Millisecond
 // acquireReplica borrows from a replica that may serve the turn. Without one it returns neither a connection nor an
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
-	want.Limit = replicaWait
+	want.Limit, want.Hasty = replicaWait, false // there is the manager
 	v := f.View()
 	s.hosts = f.Hosts(v, s.hosts, time.Now())
 	for range s.hosts {
@@ -296,7 +296,7 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 				return nil, err
 			}
 		}
-		if err := s.awaitVisible(f); err != nil {
+		if err := s.awaitVisible(f, want.Hasty); err != nil {
 			return nil, err
 		}
 		if now := f.View(); now.Epoch != v.Epoch || now.Manager != v.Manager {
@@ -315,6 +315,9 @@ func (s *Session) acquireManager(f *fleet.Fleet, want pool.Want[*backend.Conn]) 
 		var refusal *pool.Error
 		if !errors.As(err, &refusal) || !refusal.Away() || !until.IsZero() && time.Now().After(until) {
 			return nil, err
+		}
+		if want.Hasty {
+			return nil, err // it may be of an attempt before this one, and says nothing of the manager
 		}
 		if until.IsZero() {
 			until = s.waitsForManager(want)
@@ -356,8 +359,12 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 		}
 		time.Sleep(visiblePoll)
 	}
-	return nil, &wire.Error{Code: wire.CodeCannotConnectNow, Message: "no server of this database takes writes now",
-		Detail: noManager(f.View()), Hint: "The proxy waited failover.wait for one; try again."}
+	return nil, noServer(f.View())
+}
+
+func noServer(v *fleet.View) *wire.Error {
+	return &wire.Error{Code: wire.CodeCannotConnectNow, Message: "no server of this database takes writes now",
+		Detail: noManager(v), Hint: "The proxy waited failover.wait for one; try again."}
 }
 
 // noManager says of every server why it is not the manager.
@@ -391,7 +398,8 @@ func (s *Session) sawAhead() bool {
 // replicated before it is visible where it was made. Without synchronous standbys that is a matter of microseconds, so a
 // proof that does not come, because a long transaction runs and no replica can be asked about it, is not waited for any
 // longer. With them a commit may wait for hours: then the session gets an error rather than an older answer.
-func (s *Session) awaitVisible(f *fleet.Fleet) error {
+// Who is hasty waits for no other manager than there is.
+func (s *Session) awaitVisible(f *fleet.Fleet, hasty bool) error {
 	if !s.sawAhead() {
 		return nil
 	}
@@ -413,6 +421,8 @@ func (s *Session) awaitVisible(f *fleet.Fleet) error {
 		}
 		v := f.View()
 		switch waited := time.Since(began); {
+		case v.Manager < 0 && hasty:
+			return noServer(v)
 		case v.Manager < 0 && waited < s.db.Reads().Failover:
 			// Its successor will tell.
 		case waited <= visibleWait:

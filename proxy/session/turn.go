@@ -20,6 +20,7 @@ func (s *Session) serve(req []byte) bool {
 	if s.piped.entry != nil && !s.collect() {
 		return false
 	}
+	s.keep.looked = false
 	cluster := s.db.Cluster.Load()
 	if s.planned != nil {
 		s.planned, s.changing, s.staying = nil, false, nil
@@ -110,11 +111,6 @@ func (s *Session) turn(req []byte) bool {
 
 // try sends the requests once. again: their server failed, and they may be sent to another.
 func (s *Session) try(req []byte, pin string, began int64, tries int) (ok, again bool) {
-	if f := s.at.Fleet.Load(); f != nil && s.keep.looked && f.View().Manager < 0 {
-		if done, ok := s.giveStale(req); done {
-			return ok, false
-		}
-	}
 	c, replay, ok, again := s.connect(req, pin, tries)
 	if c == nil {
 		return ok, again

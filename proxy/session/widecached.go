@@ -19,9 +19,6 @@ import (
 func (s *Session) serveSpan(cluster *Cluster, l *Layout, v *survey, req []byte) bool {
 	s.keep.looked = false
 	done, ok := s.fromSpan(l, v, req)
-	if !done && s.keep.looked && l.lacksManager(v.why.Shards) {
-		done, ok = s.giveStale(req)
-	}
 	if done {
 		s.dropFill()
 		return ok
@@ -35,14 +32,6 @@ func (s *Session) serveSpan(cluster *Cluster, l *Layout, v *survey, req []byte) 
 	ok = s.serveWide(x, req)
 	s.dropFill()
 	return ok
-}
-
-// lacksManager reports whether one of the shards is known to have no manager now.
-func (l *Layout) lacksManager(shards []int) bool {
-	return slices.ContainsFunc(shards, func(at int) bool {
-		f := l.Shards[at].Fleet.Load()
-		return f != nil && f.View().Manager < 0
-	})
 }
 
 // fromSpan answers the requests if they are a read of several shards whose answer is known. Otherwise it may leave a Fill.
