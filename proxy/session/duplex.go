@@ -69,6 +69,7 @@ func (d *duplex) answered(r *relay) (stop bool) {
 
 // startDuplex sends what the client wants sent before its request is complete.
 func (s *Session) startDuplex() bool {
+	s.keep.looked = false
 	s.rebind()
 	if cluster := s.db.Cluster.Load(); cluster != nil && s.server == nil && !s.raw {
 		return s.serveAhead(cluster)
