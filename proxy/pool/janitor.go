@@ -71,6 +71,7 @@ func (p *Pool[S]) tend(now int64) int64 {
 	p.mu.Lock()
 	cfg := p.cfg.Load()
 	doomed := p.condemnOld(now, cfg)
+	p.failHasty()
 	next := min(p.failHopeless(now, cfg), now+int64(janitorEvery))
 	p.startDials()
 	if p.backoff.retryAt > now {
@@ -134,7 +135,6 @@ func (p *Pool[S]) failHasty() {
 // failHopeless ends the waits that outlasted server_down_wait and returns when the next one will.
 func (p *Pool[S]) failHopeless(now int64, cfg *Config) int64 {
 	never := now + int64(time.Hour)
-	p.failHasty()
 	if p.phase != serving || !p.down() || cfg.ServerDownWait == 0 {
 		return never
 	}

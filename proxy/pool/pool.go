@@ -66,7 +66,7 @@ func (p *Pool[S]) Config() *Config { return p.cfg.Load() }
 
 // Acquire lends a connection to the session that owns w, until Release or Discard. It waits its turn when none is free
 // and returns an error with SQLState when wait_timeout passes, the server refuses the login, the server stays away
-// for server_down_wait, or the pool is closed; and the error given to Cancel or Close of w.
+// for server_down_wait, or at all where want is Hasty, or the pool is closed; and the error given to Cancel or Close of w.
 func (p *Pool[S]) Acquire(w *Waiter[S], want Want[S]) (S, error) {
 	p.mu.Lock()
 	if sl := p.atHand(w, want); sl != nil {

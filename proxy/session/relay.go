@@ -65,7 +65,7 @@ type relay struct {
 	err          error
 	remain       int // bytes to come of a frame that is being streamed
 	need         int // size of a frame that must be whole before it is looked at
-	withheld     int // where the walk goes on, behind what is kept and not forwarded yet
+	withheld     int // where step goes on, behind what is kept and not forwarded yet: at a notice; 0 at the start
 	out          int // end of what is kept of the buffer's unread part, after drops
 }
 
@@ -176,15 +176,7 @@ func (r *relay) step() bool {
 			continue
 		}
 		if b[pos] == wire.MsgNoticeResponse && size <= maxInspect && (!whole || pos+size == len(b) && parting(b[pos:])) {
-			if r.need = size; !whole {
-				break
-			}
-			r.need++ // what comes behind it tells
-			if !r.wrote {
-				r.withheld = pos
-				return true
-			}
-			break
+			return r.withhold(b, pos, size+1)
 		}
 		if class == frameInspect || (r.watch || r.watchPrepare) && b[pos] == wire.MsgCommandComplete || r.rename.by != 0 && b[pos] == wire.MsgNoticeResponse {
 			if !whole && size <= maxInspect {
@@ -192,20 +184,8 @@ func (r *relay) step() bool {
 				break
 			}
 			if whole {
-				frame := b[pos : pos+size]
-				r.count(frame[0])
-				ours := r.ours()
-				keep, stop := r.inspect(frame)
-				r.heard = r.heard || !ours
-				if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
-					keep = false
-				}
-				if keep {
-					r.keep(b, pos, size-r.shrunk)
-				}
-				r.shrunk = 0
-				pos += size
-				if stop {
+				stop := r.take(b, pos, size)
+				if pos += size; stop {
 					return r.finish(b, pos)
 				}
 				continue
@@ -225,6 +205,35 @@ func (r *relay) step() bool {
 		pos += n
 	}
 	return r.forward(b, pos)
+}
+
+// take looks at the frame of size bytes at pos, and keeps what the client is to have of it. stop ends the loop behind it.
+func (r *relay) take(b []byte, pos, size int) (stop bool) {
+	frame := b[pos : pos+size]
+	r.count(frame[0])
+	ours := r.ours()
+	keep, stop := r.inspect(frame)
+	r.heard = r.heard || !ours
+	if stop && r.hold && frame[0] == wire.MsgReadyForQuery {
+		keep = false
+	}
+	if keep {
+		r.keep(b, pos, size-r.shrunk)
+	}
+	r.shrunk = 0
+	return stop
+}
+
+// withhold waits at pos, where a notice stands, until need bytes from there tell what it is. What is kept before it waits too if the client has been sent nothing yet: it
+// would have heard something.
+func (r *relay) withhold(b []byte, pos, need int) bool {
+	r.need = need
+	if r.wrote {
+		return r.forward(b, pos)
+	}
+	r.need += pos
+	r.withheld = pos
+	return true
 }
 
 // parting reports whether a notice may be the last that a server says: the WARNING before it ends all its sessions at once, because one of its processes has crashed

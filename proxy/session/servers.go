@@ -94,7 +94,7 @@ const replicaWait = 500 * time.Millisecond
 // acquireReplica borrows from a replica that may serve the turn. Without one it returns neither a connection nor an
 // error, and the turn is aimed at the manager.
 func (s *Session) acquireReplica(f *fleet.Fleet, want pool.Want[*backend.Conn]) (*backend.Conn, error) {
-	want.Limit, want.Hasty = replicaWait, false // there is the manager
+	want.Limit, want.Hasty = replicaWait, false // the manager is there to be asked next
 	v := f.View()
 	s.hosts = f.Hosts(v, s.hosts, time.Now())
 	for range s.hosts {
@@ -362,6 +362,7 @@ func (s *Session) awaitManager(f *fleet.Fleet, lost uint64, until time.Time) (*f
 	return nil, noServer(f.View())
 }
 
+// noServer is told where no manager came in time, or nobody waits for one.
 func noServer(v *fleet.View) *wire.Error {
 	return &wire.Error{Code: wire.CodeCannotConnectNow, Message: "no server of this database takes writes now",
 		Detail: noManager(v), Hint: "The proxy waited failover.wait for one; try again."}
