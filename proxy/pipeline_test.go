@@ -90,6 +90,16 @@ func lostItsServer(err error) bool {
 	return errors.As(err, &pgErr) && (pgErr.Code == "57P01" || pgErr.Code == "08006")
 }
 
+// untilTravels asks c a question until it has travelled in a pipeline.
+func (p *running) untilTravels(t testing.TB, c *pgx.Conn) {
+	t.Helper()
+	before := p.piped()
+	eventually(t, "a request travels in a pipeline", func() bool {
+		mustValue(t, c, "SELECT 1")
+		return p.piped() > before
+	})
+}
+
 // TestEveryClientOfAPipelineGetsItsOwnAnswers runs clients of all protocols over few server connections, with errors, long
 // answers and slow statements among them, while server connections are terminated and statements cancelled.
 func TestEveryClientOfAPipelineGetsItsOwnAnswers(t *testing.T) {
@@ -150,9 +160,7 @@ func TestACancelInAPipelineReachesItsOwnStatementOnly(t *testing.T) {
 	// A statement that is proved to read only and yet waits: for a lock that nobody else's reads want.
 	locker := p.client(t)
 	victim, neighbour := p.client(t), p.client(t)
-	for range 20 { // until a pipeline stands
-		mustValue(t, victim, "SELECT n FROM free")
-	}
+	p.untilTravels(t, victim)
 	mustValue(t, locker, "BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE; SELECT 1")
 	before := p.Pipelines(r.database).Requests
 	ctx, cancel := context.WithCancel(context.Background())
@@ -190,9 +198,7 @@ func TestASlowHeadDoesNotHoldUpThoseBehindIt(t *testing.T) {
 	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE locked (n int); CREATE TABLE free AS SELECT 7 AS n")
 	p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes = 4, 1 })
 	locker, head := p.client(t), p.client(t)
-	for range 20 {
-		mustValue(t, head, "SELECT n FROM free")
-	}
+	p.untilTravels(t, head)
 	mustValue(t, locker, "BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE; SELECT 1")
 	before := p.Pipelines(r.database).Requests
 	stuck := later(head, "SELECT n FROM locked")
@@ -214,11 +220,11 @@ func TestAClientThatDoesNotReadStopsNobody(t *testing.T) {
 	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE wide AS SELECT repeat('x', 200000) AS body")
 	for _, name := range []string{"plain", "TLS"} {
 		t.Run(name, func(t *testing.T) {
-			p := r.eager(t, func(c *pool.Config) { c.Size, c.Pipeline.Lanes, c.Pipeline.MaxResult = 4, 1, 1<<20 })
+			p := r.eager(t, func(c *pool.Config) {
+				c.Size, c.Pipeline.Lanes, c.Pipeline.MaxResult, c.Pipeline.Slow = 4, 1, 1<<20, time.Hour
+			})
 			warm := p.client(t)
-			for range 20 {
-				mustValue(t, warm, "SELECT 1")
-			}
+			p.untilTravels(t, warm)
 			nc, err := dialTCP(p.address)
 			if err != nil {
 				t.Fatal(err)

@@ -91,7 +91,7 @@ func WithRest(rest time.Duration) Option {
 }
 
 // WithEagerPipelines lets every read that may share a pipeline do so at once, before its record says that it is small and
-// fast. Tests use it.
+// fast, and has pipelines stand longer between two reads. Tests use it.
 func WithEagerPipelines() Option {
 	return func(p *Proxy) { p.env.EagerPipelines = true }
 }

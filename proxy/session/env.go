@@ -28,7 +28,7 @@ type Env struct {
 	Limits atomic.Pointer[Limits]
 	// SlowQuery is the time in nanoseconds from which a request is logged; 0 logs none.
 	SlowQuery atomic.Int64
-	// EagerPipelines lets reads into pipelines before anything is known of how long they take: for tests.
+	// EagerPipelines lets reads into pipelines before anything is known of how long they take, and keeps pipelines longer that nobody uses: for tests.
 	EagerPipelines bool
 	// Dozer takes over the clients of sessions that rest; nil: each keeps its goroutine.
 	Dozer *wire.Dozer

@@ -124,6 +124,8 @@ const (
 const (
 	// pipelineIdle is how long a pipeline keeps its connection from the pool while nobody uses it.
 	pipelineIdle = 100 * time.Millisecond
+	// eagerIdle is that for tests, whose next read may come late on a busy machine.
+	eagerIdle = 2 * time.Second
 	// maxUnderWay bounds the bytes of unanswered requests. It is below what a server's socket holds for it (tcp_rmem, 128 KiB),
 	// so that sending never waits for a server that itself waits until we take its answers.
 	maxUnderWay = 32 << 10
@@ -405,7 +407,11 @@ func (l *pipeline) borrow() (*backend.Conn, error) {
 // serve sends what sessions submit and deals out the answers, until nobody has anything to send for a while.
 func (l *pipeline) serve(c *backend.Conn) (err error) {
 	defer l.env.caught(&err)
-	timer := time.NewTimer(pipelineIdle)
+	idle := pipelineIdle
+	if l.env.EagerPipelines {
+		idle = eagerIdle
+	}
+	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	c.WatchEnd(true)
 	for {
@@ -429,7 +435,7 @@ func (l *pipeline) serve(c *backend.Conn) (err error) {
 			}
 			continue
 		}
-		timer.Reset(pipelineIdle)
+		timer.Reset(idle)
 		select {
 		case <-l.wake:
 		case <-timer.C:
