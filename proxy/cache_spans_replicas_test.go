@@ -7,8 +7,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/wire"
 	"pgtier/router"
 )
 
@@ -72,6 +74,36 @@ func TestSpansOfAReplicaThatIsBehindAreNotKept(t *testing.T) {
 			t.Error("no replica that is behind was asked, and the test proves nothing")
 		}
 	}
+}
+
+// TestSpansOfAReplicaAndAManagerAreKept has one shard answer by its replica and the other by its manager: that is nothing a client has to be told of in each answer.
+func TestSpansOfAReplicaAndAManagerAreKept(t *testing.T) {
+	t.Parallel()
+	s, p, hits := newKeptCrew(t)
+	if err := s.cluster.Shards[0].Replicas[0].Stop(localpg.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	c := p.rawDial(t, wire.Protocol30)
+	c.wantQuery(t, "SET pgtier.consistency = 'eventual'", "SET I")
+	byReplicas := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+	asked, mixed := 0, 0
+	eventually(t, "one shard answers by its replica, the other by its manager", func() bool {
+		before := byReplicas.Load()
+		asked++
+		c.write(t, wire.AppendQuery(nil, fmt.Sprintf("SELECT sum(balance) + %d FROM accounts", asked)))
+		c.wantTold(t, fmt.Sprintf("T D:%d C Z", 3000+asked))
+		if byReplicas.Load() == before+1 {
+			mixed++
+		}
+		return t.Failed() || mixed == 20
+	})
+	before := hits()
+	eventually(t, "the answer is kept", func() bool {
+		c.write(t, wire.AppendQuery(nil, "SELECT sum(balance) FROM accounts"))
+		c.wantTold(t, "T D:3000 C Z")
+		return t.Failed() || hits() > before
+	})
+	t.Logf("%d of %d reads were mixed", mixed, asked)
 }
 
 // TestWhoIsGivenASpanHasSeenEachShard gives an answer of all shards to a session, which must not read from replicas that are behind it then.
