@@ -168,7 +168,7 @@ func TestUnlistenFollowsItsTransaction(t *testing.T) {
 }
 
 func TestDiscardAllInAPipelineDoesNotFreeWhatComesAfterIt(t *testing.T) {
-	p := newRig(t).serve(t, pools(func(c *pool.Config) { c.Size = 1; c.WaitTimeout = 300 * time.Millisecond }))
+	p := newRig(t).serve(t, pools(func(c *pool.Config) { c.Size = 1; c.WaitTimeout = time.Second }))
 	next := p.rawDial(t, wire.Protocol30)
 	refused := func(what string) {
 		t.Helper()
@@ -243,7 +243,7 @@ func call(oid uint32, arg string) []byte {
 }
 
 func TestFunctionCallKeepsItsConnection(t *testing.T) {
-	p := newRig(t).serve(t, pools(func(c *pool.Config) { c.Size = 1; c.WaitTimeout = 300 * time.Millisecond }))
+	p := newRig(t).serve(t, pools(func(c *pool.Config) { c.Size = 1; c.WaitTimeout = time.Second }))
 	c := p.rawDial(t, wire.Protocol30)
 	c.wantHeard(t, call(2880, "7"), 1, "I") // pg_advisory_lock(bigint)
 	next := p.rawDial(t, wire.Protocol30)

@@ -13,7 +13,7 @@ import (
 )
 
 // short is a time limit for tests: the sweeper strikes up to a tenth of a second later.
-const short = 150 * time.Millisecond
+const short = 500 * time.Millisecond
 
 func TestQueryTimeout(t *testing.T) {
 	r := newRig(t)
@@ -30,7 +30,7 @@ func TestQueryTimeout(t *testing.T) {
 	wantError(t, err, "25P02", "current transaction is aborted")
 	mustValue(t, c, "ROLLBACK")
 	for range 5 { // many short statements are not one long one
-		mustValue(t, c, "SELECT pg_sleep(0.05)")
+		mustValue(t, c, "SELECT pg_sleep(0.15)")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestTransactionTimeout(t *testing.T) {
 	t.Run("many short ones", func(t *testing.T) {
 		c := p.client(t)
 		for range 10 {
-			mustValue(t, c, "SELECT pg_sleep(0.05)")
+			mustValue(t, c, "SELECT pg_sleep(0.15)")
 		}
 	})
 }
@@ -85,7 +85,7 @@ func TestClientIdleTimeout(t *testing.T) {
 	c.wantFarewell(t, "57P05")
 	inside := p.client(t)
 	mustValue(t, inside, "BEGIN")
-	mustValue(t, inside, "SELECT pg_sleep(0.5)") // neither work nor a transaction is idleness
+	mustValue(t, inside, "SELECT pg_sleep(1)") // neither work nor a transaction is idleness
 	mustValue(t, inside, "COMMIT")
 }
 
@@ -141,7 +141,7 @@ func TestLimitsFollowTheReload(t *testing.T) {
 	cfg := r.config(t, nil)
 	p := r.start(t, cfg)
 	c := p.client(t)
-	mustValue(t, c, "SELECT pg_sleep(0.3)")
+	mustValue(t, c, "SELECT pg_sleep(1)")
 	d := cfg.Databases[r.database]
 	d.Pool.QueryTimeout = short
 	cfg.Databases[r.database] = d

@@ -19,7 +19,7 @@ func TestHeldSessionsObey(t *testing.T) {
 	s, p := newSpreadWith(t, withConsole)
 	hasty := s.config(t)
 	d := hasty.Databases[s.database]
-	d.Pool.QueryTimeout = 300 * time.Millisecond
+	d.Pool.QueryTimeout = time.Second
 	hasty.Databases[s.database] = d
 	limited := s.start(t, hasty)
 	m := s.moving(t, hasty, 0)

@@ -698,7 +698,7 @@ func TestBucketsMoveUnderLoad(t *testing.T) {
 // TestStaleProxyStops cuts a proxy off from its control database: it stops while another goes on, before that one is told that it has.
 func TestStaleProxyStops(t *testing.T) {
 	t.Parallel()
-	const lease = 500 * time.Millisecond
+	const lease = 1500 * time.Millisecond
 	s, _ := newSpread(t)
 	control := newCutter(t, s.cluster.Shards[0].Manager.Address())
 	cfg := s.config(t)

@@ -585,9 +585,10 @@ func TestPipelinesTakeAQuarterOfThePool(t *testing.T) {
 func TestAReadThatWaitedForTheCatalogIsNotLate(t *testing.T) {
 	r := newRig(t)
 	pgtest.Exec(t, r.manager, r.database, "CREATE TABLE t AS SELECT 7 AS n; CREATE FUNCTION f(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1'")
-	p := r.eager(t, func(c *pool.Config) { oneLane(c); c.QueryTimeout = 1500 * time.Millisecond })
+	const longest = 3 * time.Second
+	p := r.eager(t, func(c *pool.Config) { oneLane(c); c.QueryTimeout = longest })
 	started := time.Now()
-	eventually(t, "the proxy is older than the limit", func() bool { return time.Since(started) > 1500*time.Millisecond })
+	eventually(t, "the proxy is older than the limit", func() bool { return time.Since(started) > longest })
 	ddl, c, other := p.client(t), p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
 	ended := make(chan struct{})
 	var busy sync.WaitGroup
@@ -612,7 +613,7 @@ func TestAReadThatWaitedForTheCatalogIsNotLate(t *testing.T) {
 		c.write(t, wire.AppendQuery(nil, "SELECT f(n), pg_sleep(0.4) FROM t"))
 		got, err := c.told(limit)
 		if strings.Contains(got, "E:") || err != nil {
-			t.Errorf("after %s of %s: %q, %v", time.Since(began), time.Second+time.Second/2, got, err)
+			t.Errorf("after %s of %s: %q, %v", time.Since(began), longest, got, err)
 			break
 		}
 	}
@@ -679,7 +680,7 @@ func TestTheQueryTimeoutHoldsInAPipeline(t *testing.T) {
 	r := newRig(t)
 	unlock := r.locked(t)
 	defer unlock() // before the proxy is closed
-	p := r.eager(t, func(c *pool.Config) { oneLane(c); c.QueryTimeout = 500 * time.Millisecond })
+	p := r.eager(t, func(c *pool.Config) { oneLane(c); c.QueryTimeout = time.Second })
 	c := p.rawDial(t, wire.Protocol30)
 	c.travels(t, p)
 	c.pipes(t, p, wire.AppendQuery(nil, "SELECT n FROM locked"))
@@ -697,7 +698,7 @@ func TestAStatementTimeoutHoldsInAPipeline(t *testing.T) {
 	defer unlock() // before the proxy is closed
 	p := r.eager(t, func(c *pool.Config) { oneLane(c); c.Size, c.Pipeline.Lanes = 8, 2 })
 	c, patient := p.rawDial(t, wire.Protocol30), p.rawDial(t, wire.Protocol30)
-	if err := c.round(wire.AppendQuery(nil, "SET statement_timeout = 300")); err != nil {
+	if err := c.round(wire.AppendQuery(nil, "SET statement_timeout = 1000")); err != nil {
 		t.Fatal(err)
 	}
 	patient.travels(t, p)

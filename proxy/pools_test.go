@@ -89,7 +89,7 @@ func TestPoolSizeIsKeptAndTheQueueIsFair(t *testing.T) {
 
 func TestWaitTimeout(t *testing.T) {
 	r := newRig(t)
-	p := r.serve(t, pools(func(c *pool.Config) { c.Size, c.WaitTimeout = 1, 150*time.Millisecond }))
+	p := r.serve(t, pools(func(c *pool.Config) { c.Size, c.WaitTimeout = 1, 500*time.Millisecond }))
 	waiter := p.client(t)
 	end := hold(t, p.client(t))
 	_, err := value(waiter, "SELECT 1")

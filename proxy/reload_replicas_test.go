@@ -50,7 +50,7 @@ func TestReloadWithoutReplicas(t *testing.T) {
 	t.Parallel()
 	c := newCrew(t, 1, nil)
 	pgtest.Exec(t, c.manager, c.database, "CREATE TABLE t (v int)")
-	edit := func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 2, 100*time.Millisecond }
+	edit := func(d *proxy.Database) { d.Pool.Size, d.Pool.WaitTimeout = 2, time.Second }
 	p := c.serve(t, edit)
 	c.settle(t, p)
 	through := context.WithValue(bounded(t), throughProxy{}, p)
