@@ -64,7 +64,8 @@ func TestReadsOfEachShardGoToItsReplicas(t *testing.T) {
 	eventually(t, "a read of all shards goes to replicas", func() bool {
 		before := p.SharedOf(p.database).Stats.Routes[router.ToReplica].Load()
 		wantValue(t, c, "SELECT count(*) FROM accounts", "30")
-		return p.SharedOf(p.database).Stats.Routes[router.ToReplica].Load() > before
+		route := mustValue(t, c, "SHOW pgtier.last_route")
+		return p.SharedOf(p.database).Stats.Routes[router.ToReplica].Load() == before+2 && strings.Contains(route, "s0-r1") && strings.Contains(route, "s1-r1")
 	})
 }
 

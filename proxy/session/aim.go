@@ -389,12 +389,24 @@ func (s *Session) routed() {
 
 // route is where the last turn went.
 type route struct {
-	replica, server string
-	level           router.Level
-	reason          string
-	why             balance.Why
-	shards          shardRoute // where there are shards
-	cached          bool       // nowhere: it was answered from the cache
+	replica string // of several shards those that were asked, "" where all were managers
+	server  string
+	level   router.Level
+	reason  string
+	why     balance.Why
+	shards  shardRoute // where there are shards
+	cached  bool       // nowhere: it was answered from the cache
+}
+
+// beside adds the replicas of other shards that take part in the turn.
+func (r *route) beside(o route) {
+	switch {
+	case o.replica == "" || o.replica == r.replica:
+	case r.replica == "":
+		r.replica, r.reason, r.why = o.replica, o.reason, o.why
+	default:
+		r.replica = o.replica + ", " + r.replica
+	}
 }
 
 // String is what SHOW pgtier.last_route says.

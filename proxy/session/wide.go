@@ -383,7 +383,12 @@ func (x *wide) branch(index int, begins bool) (*branch, error) {
 		x.away = x.away || away(e)
 		return nil, e
 	}
+	before := s.route
+	s.tells = false
 	s.routed()
+	if !x.managers {
+		s.route.beside(before)
+	}
 	b := s.suspend(index)
 	b.writing.of = b.db.Keeper.Load() // it has done nothing yet
 	s.wideRests()
