@@ -19,7 +19,7 @@ import (
 const (
 	faultClients     = 20
 	faultConnections = 5
-	faultLimit       = 300 * time.Millisecond // of queries, waits and cancels where a test sets them
+	faultLimit       = 600 * time.Millisecond // of queries, waits and cancels where a test sets them
 	// frozenAnswer is the query's limit, the cancel's, the wait for its effect, a last
 	// cancel of up to two seconds before the connection is given up, and a second to spare.
 	frozenAnswer = 3*faultLimit + 3*time.Second
