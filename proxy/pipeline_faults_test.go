@@ -407,12 +407,7 @@ func TestAStatementThatNobodyWaitsForEnds(t *testing.T) {
 			c.travels(t, p)
 			c.pipes(t, p, wire.AppendQuery(nil, "SELECT n FROM locked"))
 			leave(t, p, c)
-			for deadline := time.Now().Add(4 * time.Second); r.connections(t, "wait_event_type = 'Lock'") != "0"; time.Sleep(20 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Error("the statement runs on, and keeps its lane")
-					break
-				}
-			}
+			eventually(t, "the statement does not run on, and keep its lane", func() bool { return r.connections(t, "wait_event_type = 'Lock'") == "0" })
 			unlock()
 		})
 	}
