@@ -113,17 +113,38 @@ func TestAnArgumentOfExecuteWrites(t *testing.T) {
 	}
 }
 
+// shared has first ask readHeld, which waits at the gate until r.to ends its transaction, and second ask the same, and returns when second waits for the answer that
+// first will have. Where it has asked by itself, as when the catalog was being read or it had waited its second before anybody looked, all begins anew.
+func (r *race) shared(first, second func() <-chan string) (slow, late <-chan string) {
+	r.t.Helper()
+	for range 20 {
+		r.kept.Purge()
+		mustValue(r.t, r.to, "BEGIN; LOCK TABLE gate")
+		slow = first()
+		r.blocked(1)
+		late = second()
+		waits := false
+		eventually(r.t, "the second waits", func() bool {
+			waits = r.p.waitingNow() == 1
+			return waits || r.connections(r.t, "wait_event_type = 'Lock'") == "2"
+		})
+		if waits {
+			return slow, late
+		}
+		mustValue(r.t, r.to, "ROLLBACK")
+		<-slow
+		<-late
+	}
+	r.t.Fatal("nobody waits for another's answer")
+	return nil, nil
+}
+
 // TestACancelWhileAnothersQuestionIsWaitedFor ends a read that has asked no server.
 func TestACancelWhileAnothersQuestionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRace(t, nil)
-	const sql = "SELECT n + hold() FROM watched WHERE id = 1"
 	one, two := r.p.client(t), r.p.client(t)
-	mustValue(t, r.to, "BEGIN; LOCK TABLE gate")
-	slow := answer(one, sql)
-	r.blocked(1)
-	late := answer(two, sql)
-	r.p.waiting(t, 1)
+	slow, late := r.shared(func() <-chan string { return answer(one, readHeld) }, func() <-chan string { return answer(two, readHeld) })
 	if err := two.PgConn().CancelRequest(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -146,14 +167,17 @@ func TestACancelWhileAnothersQuestionIsWaitedFor(t *testing.T) {
 func TestThoseWhoWaitOutliveTheOneTheyWaitFor(t *testing.T) {
 	t.Parallel()
 	r := newRace(t, nil)
-	const sql = "SELECT n + hold() FROM watched WHERE id = 1"
-	mustValue(t, r.to, "BEGIN; LOCK TABLE gate")
-	c := r.p.rawDial(t, wire.Protocol30)
-	c.write(t, wire.AppendQuery(nil, sql))
-	r.blocked(1)
-	late := answer(r.p.client(t), sql)
-	r.p.waiting(t, 1)
-	_ = c.nc.Close()
+	leaves, stays := r.p.rawDial(t, wire.Protocol30), r.p.client(t)
+	_, late := r.shared(func() <-chan string {
+		leaves.write(t, wire.AppendQuery(nil, readHeld))
+		heard := make(chan string, 1)
+		go func() { // ends with the answer, or the connection
+			got, _ := leaves.told(limit)
+			heard <- got
+		}()
+		return heard
+	}, func() <-chan string { return answer(stays, readHeld) })
+	_ = leaves.nc.Close()
 	eventually(t, "the other asks", func() bool { return r.connections(t, "wait_event_type = 'Lock'") >= "1" })
 	mustValue(t, r.to, "ROLLBACK")
 	if got := <-late; got != "0" {

@@ -158,12 +158,7 @@ func raceFlight(t *testing.T) string {
 	slow := r.overtaken(one, two)
 	late := answer(two, readHeld)
 	eventually(t, "the reader asks, or waits", func() bool {
-		for _, s := range r.p.Sessions() {
-			if s.Info().State.String() == "waiting" {
-				return true
-			}
-		}
-		return r.connections(t, "wait_event_type = 'Lock'") == "2"
+		return r.p.waitingNow() > 0 || r.connections(t, "wait_event_type = 'Lock'") == "2"
 	})
 	mustValue(t, r.to, "ROLLBACK")
 	<-slow

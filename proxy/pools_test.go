@@ -53,15 +53,17 @@ func answer(c *pgx.Conn, sql string) <-chan string {
 // waiting polls until n sessions wait for a server connection.
 func (p *running) waiting(t testing.TB, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d sessions wait", n), func() bool {
-		got := 0
-		for _, s := range p.Sessions() {
-			if s.Info().State.String() == "waiting" {
-				got++
-			}
+	eventually(t, fmt.Sprintf("%d sessions wait", n), func() bool { return p.waitingNow() == n })
+}
+
+// waitingNow is how many sessions wait for a server connection, or for another session's answer.
+func (p *running) waitingNow() (n int) {
+	for _, s := range p.Sessions() {
+		if s.Info().State.String() == "waiting" {
+			n++
 		}
-		return got == n
-	})
+	}
+	return n
 }
 
 func TestPoolSizeIsKeptAndTheQueueIsFair(t *testing.T) {
