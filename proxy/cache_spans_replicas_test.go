@@ -94,7 +94,7 @@ func TestSpansOfAReplicaAndAManagerAreKept(t *testing.T) {
 		c.wantTold(t, fmt.Sprintf("T D:%d C Z", 3000+asked))
 		if byReplicas.Load() == before+1 {
 			mixed++
-			if route := c.heard(t, wire.AppendQuery(nil, "SHOW pgtier.last_route"), 1); !strings.Contains(route, "replica s1-r1") {
+			if route := c.lastRoute(t); !strings.Contains(route, "replica s1-r1") {
 				t.Errorf("the last route is %q", route)
 			}
 		}

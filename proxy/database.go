@@ -294,8 +294,10 @@ func (p *Proxy) redial(ctx context.Context, c *backend.Conn, params []wire.Param
 // target is server m of d, as role.
 func (p *Proxy) target(d *database, m topology.Server, role string, params []wire.Param) backend.Target {
 	network, address := m.Address()
+	part := d.partOf(m.Name)
 	t := backend.Target{Name: m.Name, Network: network, Address: address, Host: m.Host, Database: m.Database,
-		User: role, Protocol: wire.Protocol32, Credential: d.credential(d.partOf(m.Name).manager(), role), TLS: p.face.Load().cfg.TLS.Server, Params: params}
+		User: role, Protocol: wire.Protocol32, Credential: d.credential(part.manager(), role), TLS: p.face.Load().cfg.TLS.Server, Params: params,
+		Together: part.shared.Fleet.Load() != nil}
 	if m.TLS.Mode != "" {
 		t.TLS.Mode = m.TLS.Mode
 	}

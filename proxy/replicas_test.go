@@ -13,8 +13,49 @@ import (
 	"pgtier/cmd/localpg"
 	"pgtier/cmd/localpg/pgtest"
 	"pgtier/proxy"
+	"pgtier/proxy/wire"
+	"pgtier/router"
 	"pgtier/router/balance"
 )
+
+// TestClientsAreNotToldOfStandbys: to a client pgtier is one server, which can be written to, whichever of them has answered. Drivers that look for such a server
+// would leave one that says that it is in_hot_standby. What they are told does not keep sessions that write now and then from reading in pipelines.
+func TestClientsAreNotToldOfStandbys(t *testing.T) {
+	t.Parallel()
+	c, p := settledCrew(t, 1, "CREATE TABLE t (v int); INSERT INTO t VALUES (0)", func(d *proxy.Database) { d.Pool.Pipeline.Slow = time.Hour }, proxy.WithEagerPipelines())
+	const standby = "in_hot_standby"
+	client := p.rawDial(t, wire.Protocol30)
+	client.wantQuery(t, "SET pgtier.consistency = 'eventual'", "SET I")
+	byReplicas := &p.SharedOf(p.database).Stats.Routes[router.ToReplica]
+	client.travels(t, p)
+	travelled, replied := p.piped(), byReplicas.Load()
+	for range 20 {
+		client.write(t, wire.AppendQuery(nil, "UPDATE t SET v = 0"))
+		client.wantTold(t, "C Z")
+		client.write(t, wire.AppendQuery(nil, "SELECT v FROM t"))
+		client.wantTold(t, "T D:0 C Z")
+	}
+	if n := byReplicas.Load() - replied; n < 10 {
+		t.Errorf("%d of 20 reads went to the replica", n)
+	}
+	if n := p.piped() - travelled; n < 10 {
+		t.Errorf("%d of 20 reads travelled in a pipeline", n)
+	}
+	if err := c.manager.Stop(localpg.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	for _, told := range []*rawClient{client, p.rawDial(t, wire.Protocol30)} {
+		if got := told.params[standby]; got != "off" {
+			t.Errorf("%s is %q", standby, got)
+		}
+	}
+	alone := c.start(t, c.config(t, func(d *proxy.Database) {
+		d.Shards[0].Manager, d.Shards[0].Replicas = d.Shards[0].Replicas[0].URL, nil
+	}))
+	if got := alone.rawDial(t, wire.Protocol30).params[standby]; got != "on" {
+		t.Errorf("in front of a standby alone %s is %q", standby, got)
+	}
+}
 
 // TestEachStatementLandsWhereItMust runs every kind of statement through a proxy with two replicas, finds the server that
 // ran it by that server's own log, and compares the answer with the manager's own.

@@ -84,7 +84,12 @@ func (c *Conn) Settings() *Settings { return c.settings }
 func (c *Conn) Params() *Params { return c.params }
 
 // SetParam records a ParameterStatus.
-func (c *Conn) SetParam(p wire.Param) { c.params = c.params.With(p.Name, p.Value) }
+func (c *Conn) SetParam(p wire.Param) {
+	if c.target.Together && p.Name == "in_hot_standby" {
+		p.Value = "off"
+	}
+	c.params = c.params.With(p.Name, p.Value)
+}
 
 // ShareParams makes the connection use p, which must be Equal to its own, so that
 // the next comparison is one of pointers.

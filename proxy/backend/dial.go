@@ -27,6 +27,8 @@ type Target struct {
 	TLS        wire.TLSConfig
 	Params     []wire.Param // further startup parameters
 	Protocol   uint32       // the newest version to ask for; 0 is 3.0
+	// Together: it is one of several servers of a database, which is no standby though some of them are. in_hot_standby is off then, whatever it reports.
+	Together bool
 }
 
 // Dialer opens server connections. Safe for concurrent use.

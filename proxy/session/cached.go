@@ -240,16 +240,10 @@ func (s *Session) appendFace(dst []byte) []byte {
 	}
 	dst = append(dst, 0)
 	for _, p := range s.params.All() {
-		if p.Name == reportsReplica {
-			continue // a kept answer is the same wherever it comes from
-		}
 		dst = wire.AppendString(wire.AppendString(dst, p.Name), p.Value)
 	}
 	return dst
 }
-
-// reportsReplica is the parameter by which a server tells that it is a replica.
-const reportsReplica = "in_hot_standby"
 
 // keepsFace reports whether the session is still as it was when the question was asked: a server connection may have told it of other
 // settings before the answer.

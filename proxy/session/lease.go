@@ -173,7 +173,7 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 	if s.toldParams(c) {
 		return
 	}
-	now := s.reported(c)
+	now := c.Params()
 	write(now.AppendChanges(nil, s.params))
 	s.params = now
 }
@@ -181,24 +181,11 @@ func (s *Session) tellParams(c *backend.Conn, write func([]byte) bool) {
 // toldParams reports whether the client knows all that c reports.
 func (s *Session) toldParams(c *backend.Conn) bool {
 	now := c.Params()
-	if now == s.params {
-		return true
-	}
-	if now.Equal(s.params) {
+	if now != s.params && now.Equal(s.params) {
 		c.ShareParams(s.params)
 		return true
 	}
-	return s.wide != nil && s.reported(c).Equal(s.params)
-}
-
-// reported is what the client is to know of c's server. Of those that answer together one may be a replica and another a manager: whichever it was, the client
-// goes on with what it was told before.
-func (s *Session) reported(c *backend.Conn) *backend.Params {
-	now := c.Params()
-	if known := s.params.Value(reportsReplica); s.wide != nil && known != "" {
-		return now.With(reportsReplica, known)
-	}
-	return now
+	return now == s.params
 }
 
 // release gives the server connection back for the next session.
