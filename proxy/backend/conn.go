@@ -46,6 +46,8 @@ type Conn struct {
 	Replayed uint64
 	// Own: its defaults are one client's login settings, so it is closed rather than lent again.
 	Own bool
+	// Made are names that stand here for nothing, for the server to refuse a Parse that uses a name again.
+	Made []string
 	// Heard gets the notifications that come behind an answer; nil drops them.
 	Heard func(wire.Frame)
 	// Holds are locks of shardmap.GuardClass, by their second numbers, that its server session may have; with any it is closed rather than lent again.

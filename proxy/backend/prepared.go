@@ -82,6 +82,7 @@ func (c *Conn) ForgetPrepared() {
 	c.prepared.clear()
 	c.preparedCount.Store(0)
 	c.unnamed = nil
+	c.Made = nil
 }
 
 // oldest is the statement used longest ago: a walk over at most maxPrepared entries,

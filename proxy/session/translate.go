@@ -136,6 +136,9 @@ func (t *translator) message(it *item, frame []byte) {
 		}
 		return
 	}
+	if len(c.Made) > 0 {
+		t.unmake(it)
+	}
 	switch it.typ {
 	case wire.MsgQuery:
 		t.queryEnd(it.typ)
@@ -274,7 +277,23 @@ func (t *translator) duplicate(name string, st *backend.Statement) {
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.out = wire.AppendParse(t.out, name, nil, nil)
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
+	t.c.Made = append(t.c.Made, name)
 	t.c.Retire("a client used a prepared statement name twice")
+}
+
+// unmake removes what duplicate has made before a message that may mean one of those names: the client may have closed its own since. The server may skip that
+// behind an error, so it is done each time.
+func (t *translator) unmake(it *item) {
+	switch it.typ {
+	case wire.MsgQuery, wire.MsgParse, wire.MsgBind, wire.MsgDescribe:
+	default:
+		return
+	}
+	t.flushTo(it.off)
+	for _, name := range t.c.Made {
+		t.out = wire.AppendCloseStatement(t.out, name)
+		t.s.relay.expect.add(expectation{kind: expectCloseOwn})
+	}
 }
 
 // prepare adds the Parse of a shared statement; a full connection closes its oldest.
