@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"pgtier/parser"
 	"pgtier/proxy/backend"
@@ -277,7 +278,9 @@ func (t *translator) duplicate(name string, st *backend.Statement) {
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
 	t.out = wire.AppendParse(t.out, name, nil, nil)
 	t.s.relay.expect.add(expectation{kind: expectCloseOwn})
-	t.c.Made = append(t.c.Made, name)
+	if !slices.Contains(t.c.Made, name) {
+		t.c.Made = append(t.c.Made, name)
+	}
 	t.c.Retire("a client used a prepared statement name twice")
 }
 

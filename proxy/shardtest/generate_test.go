@@ -2,7 +2,9 @@ package shardtest
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -127,11 +129,27 @@ func (g *generator) read() *statement {
 	if g.texts != nil {
 		s.sql = "WITH " + strings.Join(g.texts, ", ") + " " + s.sql
 	}
-	s.params, s.kind = g.params, g.kind()
+	g.parameters(s)
+	s.kind = g.kind()
 	// Sub-selects with more than one row, a number out of range: which of several errors comes first is not promised.
 	s.anyError = true
 	return s
 }
+
+// parameters gives the statement those that its text has. Where one of several ways to say something is chosen, all have been made with theirs.
+func (g *generator) parameters(s *statement) {
+	numbers := map[string]string{}
+	s.sql = parameter.ReplaceAllStringFunc(s.sql, func(old string) string {
+		if numbers[old] == "" {
+			n, _ := strconv.Atoi(old[1:])
+			s.params = append(s.params, g.params[n-1])
+			numbers[old] = fmt.Sprintf("$%d", len(s.params))
+		}
+		return numbers[old]
+	})
+}
+
+var parameter = regexp.MustCompile(`\$[0-9]+`)
 
 // kind names a statement by what is hardest in it.
 func (g *generator) kind() string {

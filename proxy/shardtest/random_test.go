@@ -115,8 +115,7 @@ func TestGeneratedStatementsAreGood(t *testing.T) {
 		t.Logf("%d: %s", n, what)
 	}
 	t.Logf("of %d statements: %d failed, %d gave no rows, %d tell a union from one server", statements, failed, empty, caught)
-	// With seeds by chance 19 to 41 fail, most of them for a parameter that a rewritten part has lost.
-	if failed > statements/6 || empty > statements/2 || caught < statements/3 {
+	if failed > statements/10 || empty > statements/2 || caught < statements/3 {
 		t.Error("the generator has become dull")
 	}
 }

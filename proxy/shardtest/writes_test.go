@@ -39,7 +39,8 @@ func (g *generator) write() *statement {
 	case "insert select":
 		s.kind = "random insert select"
 		if g.once(3) {
-			s.sql, s.params = g.insertRounded(), g.params
+			s.sql = g.insertRounded()
+			g.parameters(s)
 			return s
 		}
 		s.sql = g.insertSelect(t)
@@ -51,7 +52,7 @@ func (g *generator) write() *statement {
 	if g.once(3) {
 		s.sql += " RETURNING " + t.keys[0].name + ", " + t.sets[0].name
 	}
-	s.params = g.params
+	g.parameters(s)
 	return s
 }
 
